@@ -1,0 +1,69 @@
+"""Packaging. The lower bounds are what `vqdna doctor` checks; the exact versions tested are in requirements.lock."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "vqdna_jax/__init__.py").read_text(), re.MULTILINE).group(1)
+README = ROOT / "README.md"
+
+setup(
+    name="vqdna-jax",
+    version=VERSION,
+    description="VQDNA in JAX: a genome tokenizer learned by vector quantization, from FASTA to fine-tuned models",
+    long_description=README.read_text() if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="The vqdna_jax authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["vqdna_jax", "vqdna_jax.*"]),
+    package_data={"vqdna_jax.genome": ["bundled/*"]},
+    entry_points={"console_scripts": ["vqdna = vqdna_jax.cli:main"]},
+    # jax 0.10 is the last line for Python 3.11; newer Pythons get newer ones.
+    install_requires=[
+        "absl-py>=2.1",
+        "array-record>=0.8.1",
+        "chex>=0.1.90",
+        "etils[epath]>=1.12",
+        "flax>=0.12",
+        "grain>=0.2.12",
+        "isal>=1.7",
+        "jax>=0.10.2",
+        "matplotlib>=3.9",
+        "ml-collections>=1.1",
+        "numpy>=2.2",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.12",
+        "packaging>=24",
+        "safetensors>=0.5",
+        "scikit-learn>=1.6",
+        "tensorboardX>=2.6.2",
+        "tensorflow-datasets>=4.9.10",  # builds and reads ArrayRecord without TensorFlow
+        "tqdm>=4.66",
+        "tyro>=1.0",
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]"],  # NVIDIA driver 525 or newer
+        "cuda13": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
+        "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
+        "test": [
+            "biopython>=1.84",
+            "hypothesis>=6.100",
+            "pyfastx>=2.1",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.9",
+            "setuptools>=77",  # builds the editable install, and the one dependency that has no wheel
+            "uv>=0.7",  # tools/setup.sh takes it from the lock and installs the rest with it
+        ],
+    },
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Bio-Informatics",
+    ],
+)

@@ -1,0 +1,27 @@
+"""Tests run on eight CPU devices unless the environment names another platform."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# For the tests that compile with libtpu: no question to a metadata server, and several compilers at once.
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+
+import hypothesis
+import jax
+import pytest
+
+import vqdna_jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a broadcast
+
+hypothesis.settings.register_profile("vqdna", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.load_profile("vqdna")
+
+
+@pytest.fixture(scope="session")
+def bundled() -> pathlib.Path:
+    """The genomes that come with the package."""
+    return pathlib.Path(vqdna_jax.__file__).parent / "genome" / "bundled"

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Lints and tests. Further arguments go to pytest: `tools/test.sh tests/cli_test.py -k doctor`, `tools/test.sh -m slow`.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+# The TPU compiler, for the tests that compile for pods. It lies beside the environment, not in it: jax would look for
+# a TPU at every start, with warnings, wherever libtpu is installed.
+if [ ! -e .venv/libtpu/done ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
+  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps --no-compile \
+    --target .venv/libtpu -r tests/libtpu.lock
+  touch .venv/libtpu/done
+fi
+export PYTHONPATH="$PWD/.venv/libtpu${PYTHONPATH:+:$PYTHONPATH}"
+
+.venv/bin/ruff check .
+.venv/bin/python -m pytest "$@"

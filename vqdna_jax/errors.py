@@ -1,0 +1,47 @@
+"""The three ways a run ends that are not bugs, each with the exit code a supervisor acts on.
+
+    0 done   42 stopped by a signal, everything saved   43 bad input   44 numerics   45 storage   46 peer or network
+
+Raise these with one line that names the file, line or key, what was expected and what to do; `report_and_exit`
+prints that line and nothing else.
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+EXIT_STOPPED = 42
+
+
+class VqdnaError(Exception):
+    """Base of the errors a user can act on; subclasses fix the exit code."""
+
+    exit_code = 1
+
+
+class InputError(VqdnaError):
+    """Bad input or configuration: restarting will not help."""
+
+    exit_code = 43
+
+
+class NumericsError(VqdnaError):
+    """A non-finite loss or a collapsed codebook."""
+
+    exit_code = 44
+
+
+class StorageError(VqdnaError):
+    """An output that cannot be written, or a checkpoint that cannot be read back."""
+
+    exit_code = 45
+
+
+@contextlib.contextmanager
+def report_and_exit() -> Iterator[None]:
+    """Turns a `VqdnaError` into one line on stderr and its exit code; any other exception keeps its traceback."""
+    try:
+        yield
+    except VqdnaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
