@@ -1,0 +1,17 @@
+"""Stage 1 with the paper's baseline: one codebook of K codes after the last block (VQVAE).
+
+    python -m vqdna_jax.main --config=configs/vqvae.py:tiny --workdir=runs/vqvae
+
+tiny: TINY_FACTS
+All else is as in configs/hrq.py.
+"""
+
+from configs import hrq
+
+
+def get_config(preset: str = "base"):
+    c = hrq.get_config(preset)
+    c.model.quantizer = "vqvae"
+    if preset == "tiny":
+        c.model.code_size = 128
+    return c

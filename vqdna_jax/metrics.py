@@ -1,0 +1,126 @@
+"""What a run tells: metrics.jsonl, TensorBoard, a progress bar, bases a second and MFU."""
+
+import json
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+
+import jax
+import tqdm
+from tensorboardX import SummaryWriter
+
+# Peak dense bf16 FLOP/s by a part of jax's device_kind; a chip that is not here is reported in GFLOP/s, without MFU.
+PEAK_FLOPS = {
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+class MetricWriter:
+    """Appends rows to metrics.jsonl and TensorBoard; on resume, rows at or after `first_step` are dropped first."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int):
+        self._path = workdir / "metrics.jsonl"
+        kept = [row for row in read_rows(self._path) if row["step"] < first_step]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        self._file = self._path.open("a", buffering=1)
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._file.write(json.dumps({"step": step} | {k: _finite(v) for k, v in values.items()}) + "\n")
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
+    """The rows of a metrics.jsonl; a line cut short by a kill ends the file."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None  # JSON has no NaN
+
+
+class Throughput:
+    """Bases and FLOP a second since the last call, over all devices."""
+
+    def __init__(self, bases_per_step: int, flops_per_step: float):
+        self._bases, self._flops = bases_per_step, flops_per_step
+        self._time, self._step, self.seconds = time.perf_counter(), None, 0.0
+        kind = jax.devices()[0].device_kind
+        self._peak = next((peak for part, peak in PEAK_FLOPS.items() if part in kind), None)
+
+    def pause(self) -> None:
+        """Leaves out what comes until the next `measure`: compiling, evaluating, saving."""
+        self._step = None
+
+    def measure(self, step: int) -> dict[str, float]:
+        now, values = time.perf_counter(), {}
+        if self._step is not None and step > self._step:
+            self.seconds += now - self._time
+            steps_per_s = (step - self._step) / (now - self._time)
+            values = {"bases_per_s": steps_per_s * self._bases, "gflops_per_s": steps_per_s * self._flops / 1e9}
+            if self._peak:
+                values["mfu"] = steps_per_s * self._flops / (self._peak * jax.device_count())
+        self._time, self._step = now, step
+        return values
+
+
+class Progress:
+    """A bar with an ETA on a terminal, plain lines elsewhere; silent on every process but the first."""
+
+    def __init__(self, total_steps: int, first_step: int):
+        self._quiet = jax.process_index() != 0
+        self._plain = self._quiet or not sys.stderr.isatty()
+        self._total, self._first, self._start = total_steps, first_step, time.monotonic()
+        self._bar = tqdm.tqdm(total=total_steps, initial=first_step, unit="step", disable=self._plain, dynamic_ncols=True)
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        text = describe(values)
+        if not self._plain:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif not self._quiet:
+            spent = time.monotonic() - self._start
+            eta = spent / max(step - self._first, 1) * (self._total - step)
+            self.say(f"step {step}/{self._total}  {text}  ETA {eta / 60:.1f} min")
+
+    def say(self, line: str) -> None:
+        if not self._quiet:
+            self._bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def describe(values: Mapping[str, float]) -> str:
+    """The few numbers worth watching, short."""
+    shown = []
+    if "loss" in values:
+        shown.append(f"loss {values['loss']:.4f}")
+    if "reconstruction_accuracy" in values:
+        shown.append(f"acc {100 * values['reconstruction_accuracy']:.2f}%")
+    perplexities = [v for k, v in values.items() if k.startswith("codebook_") and k.endswith("_perplexity")]
+    if perplexities:
+        shown.append("perplexity " + "/".join(f"{v:.0f}" for v in perplexities))
+    if "bases_per_s" in values:
+        rate = f"{100 * values['mfu']:.1f}% MFU" if "mfu" in values else f"{values['gflops_per_s']:.1f} GFLOP/s"
+        shown.append(f"{values['bases_per_s'] / 1e3:.1f} kb/s, {rate}")
+    return "  ".join(shown)

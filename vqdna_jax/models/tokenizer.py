@@ -1,0 +1,143 @@
+"""The VQDNA tokenizer: one-hot DNA -> features at the quantised depths, embedding -> 4-way logits (paper Sec. 3.3).
+
+Legend: B batch, S bases, L = S / bases_per_code codes, D width, R bases a code, C stem channels.
+"""
+
+import dataclasses
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, LayerNorm, variance_scaling
+from vqdna_jax.partition import gathered, sharded, spec
+
+BASES_PER_CODE = (1, 2, 4, 8, 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig:
+    """Everything that fixes the network and its codebooks; the defaults are the paper's.
+
+    Attributes:
+        quantizer: "vqvae", one codebook of K codes after the last block; "hrq", codebooks of 2K and 4K codes after
+            the middle and the last block.
+        code_size: K.
+        bases_per_code: bases a code stands for; over 1, a strided projection after the stem.
+        dtype: of activations and matmuls; parameters, statistics, residuals and scores are f32.
+    """
+
+    quantizer: Literal["vqvae", "hrq"] = "hrq"
+    code_size: int = 512
+    bases_per_code: int = 1
+    width: int = 384
+    blocks: int = 6
+    kernel_size: int = 7
+    expansion: int = 4
+    stem_channels: int = 256
+    stem_kernel_size: int = 5
+    dtype: str = "bfloat16"
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        return (self.code_size,) if self.quantizer == "vqvae" else (2 * self.code_size, 4 * self.code_size)
+
+    @property
+    def quantised_blocks(self) -> tuple[int, ...]:
+        return (self.blocks,) if self.quantizer == "vqvae" else (self.blocks // 2, self.blocks)
+
+    @property
+    def receptive_codes(self) -> int:
+        """How many codes away, at most, a base can reach a code (and a code a base, in the decoder)."""
+        stem_codes = -(-(self.stem_kernel_size // 2) // self.bases_per_code)
+        return self.blocks * (self.kernel_size // 2) + stem_codes
+
+    def flops_per_base(self) -> float:
+        """Multiply-adds x 2 of one forward pass, encoder, quantizer and decoder, a base."""
+        blocks = self.blocks * (2 * self.expansion * self.width**2 + self.kernel_size * self.width)
+        ends = self.stem_channels * (4 * self.stem_kernel_size + self.width)
+        lookup = sum(self.codebook_sizes) * self.width
+        return 2 * (2 * blocks + lookup) / self.bases_per_code + 2 * 2 * ends
+
+
+class Encoder(nn.Module):
+    """bases_BxS -> features [B, L, D] after each quantised block, deepest last."""
+
+    config: TokenizerConfig
+
+    @nn.compact
+    def __call__(self, bases_BxS: Array, valid_BxL: Array | None = None) -> tuple[Array, ...]:
+        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        # An unknown base (N, or one hidden on purpose) is the zero vector: it says nothing about which base it is.
+        one_hot_BxSx4 = nn.one_hot(bases_BxS, 4, dtype=dtype)
+        x_BxSxC = Conv1d(c.stem_channels, c.stem_kernel_size, dtype, name="stem")(one_hot_BxSx4)
+        x_BxSxC = nn.gelu(LayerNorm(dtype, name="stem_norm")(x_BxSxC))
+        x_BxLxD = Patches(c.bases_per_code, c.width, dtype, name="patches")(x_BxSxC)
+        valid = _valid_BxLx1(valid_BxL, dtype)
+        features = []
+        for i in range(1, c.blocks + 1):
+            x_BxLxD = ConvNeXtBlock(c.expansion * c.width, c.kernel_size, dtype, name=f"block_{i}")(x_BxLxD, valid)
+            if i in c.quantised_blocks:
+                features.append(x_BxLxD)
+        return tuple(features)
+
+
+class Decoder(nn.Module):
+    """embedding_BxLxD -> logits_BxSx4: the encoder mirrored.
+
+    The paper's de-convolutions have stride 1, where a transposed convolution is a convolution with its kernel read
+    backwards; learned kernels make them the same thing.
+    """
+
+    config: TokenizerConfig
+
+    @nn.compact
+    def __call__(self, embedding_BxLxD: Array, valid_BxL: Array | None = None) -> Array:
+        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        x_BxLxD, valid = embedding_BxLxD.astype(dtype), _valid_BxLx1(valid_BxL, dtype)
+        for i in range(1, c.blocks + 1):
+            x_BxLxD = ConvNeXtBlock(c.expansion * c.width, c.kernel_size, dtype, name=f"block_{i}")(x_BxLxD, valid)
+        x_BxSxC = Unpatch(c.bases_per_code, c.stem_channels, dtype, name="unpatch")(x_BxLxD)
+        x_BxSxC = nn.gelu(LayerNorm(dtype, name="stem_norm")(x_BxSxC))
+        if valid is not None:
+            x_BxSxC *= jnp.repeat(valid, c.bases_per_code, axis=1)
+        return Conv1d(4, c.stem_kernel_size, dtype, name="stem")(x_BxSxC).astype(jnp.float32)
+
+
+class Patches(nn.Module):
+    """[B, S, C] -> [B, S / R, D]: a convolution with kernel and stride R (for R = 1 a projection)."""
+
+    bases: int
+    width: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxSxC: Array) -> Array:
+        batch, length, channels = x_BxSxC.shape
+        init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
+        kernel_RxCxD = self.param("kernel", sharded(init, None, None, "embed"), (self.bases, channels, self.width))
+        kernel_RxCxD = gathered(kernel_RxCxD, None, None, "embed").astype(self.dtype)
+        x_BxLxRxC = x_BxSxC.reshape(batch, length // self.bases, self.bases, channels)
+        return jnp.einsum("blrc,rcd->bld", x_BxLxRxC, kernel_RxCxD, out_sharding=spec(*ACTIVATION))
+
+
+class Unpatch(nn.Module):
+    """[B, L, D] -> [B, L R, C]: the transposed convolution of `Patches`."""
+
+    bases: int
+    channels: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxLxD: Array) -> Array:
+        batch, length, width = x_BxLxD.shape
+        init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
+        kernel_DxRxC = self.param("kernel", sharded(init, "embed", None, None), (width, self.bases, self.channels))
+        kernel_DxRxC = gathered(kernel_DxRxC, "embed", None, None).astype(self.dtype)
+        x_BxLxRxC = jnp.einsum("bld,drc->blrc", x_BxLxD, kernel_DxRxC)
+        return x_BxLxRxC.reshape(batch, length * self.bases, self.channels)
+
+
+def _valid_BxLx1(valid_BxL: Array | None, dtype: jnp.dtype) -> Array | None:
+    return None if valid_BxL is None else valid_BxL[..., None].astype(dtype)

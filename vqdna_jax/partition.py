@@ -1,0 +1,96 @@
+"""Every mesh word of the project: the device mesh, the logical-axis table, the FSDP gather.
+
+Parameters and activations are born with logical axes (`spec("embed", "mlp")`); RULES alone says which mesh axes
+those are. All axes are explicit: a sharding mistake is an error while tracing, not a slow program.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from vqdna_jax.errors import InputError
+
+AXES = ("data", "fsdp", "tensor", "context")
+BATCH = ("data", "fsdp")  # the axes that split the global batch
+
+# Activations have names of their own, so that a width can be split in a parameter and whole in an activation.
+RULES: dict[str, str | tuple[str, ...] | None] = {
+    "batch": BATCH,
+    "length": None,  # "context" once a model splits its sequence
+    "act_embed": None,
+    "act_mlp": "tensor",
+    "embed": "fsdp",
+    "mlp": "tensor",
+    "kernel": None,
+    "channel": None,
+    "code": None,
+}
+
+
+def spec(*logical: str | None) -> jax.P:
+    """Mesh axes of an array with these logical axes. Raises ValueError when one mesh axis would be used twice."""
+    mesh_axes = [RULES[name] if name else None for name in logical]
+    used = [axis for entry in mesh_axes if entry for axis in ((entry,) if isinstance(entry, str) else entry)]
+    if len(used) != len(set(used)):
+        raise ValueError(f"one mesh axis used twice: {logical} -> {mesh_axes}")
+    return jax.P(*mesh_axes)
+
+
+def sharded(init: Callable, *logical: str | None) -> Callable:
+    """The initializer `init`, born with the sharding of these logical axes."""
+    return functools.partial(init, out_sharding=spec(*logical))
+
+
+def gathered(w: jax.Array, *logical: str | None) -> jax.Array:
+    """The FSDP gather: `w` whole over `fsdp`, still split over `tensor`. Its transpose scatters the gradient back."""
+    return jax.reshard(w, jax.P(*(None if axis == "fsdp" else axis for axis in spec(*logical))))
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, context: int = 1, devices=None) -> Mesh:
+    """A mesh over AXES; `data=-1` takes all the devices that the other axes leave.
+
+    Raises:
+        InputError: the sizes do not multiply to the number of devices.
+    """
+    devices = np.asarray(jax.devices() if devices is None else devices)
+    others = fsdp * tensor * context
+    if data == -1:
+        data = max(1, devices.size // others)
+    if data * others != devices.size:
+        raise InputError(
+            f"config key mesh: data={data} x fsdp={fsdp} x tensor={tensor} x context={context} is {data * others}"
+            f" devices, but there are {devices.size}; set the sizes so that their product is {devices.size}"
+        )
+    shape = (data, fsdp, tensor, context)
+    explicit = (AxisType.Explicit,) * len(AXES)
+    return jax.make_mesh(shape, AXES, axis_types=explicit, devices=devices.ravel())
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """Into how many parts the global batch is split."""
+    return int(np.prod([mesh.shape[axis] for axis in BATCH]))
+
+
+def batch_to_devices(batch: dict[str, np.ndarray], mesh: Mesh, global_batch: int) -> dict[str, jax.Array]:
+    """This process's rows of a global batch as global arrays [global_batch, ...], split over BATCH."""
+
+    def put(rows: np.ndarray) -> jax.Array:
+        sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (rows.ndim - 1)))
+        return jax.make_array_from_process_local_data(sharding, rows, (global_batch, *rows.shape[1:]))
+
+    return {name: put(rows) for name, rows in batch.items()}
+
+
+def abstract_state(init: Callable, mesh: Mesh, *arguments):
+    """Shapes, dtypes and shardings of `init(*arguments)` on `mesh`, without running it."""
+
+    def on_mesh(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        # Scalars come out of eval_shape with no sharding: say that they are replicated.
+        leaf_spec = leaf.sharding.spec if leaf.sharding is not None else jax.P()
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.NamedSharding(mesh, leaf_spec))
+
+    with jax.set_mesh(mesh):
+        return jax.tree.map(on_mesh, jax.eval_shape(init, *arguments))

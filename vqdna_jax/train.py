@@ -1,0 +1,238 @@
+"""The training loop of every stage, top to bottom."""
+
+import functools
+import math
+import pathlib
+import signal
+import sys
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vqdna_jax import evaluation, results, settings
+from vqdna_jax.checkpoint import Checkpoints
+from vqdna_jax.errors import EXIT_STOPPED, NumericsError, StorageError
+from vqdna_jax.genome.corpus import Corpus, bundled_corpus, open_corpus
+from vqdna_jax.genome.windows import WindowBatches, evaluation_windows, train_iterator
+from vqdna_jax.metrics import MetricWriter, Progress, Throughput, describe
+from vqdna_jax.models.tokenizer import TokenizerConfig
+from vqdna_jax.optimizer import learning_rate_schedule, make_optimizer
+from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
+from vqdna_jax.step import init_state, train_step
+from vqdna_jax.tasks import Vocabulary
+
+
+def train(config, workdir: pathlib.Path) -> int:
+    """Runs `config` to its end or to a signal, going on from what `workdir` holds. Returns the exit code.
+
+    Order of a turn: evaluate the state as it is, save it, take the batch of this step, step, log the step before.
+
+    Raises:
+        InputError, NumericsError, StorageError: each with its exit code, see errors.py.
+    """
+    settings.validate(config)
+    mesh = make_mesh(**config.mesh)
+    settings.validate_mesh(config, batch_shards(mesh))
+    corpus = open_corpus(config.data.corpus or bundled_corpus())
+    batches = open_batches(config, corpus)
+    held_out = evaluation_windows(
+        corpus, "validation", config.data.window_bp, config.eval.windows, config.data.max_n_share
+    )
+    total_steps = config.train.total_steps or math.ceil(config.train.total_epochs * batches.steps_per_epoch)
+    task, tx = make_task(config), make_optimizer(config.optimizer, total_steps)
+    make_workdir(workdir)
+
+    with jax.set_mesh(mesh), StopRequest() as stop:
+        key = jax.random.key(config.seed)
+        to_devices = functools.partial(batch_to_devices, mesh=mesh, global_batch=config.data.global_batch)
+        init = jax.jit(functools.partial(init_state, task, tx))
+        init_arguments = (jax.random.fold_in(key, 0), to_devices({"bases": batches[0]["bases"]}))
+        checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
+        meta = {"config": config.to_dict(), "corpus_digest": corpus.digest, "versions": results.versions()}
+        state = resume(checkpoints, lambda: abstract_state(init, mesh, *init_arguments), meta)
+        if state is None:
+            state = init(*init_arguments)
+        first_step = int(state.step)
+        results.write_json(workdir / "config.json", meta["config"])
+        say_plan(config, corpus, batches, mesh, task, state, first_step, total_steps)
+
+        step_fn = jax.jit(functools.partial(train_step, task, tx), donate_argnums=0)
+        predict = make_predict(task, mesh, config.eval.batch)
+        log = StepLog(config, workdir, first_step, total_steps, task.flops_per_base())
+        iterator, done = train_iterator(batches, first_step), first_step
+        while done < total_steps and not stop.requested:
+            if done > first_step and done % config.eval.every_steps == 0:
+                bases_BxS = held_out["bases"]
+                values, _ = evaluation.reconstruction(functools.partial(predict, state), bases_BxS, task.model)
+                log.evaluation(done, values)
+            if done > first_step and done % config.train.checkpoint_every_steps == 0:
+                checkpoints.save(done, state, meta)
+                log.pause()
+            batch = to_devices({"bases": next(iterator)["bases"]})
+            state, metrics = step_fn(state, batch, key)
+            log.step(done, metrics)
+            done += 1
+        log.close()
+        checkpoints.save(done, state, meta)
+        checkpoints.close()
+        if stop.requested:
+            print(f"stopped by {stop.name} after {done} steps, all saved; run the same command to go on", file=sys.stderr)
+            return EXIT_STOPPED
+        trained = functools.partial(predict, state)
+        untrained = functools.partial(predict, init(*init_arguments))
+        results.finish(config, workdir, corpus, task, state, trained, untrained, held_out, log.train_seconds)
+    return 0
+
+
+def open_batches(config, corpus: Corpus) -> WindowBatches:
+    data = config.data
+    mixing = data.species_weights.to_dict() or (data.temperature if data.temperature != 1 else None)
+    return WindowBatches(
+        corpus,
+        "train",
+        data.window_bp,
+        data.global_batch,
+        config.seed,
+        max_n_share=data.max_n_share,
+        mixing=mixing,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def make_task(config) -> Vocabulary:
+    return Vocabulary(TokenizerConfig(**config.model), hidden_share=config.hidden_share, **config.codebook)
+
+
+def make_workdir(workdir: pathlib.Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "metrics.jsonl").touch()
+    except OSError as error:
+        raise StorageError(f"--workdir={workdir}: cannot be written ({error.strerror}); name another") from error
+
+
+def resume(checkpoints: Checkpoints, abstract, meta: dict):
+    """The newest whole state of the workdir, or None in a fresh one. Raises InputError when the config differs."""
+    saved = checkpoints.newest_meta()
+    if saved is None:
+        return None
+    settings.refuse_changes(saved["config"], meta["config"], saved["corpus_digest"], meta["corpus_digest"])
+    restored = checkpoints.restore(abstract())
+    return restored and restored[0]
+
+
+def say_plan(config, corpus, batches, mesh: Mesh, task, state, first_step: int, total_steps: int) -> None:
+    """Before the first step: what runs where, on what, and how much it is."""
+    if jax.process_index():
+        return
+    bundled = "" if config.data.corpus else " (bundled genomes: no config.data.corpus was named)"
+    parameters = sum(x.size for x in jax.tree.leaves(state.params)) / 1e6
+    codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
+    flops = task.flops_per_base() * config.data.global_batch * config.data.window_bp
+    shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    print(f"corpus     {corpus.path}{bundled}")
+    print(f"           {batches.summary()}")
+    print(f"devices    {jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
+    print(f"parameters {parameters:.2f} M, codebooks {codes:.2f} M ({' + '.join(map(str, task.model.codebook_sizes))} codes)")
+    print(f"step       {flops / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)
+
+
+def make_predict(task, mesh: Mesh, batch_size: int):
+    """(state, bases_BxS) -> numpy outputs for any B, computed `batch_size` windows at a time."""
+
+    @jax.jit
+    def predict_batch(params, codebooks, bases_BxS):
+        return task.predict(params, codebooks, bases_BxS)
+
+    def predict(state, bases_BxS: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = []
+        for start in range(0, len(bases_BxS), batch_size):
+            rows = bases_BxS[start : start + batch_size]
+            padded = np.pad(rows, ((0, batch_size - len(rows)), (0, 0)), mode="edge")
+            share = batch_size // jax.process_count()
+            mine = padded[jax.process_index() * share :][:share]
+            on_devices = batch_to_devices({"bases": mine}, mesh, batch_size)["bases"]
+            got = jax.device_get(predict_batch(state.params, state.codebooks, on_devices))
+            outputs.append({name: value[: len(rows)] for name, value in got.items()})
+        return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
+
+    return predict
+
+
+class StepLog:
+    """Metrics of the training steps, fetched one step late so that the device never waits for the host."""
+
+    def __init__(self, config, workdir: pathlib.Path, first_step: int, total_steps: int, flops_per_base: float):
+        bases_per_step = config.data.global_batch * config.data.window_bp
+        self._every = config.train.log_every_steps
+        self._schedule = learning_rate_schedule(config.optimizer, total_steps)
+        self._throughput = Throughput(bases_per_step, bases_per_step * flops_per_base)
+        self._writer = MetricWriter(workdir, first_step) if jax.process_index() == 0 else None
+        self._progress = Progress(total_steps, first_step)
+        self._pending = None
+
+    @property
+    def train_seconds(self) -> float:
+        """Spent in steps since this process began, without compiling, evaluating and saving."""
+        return self._throughput.seconds
+
+    def step(self, step: int, metrics) -> None:
+        previous, self._pending = self._pending, (step, metrics)
+        if previous is not None:
+            self._write(*previous)
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        self._flush()
+        if self._writer:
+            self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
+        self._progress.say(f"held-out after {step} steps: {describe(values)}")
+        self.pause()
+
+    def pause(self) -> None:
+        self._flush()
+        self._throughput.pause()
+
+    def close(self) -> None:
+        self._flush()
+        self._progress.close()
+        if self._writer:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self._write(*self._pending)
+            self._pending = None
+
+    def _write(self, step: int, metrics) -> None:
+        """Raises NumericsError at the first loss that is not finite; the state did not take that step."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+            raise NumericsError(
+                f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; nothing of it was saved."
+                " Lower config.optimizer.learning_rate, or go on from an earlier checkpoint with another seed"
+            )
+        if (step + 1) % self._every == 0 or step == 0:
+            values |= self._throughput.measure(step + 1) | {"learning_rate": float(self._schedule(step))}
+            if self._writer:
+                self._writer.write(step + 1, values)
+            self._progress.update(step + 1, values)
+
+
+class StopRequest:
+    """Turns the first SIGTERM or SIGINT into a flag that the loop reads; a second one is left to Python."""
+
+    requested, name = False, ""
+
+    def __enter__(self):
+        self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def _note(self, number: int, _frame) -> None:
+        self.requested, self.name = True, signal.Signals(number).name
+        self.__exit__()
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
