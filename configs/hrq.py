@@ -67,10 +67,10 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
     )
     if preset == "tiny":
         c.data.update(window_bp=256, global_batch=16)
-        c.model.update(code_size=64, width=96, expansion=2, stem_channels=64, dtype="float32")
+        c.model.update(code_size=128, width=96, expansion=2, stem_channels=64, dtype="float32")
         c.optimizer.update(learning_rate=1e-3, warmup_steps=50)
-        c.train.update(total_epochs=0.0, total_steps=600, checkpoint_every_steps=200)
-        c.eval.update(every_steps=200, windows=2048, batch=64)
+        c.train.update(total_epochs=0.0, total_steps=500, checkpoint_every_steps=250)
+        c.eval.update(every_steps=100, windows=2048, batch=64)
     elif preset != "base":
         raise ValueError(f"preset {preset!r}: expected tiny or base")
     return c

@@ -8,6 +8,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
+import atexit
+import shutil
+import tempfile
+
 import hypothesis
 import jax
 import pytest
@@ -16,6 +20,12 @@ import vqdna_jax
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a broadcast
+
+# Runs that are stopped and started again compile the same programs: once is enough.
+_CACHE = tempfile.mkdtemp(prefix="vqdna-test-cache-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", _CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 hypothesis.settings.register_profile("vqdna", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("vqdna")

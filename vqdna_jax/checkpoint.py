@@ -41,7 +41,9 @@ class Checkpoints:
         try:
             self._manager.save(steps_done, args=items, force=True)
         except (OSError, ValueError) as error:
-            raise StorageError(f"{self._manager.directory}: checkpoint {steps_done} could not be saved: {error}") from error
+            raise StorageError(
+                f"{self._manager.directory}: checkpoint {steps_done} could not be saved: {error}"
+            ) from error
 
     def newest_meta(self) -> dict[str, Any] | None:
         """Meta of the newest step, without reading its state; None in a fresh workdir."""
@@ -70,14 +72,19 @@ class Checkpoints:
                 return restored["state"], restored["meta"]
             logging.error("checkpoint %d is damaged (%s): trying the one before", step, "; ".join(damaged[:3]))
         if steps:
-            raise StorageError(f"{self._manager.directory}: none of the checkpoints {steps} is whole; restore a copy, or name a new --workdir")
+            raise StorageError(
+                f"{self._manager.directory}: none of the checkpoints {steps} is whole;"
+                " restore a copy, or name a new --workdir"
+            )
         return None
 
     def close(self) -> None:
         try:
             self._manager.wait_until_finished()
         except (OSError, ValueError) as error:
-            raise StorageError(f"{self._manager.directory}: the last checkpoint could not be written: {error}") from error
+            raise StorageError(
+                f"{self._manager.directory}: the last checkpoint could not be written: {error}"
+            ) from error
         finally:
             self._manager.close()
 
@@ -109,4 +116,8 @@ def _digest(x: Array) -> Array:
 
 def _damaged_leaves(state: Any, expected: dict[str, int]) -> list[str]:
     found = leaf_digests(state)
-    return [f"{name}: digest {found.get(name)}, saved {digest}" for name, digest in expected.items() if found.get(name) != digest]
+    return [
+        f"{name}: digest {found.get(name)}, saved {digest}"
+        for name, digest in expected.items()
+        if found.get(name) != digest
+    ]

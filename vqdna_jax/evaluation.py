@@ -20,7 +20,9 @@ SUBSTITUTIONS = 512  # windows, one substitution each
 PROBE_KMER = 4
 
 
-def reconstruction(predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig) -> tuple[dict[str, float], list[np.ndarray]]:
+def reconstruction(
+    predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig
+) -> tuple[dict[str, float], list[np.ndarray]]:
     """(what the training log shows at every evaluation, counts of each code a level)."""
     outputs = predict(bases_BxS)
     known_BxS = bases_BxS != N
@@ -33,7 +35,9 @@ def reconstruction(predict: Predict, bases_BxS: np.ndarray, model: TokenizerConf
     for n, size in enumerate(model.codebook_sizes):
         counts.append(np.bincount(outputs["codes"][..., n].ravel(), minlength=size))
         usage = statistics.usage_from_counts(counts[-1])
-        values |= {f"codebook_{n + 1}_size": size} | {f"codebook_{n + 1}_{name}": value for name, value in usage.items()}
+        values |= {f"codebook_{n + 1}_size": size} | {
+            f"codebook_{n + 1}_{name}": value for name, value in usage.items()
+        }
     rate = statistics.code_bits_per_base(outputs["codes"], model.codebook_sizes, model.bases_per_code)
     values |= {"code_bits_per_base": rate["bits_per_base"], "code_tuples_used": rate["tuples_used"]}
     values |= {"code_tuples_unseen_share": rate["unseen_share"]}
@@ -86,9 +90,7 @@ def substitutions(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConf
     position_B = rng.integers(0, bases_BxS.shape[1], len(rows))
     mutated_BxS = bases_BxS.copy()
     mutated_BxS[rows, position_B] = (bases_BxS[rows, position_B] + rng.integers(1, 4, len(rows))) % 4
-    found = statistics.substitution_effect(
-        codes_BxLxN, predict(mutated_BxS)["codes"], position_B, model.bases_per_code
-    )
+    found = statistics.substitution_effect(codes_BxLxN, predict(mutated_BxS)["codes"], position_B, model.bases_per_code)
     values = {f"codebook_{n + 1}_changed_by_substitution": v for n, v in enumerate(found["changed_per_level"])}
     return values | {f"substitution_{name}": found[name] for name in ("silent_share", "reach_max", "reach_p95")}
 
@@ -102,6 +104,8 @@ def species_probe(predict: Predict, untrained: Predict, train: dict, held_out: d
     }
     values = {}
     for name, of in features.items():
-        found = statistics.linear_probe(of(train["bases"]), train["species"], of(held_out["bases"]), held_out["species"])
+        found = statistics.linear_probe(
+            of(train["bases"]), train["species"], of(held_out["bases"]), held_out["species"]
+        )
         values |= {f"{name}_accuracy": found["accuracy"], f"{name}_macro_f1": found["macro_f1"]}
     return values | {"probe_species_majority": found["majority"]}

@@ -11,7 +11,9 @@ from ml_collections import config_flags
 
 from vqdna_jax import errors
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "an experiment of configs/, with a preset: configs/hrq.py:tiny")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "an experiment of configs/, with a preset: configs/hrq.py:tiny"
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where checkpoints, metrics, results and the trained model go")
 
 
@@ -37,11 +39,15 @@ def parse(arguments: list[str]) -> None:
         rest = flags.FLAGS(arguments)[1:]
     except (KeyError, AttributeError) as error:
         key = str(error).strip("\"'")
-        raise errors.InputError(f"config key {key!r} does not exist; the keys and their defaults are in {path}") from error
+        raise errors.InputError(
+            f"config key {key!r} does not exist; the keys and their defaults are in {path}"
+        ) from error
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise errors.InputError(f"command line: {str(error).strip().splitlines()[-1]}") from error
     if rest:
-        raise errors.InputError(f"command line: unexpected {' '.join(rest)}; options look like --config.train.total_steps=9")
+        raise errors.InputError(
+            f"command line: unexpected {' '.join(rest)}; options look like --config.train.total_steps=9"
+        )
     for holder, example in ((_CONFIG, "--config=configs/hrq.py:tiny"), (_WORKDIR, "--workdir=runs/hrq")):
         if not holder.value:
             raise errors.InputError(f"command line: --{holder.name} is missing, for example {example}")

@@ -24,14 +24,17 @@ PEAK_FLOPS = {
 
 
 class MetricWriter:
-    """Appends rows to metrics.jsonl and TensorBoard; on resume, rows at or after `first_step` are dropped first."""
+    """Appends rows, named by the steps done, to metrics.jsonl and TensorBoard.
+
+    A run that goes on from `first_step` drops the rows after it first: they will be made again.
+    """
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
         self._path = workdir / "metrics.jsonl"
-        kept = [row for row in read_rows(self._path) if row["step"] < first_step]
+        kept = [row for row in read_rows(self._path) if row["step"] <= first_step]
         self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._file = self._path.open("a", buffering=1)
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
+        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._file.write(json.dumps({"step": step} | {k: _finite(v) for k, v in values.items()}) + "\n")
@@ -90,7 +93,9 @@ class Progress:
         self._quiet = jax.process_index() != 0
         self._plain = self._quiet or not sys.stderr.isatty()
         self._total, self._first, self._start = total_steps, first_step, time.monotonic()
-        self._bar = tqdm.tqdm(total=total_steps, initial=first_step, unit="step", disable=self._plain, dynamic_ncols=True)
+        self._bar = tqdm.tqdm(
+            total=total_steps, initial=first_step, unit="step", disable=self._plain, dynamic_ncols=True
+        )
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
         text = describe(values)

@@ -1,4 +1,4 @@
-"""AdamW as an optax chain: warm-up and cosine, clipping, and weight decay by regular expressions over parameter names."""
+"""AdamW as an optax chain: warm-up and cosine, clipping, weight decay by regular expressions over parameter names."""
 
 import re
 from collections.abc import Sequence

@@ -18,7 +18,9 @@ from vqdna_jax.metrics import read_rows
 SHOWN = ("reconstruction_accuracy", "window_exact_rate", "code_bits_per_base", "hidden_base_accuracy")
 
 
-def finish(config, workdir: pathlib.Path, corpus: Corpus, task, state, predict, untrained, held_out, train_seconds) -> None:
+def finish(
+    config, workdir: pathlib.Path, corpus: Corpus, task, state, predict, untrained, held_out, train_seconds
+) -> None:
     """The full evaluation, its pictures and the export; every process evaluates, the first one writes."""
     print("evaluating on held-out windows ...", flush=True)
     bases_BxS = held_out["bases"]
@@ -53,7 +55,10 @@ def say(result: dict, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) ->
     for name in SHOWN:
         print(f"{name:28} {result[name]:.4f}")
     for n, size in enumerate(codebook_sizes, start=1):
-        of = {key: result[f"codebook_{n}_{key}"] for key in ("used", "perplexity", "busiest_share", "best_kmer_k", "best_kmer_explained_share")}
+        of = {
+            key: result[f"codebook_{n}_{key}"]
+            for key in ("used", "perplexity", "busiest_share", "best_kmer_k", "best_kmer_explained_share")
+        }
         print(
             f"codebook {n}: {of['used']} of {size} codes used ({100 * of['used'] / size:.1f} %), perplexity"
             f" {of['perplexity']:.1f}, busiest {100 * of['busiest_share']:.2f} %; {of['best_kmer_k']}-mers explain"

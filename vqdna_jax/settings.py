@@ -6,7 +6,14 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.models.tokenizer import BASES_PER_CODE
 
 # A resumed run may change these; any other key decides what is computed and must stay as it was.
-MUTABLE = ("data.corpus", "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints", "eval", "mesh")
+MUTABLE = (
+    "data.corpus",
+    "train.log_every_steps",
+    "train.checkpoint_every_steps",
+    "train.keep_checkpoints",
+    "eval",
+    "mesh",
+)
 
 
 def validate(config) -> None:
@@ -17,7 +24,11 @@ def validate(config) -> None:
         "eval.windows", "eval.every_steps", "eval.batch",
     ):  # fmt: skip
         _expect(config, key, lambda v: v > 0, "a positive integer")
-    for key in ("optimizer.learning_rate", "optimizer.clip_norm"):
+    for key in ("seed", "train.total_steps", "train.total_epochs", "optimizer.warmup_steps", "optimizer.weight_decay"):
+        _expect(config, key, lambda v: v >= 0, "0 or more")
+    for key in ("model.kernel_size", "model.stem_kernel_size"):
+        _expect(config, key, lambda v: v % 2 == 1, "an odd size, at least 1")
+    for key in ("optimizer.learning_rate", "optimizer.clip_norm", "data.temperature"):
         _expect(config, key, lambda v: v > 0 and math.isfinite(v), "a positive number")
     for key in ("data.max_n_share", "hidden_share"):
         _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
@@ -32,21 +43,28 @@ def validate(config) -> None:
 def _validate_shapes(config) -> None:
     window, bases_per_code = config.data.window_bp, config.model.bases_per_code
     if window % bases_per_code:
-        raise InputError(f"config key data.window_bp: {window} is not a multiple of model.bases_per_code={bases_per_code}")
+        raise InputError(
+            f"config key data.window_bp: {window} is not a multiple of model.bases_per_code={bases_per_code}"
+        )
     if config.model.quantizer == "hrq" and config.model.blocks < 2:
-        raise InputError("config key model.blocks: 1 is too few for hrq, which quantises after two blocks; set 2 or more")
+        raise InputError(
+            "config key model.blocks: 1 is too few for hrq, which quantises after two blocks; set 2 or more"
+        )
     if (config.train.total_steps > 0) == (config.train.total_epochs > 0):
-        raise InputError("config keys train.total_steps and train.total_epochs: set one of them above 0, the other to 0")
+        raise InputError(
+            "config keys train.total_steps and train.total_epochs: set one of them above 0, the other to 0"
+        )
 
 
 def validate_mesh(config, shards: int) -> None:
     """Checks what depends on the number of devices. Raises InputError."""
     for key in ("data.global_batch", "eval.batch"):
-        _expect(config, key, lambda v: v % shards == 0, f"a multiple of the {shards} shards of the batch (mesh data x fsdp)")
-    for axis, keys in (("fsdp", ("model.width",)), ("tensor", ("model.width",))):
-        for key in keys:
-            size = config.mesh[axis]
-            _expect(config, key, lambda v, size=size: v % size == 0, f"a multiple of mesh.{axis}={size}")
+        _expect(
+            config, key, lambda v: v % shards == 0, f"a multiple of the {shards} shards of the batch (mesh data x fsdp)"
+        )
+    for axis in ("fsdp", "tensor"):
+        size = config.mesh[axis]
+        _expect(config, "model.width", lambda v, size=size: v % size == 0, f"a multiple of mesh.{axis}={size}")
 
 
 def _expect(config, key: str, holds, expected: str) -> None:
@@ -66,7 +84,9 @@ def refuse_changes(old: dict, new: dict, old_corpus: str, new_corpus: str) -> No
         if old.get(key) != new.get(key) and not key.startswith(MUTABLE)
     ]
     if changed:
-        raise InputError(f"the workdir holds a run with another config: {'; '.join(changed)}; change it back or name a new --workdir")
+        raise InputError(
+            f"the workdir holds a run with another config: {'; '.join(changed)}; change it back or name a new --workdir"
+        )
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

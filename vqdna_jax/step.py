@@ -31,7 +31,7 @@ def train_step(task, tx: optax.GradientTransformation, state: TrainState, batch:
     loss_and_grads = jax.value_and_grad(task.loss, has_aux=True)
     (loss, (codebooks, metrics)), grads = loss_and_grads(state.params, state.codebooks, batch, key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    gradient_norm = optax.global_norm(grads)
+    gradient_norm = optax.tree.norm(grads)
     proposed = state.replace(
         params=optax.apply_updates(state.params, updates), opt_state=opt_state, codebooks=codebooks
     )

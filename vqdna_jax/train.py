@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from vqdna_jax import evaluation, results, settings
 from vqdna_jax.checkpoint import Checkpoints
-from vqdna_jax.errors import EXIT_STOPPED, NumericsError, StorageError
+from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError
 from vqdna_jax.genome.corpus import Corpus, bundled_corpus, open_corpus
 from vqdna_jax.genome.windows import WindowBatches, evaluation_windows, train_iterator
 from vqdna_jax.metrics import MetricWriter, Progress, Throughput, describe
@@ -54,6 +54,9 @@ def train(config, workdir: pathlib.Path) -> int:
         if state is None:
             state = init(*init_arguments)
         first_step = int(state.step)
+        if first_step == total_steps and (workdir / "result.json").exists():
+            print(f"{workdir}: this run is finished; its results are in result.json")
+            return 0
         results.write_json(workdir / "config.json", meta["config"])
         say_plan(config, corpus, batches, mesh, task, state, first_step, total_steps)
 
@@ -77,7 +80,9 @@ def train(config, workdir: pathlib.Path) -> int:
         checkpoints.save(done, state, meta)
         checkpoints.close()
         if stop.requested:
-            print(f"stopped by {stop.name} after {done} steps, all saved; run the same command to go on", file=sys.stderr)
+            print(
+                f"stopped by {stop.name} after {done} steps, all saved; run the same command to go on", file=sys.stderr
+            )
             return EXIT_STOPPED
         trained = functools.partial(predict, state)
         untrained = functools.partial(predict, init(*init_arguments))
@@ -110,7 +115,7 @@ def make_workdir(workdir: pathlib.Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "metrics.jsonl").touch()
     except OSError as error:
-        raise StorageError(f"--workdir={workdir}: cannot be written ({error.strerror}); name another") from error
+        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror}); name another") from error
 
 
 def resume(checkpoints: Checkpoints, abstract, meta: dict):
@@ -132,10 +137,11 @@ def say_plan(config, corpus, batches, mesh: Mesh, task, state, first_step: int, 
     codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
     flops = task.flops_per_base() * config.data.global_batch * config.data.window_bp
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    sizes = " + ".join(map(str, task.model.codebook_sizes))
     print(f"corpus     {corpus.path}{bundled}")
     print(f"           {batches.summary()}")
     print(f"devices    {jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
-    print(f"parameters {parameters:.2f} M, codebooks {codes:.2f} M ({' + '.join(map(str, task.model.codebook_sizes))} codes)")
+    print(f"parameters {parameters:.2f} M, codebooks {codes:.2f} M, of {sizes} codes")
     print(f"step       {flops / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)
 
 

@@ -100,7 +100,10 @@ class Mlp(nn.Module):
         up_bias_F = self.param("up_bias", sharded(nn.initializers.zeros, "mlp"), (self.hidden,))
         down_FxD = self.param("down", sharded(init, "mlp", "embed"), (self.hidden, width))
         down_bias_D = self.param("down_bias", sharded(nn.initializers.zeros, None), (width,))
-        up, down = gathered(up_DxF, "embed", "mlp").astype(self.dtype), gathered(down_FxD, "mlp", "embed").astype(self.dtype)
+        up, down = (
+            gathered(up_DxF, "embed", "mlp").astype(self.dtype),
+            gathered(down_FxD, "mlp", "embed").astype(self.dtype),
+        )
         h_BxLxF = jnp.einsum("bld,df->blf", x_BxLxD, up) + up_bias_F.astype(self.dtype)[None, None]
         y_BxLxD = jnp.einsum("blf,fd->bld", nn.gelu(h_BxLxF), down, out_sharding=spec(*ACTIVATION))
         return y_BxLxD + down_bias_D.astype(self.dtype)[None, None]

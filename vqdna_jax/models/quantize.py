@@ -81,7 +81,9 @@ def assign(z_BxLxD: Array, codes_KxD: Array) -> Array:
     def local(z: Array, e: Array) -> Array:
         return nearest(z.reshape(-1, z.shape[-1]), e).reshape(z.shape[:2])
 
-    return jax.shard_map(local, in_specs=(spec(*TOKENS), jax.P()), out_specs=spec("batch", "length"))(z_BxLxD, codes_KxD)
+    return jax.shard_map(local, in_specs=(spec(*TOKENS), jax.P()), out_specs=spec("batch", "length"))(
+        z_BxLxD, codes_KxD
+    )
 
 
 def nearest(z_TxD: Array, codes_KxD: Array) -> Array:
@@ -118,7 +120,7 @@ def statistics(h_BxLxD: Array, codes_BxL: Array, codebook_size: int, key: Array)
     drawn_K = jax.random.randint(key, (codebook_size,), 0, batch * length)
 
     def local(h: Array, codes: Array, drawn_K: Array) -> Assignments:
-        counts_K, sums_KxD = _sum_by_code(h.reshape(-1, h.shape[-1]), codes.ravel(), codebook_size)
+        counts_K, sums_KxD = sum_by_code(h.reshape(-1, h.shape[-1]), codes.ravel(), codebook_size)
         row_K = drawn_K // length - lax.axis_index(BATCH) * h.shape[0]
         here_K = (row_K >= 0) & (row_K < h.shape[0])
         vectors_KxD = h[jnp.where(here_K, row_K, 0), drawn_K % length]
@@ -129,7 +131,7 @@ def statistics(h_BxLxD: Array, codes_BxL: Array, codebook_size: int, key: Array)
     return jax.shard_map(local, in_specs=in_specs, out_specs=jax.P())(h_BxLxD, codes_BxL, drawn_K)
 
 
-def _sum_by_code(h_TxD: Array, codes_T: Array, codebook_size: int) -> tuple[Array, Array]:
+def sum_by_code(h_TxD: Array, codes_T: Array, codebook_size: int) -> tuple[Array, Array]:
     """(counts [K], sums [K, D]) in f32."""
 
     def one_hot(h: Array, codes: Array) -> tuple[Array, Array]:  # a TPU fuses the one-hot and has slow scatters

@@ -1,0 +1,105 @@
+"""The model card, README.md of an export, written from the run that made the model: nothing in it is typed by hand."""
+
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vqdna_jax.models.tokenizer import TokenizerConfig
+
+# YAML front matter is what model hubs read the licence and the library from.
+TEMPLATE = """\
+---
+license: apache-2.0
+library_name: vqdna_jax
+tags: [dna, genomics, tokenizer, vector-quantization, jax]
+---
+# A VQDNA genome tokenizer
+
+{summary}
+Made by vqdna_jax, an independent implementation of VQDNA ([arXiv 2405.10812](https://arxiv.org/abs/2405.10812)).
+Tokenizer digest: `{digest}`.
+
+## Use
+```python
+import vqdna_jax
+model = vqdna_jax.load("DIRECTORY_OF_THIS_FILE")
+codes = model.encode("ACGTTGCA")  # int32 [L, {levels}]; model.decode(codes) gives letters again
+```
+Files: `vqdna encode genome.fa --model=DIRECTORY --out=genome.codes`, and `vqdna decode` back.
+
+## Training data
+{corpus}
+
+## How it was trained
+{run}
+
+## Metrics
+Of the final evaluation, on windows held out from training.
+
+{metrics}
+
+## Limits
+- Decoding is not exact: a code stands for what the network saw around it. `vqdna encode` lists every base it changes.
+- N and other ambiguous letters have no code of their own: `model.decode` guesses a base there, `vqdna decode` puts the
+  N back. The network does not see lower case.
+- A code depends on its own bases and {reach} more at each side. The other strand has other codes.
+- It knows the species above; on others expect lower accuracy.
+- It has no opinion on function, disease or identity, and was not tested for clinical use.
+
+## Licence
+Apache-2.0, weights included. The genomes it was trained on keep their own terms.
+"""
+
+
+def write(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
+    """The text of the card. `card` as in `hub.save`; what it does not hold is said to be not recorded."""
+    sizes = " and ".join(f"{size:,}" for size in config.codebook_sizes)
+    summary = (
+        f"Quantizer {config.quantizer}, codebooks of {sizes} codes, bases a code: {config.bases_per_code}, "
+        f"width {config.width}, {config.blocks} blocks."
+    )
+    return TEMPLATE.format(
+        summary=summary,
+        digest=digest,
+        levels=len(config.codebook_sizes),
+        reach=config.blocks * (config.kernel_size // 2) * config.bases_per_code + config.stem_kernel_size // 2,
+        corpus=_corpus(card.get("corpus") or {}),
+        run=_table(("what", "value"), _run(config, card)),
+        metrics=_table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
+    )
+
+
+def _corpus(bases_by_species: Mapping[str, int]) -> str:
+    rows = [(name, f"{bases:,}") for name, bases in bases_by_species.items()]
+    return _table(("species", "bases"), [*rows, ("all", f"{sum(bases_by_species.values()):,}")] if rows else [])
+
+
+def _run(config: TokenizerConfig, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    run = card.get("config") or {}
+    data = run.get("data", {})
+    facts = {
+        "command": f"`{card['command']}`" if card.get("command") else None,
+        "date": card.get("date"),
+        "steps": card.get("steps"),
+        "windows a step": data.get("global_batch"),
+        "bases a window": data.get("window_bp"),
+        "learning rate": run.get("optimizer", {}).get("learning_rate"),
+        "seed": run.get("seed"),
+        "dtype": config.dtype,
+        "bases a second": card.get("throughput"),
+    }
+    return ((name, _number(value)) for name, value in facts.items() if value is not None)
+
+
+def _table(header: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
+    rows = list(rows)
+    if not rows:
+        return "Not recorded."
+    lines = [header, ("---", "---"), *((name.replace("|", "\\|"), value.replace("|", "\\|")) for name, value in rows)]
+    return "\n".join(f"| {name} | {value} |" for name, value in lines)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, numbers.Integral):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, numbers.Real) else str(value)

@@ -1,0 +1,103 @@
+"""Sequences of any length through windows of a few fixed shapes, as if each had been passed whole.
+
+A window is a core and a halo on both sides, as wide as the network sees; the halo's results are thrown away. What lies
+beyond the ends of a sequence is `fill` with valid = 0, which the network reads as its own zero padding. So a result
+does not depend on where the cuts fell.
+
+Legend: B windows a call, W codes a window with its halos, L codes, X and Y what a code is made of.
+"""
+
+import collections
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+SHORT_WINDOW, LONG_WINDOW = 256, 2048  # codes; short ones so that a read does not pay for a chromosome's window
+BASES_PER_CALL = 32768  # activations of the paper's model: 100 MB in bf16, at any number of bases a code
+CALLS_IN_FLIGHT = 2  # the host cuts the next windows while the device works
+
+
+class Span(NamedTuple):
+    """Core codes [start, stop) of one sequence."""
+
+    sequence: int
+    start: int
+    stop: int
+
+
+def window_sizes(halo: int) -> tuple[int, int]:
+    """Codes a window, for short and long sequences: at least half of a window is core."""
+    scale = 1 << max(0, (4 * halo - 1) // SHORT_WINDOW).bit_length()
+    return SHORT_WINDOW * scale, LONG_WINDOW * scale
+
+
+def stitch(
+    apply: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
+    *,
+    halo: int,
+    fill: int,
+    windows: Sequence[int],
+    bases_per_code: int,
+    advance: Callable[[int], None] = lambda codes: None,
+) -> None:
+    """Fills outputs[i] [L, Y] from inputs[i] [L, X].
+
+    The window size of a sequence depends on its own length alone, never on its neighbours.
+
+    Args:
+        apply: (inputs [B, W, X], valid uint8 [B, W]) -> [B, W, Y], a jitted function that may return before it is done.
+        halo: codes at each side that a code sees.
+        windows: the values of W to choose from, each over 2 halo.
+        advance: hears how many more codes are done.
+    """
+    sizes = [min(windows, key=functools.partial(_cost, len(x), halo)) for x in inputs]
+    for window in sorted(set(sizes)):
+        chosen = [i for i, size in enumerate(sizes) if size == window]
+        spans = itertools.chain.from_iterable(_spans(i, len(inputs[i]), window - 2 * halo) for i in chosen)
+        in_flight: collections.deque = collections.deque()
+        for batch in _batched(spans, max(1, BASES_PER_CALL // (window * bases_per_code))):
+            in_flight.append((batch, apply(*_cut(inputs, batch, window, halo, fill, bases_per_code))))
+            if len(in_flight) == CALLS_IN_FLIGHT:
+                _put_back(outputs, *in_flight.popleft(), halo, advance)
+        while in_flight:
+            _put_back(outputs, *in_flight.popleft(), halo, advance)
+
+
+def _cost(length: int, halo: int, window: int) -> int:
+    """Codes computed for a sequence of `length` codes."""
+    return -(-length // (window - 2 * halo)) * window
+
+
+def _spans(sequence: int, length: int, core: int) -> Iterator[Span]:
+    return (Span(sequence, start, min(start + core, length)) for start in range(0, length, core))
+
+
+def _batched(spans: Iterator[Span], size: int) -> Iterator[list[Span]]:
+    return iter(lambda: list(itertools.islice(spans, size)), [])
+
+
+def _cut(inputs, batch: list[Span], window: int, halo: int, fill: int, bases_per_code: int):
+    """(inputs [B, W, X], valid [B, W]) of a batch; B is full or a power of four, so that few shapes are compiled."""
+    full = max(1, BASES_PER_CALL // (window * bases_per_code))
+    rows = min(full, next(4**n for n in itertools.count() if 4**n >= len(batch)))
+    first = inputs[batch[0].sequence]
+    x_BxWxX = np.full((rows, window, first.shape[1]), fill, first.dtype)
+    valid_BxW = np.zeros((rows, window), np.uint8)
+    for row, span in enumerate(batch):
+        source, left = inputs[span.sequence], span.start - halo
+        begin, end = max(left, 0), min(left + window, len(source))
+        x_BxWxX[row, begin - left : end - left] = source[begin:end]
+        valid_BxW[row, begin - left : end - left] = 1
+    return x_BxWxX, valid_BxW
+
+
+def _put_back(outputs, batch: list[Span], y_BxWxY, halo: int, advance: Callable[[int], None]) -> None:
+    y_BxWxY = np.asarray(y_BxWxY)
+    for row, span in enumerate(batch):
+        outputs[span.sequence][span.start : span.stop] = y_BxWxY[row, halo : halo + span.stop - span.start]
+    advance(sum(span.stop - span.start for span in batch))
