@@ -46,8 +46,8 @@ setup(
         "tyro>=1.0",
     ],
     extras_require={
+        "cuda": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
         "cuda12": ["jax[cuda12]"],  # NVIDIA driver 525 or newer
-        "cuda13": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
         "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
         "test": [
             "biopython>=1.84",

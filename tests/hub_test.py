@@ -22,7 +22,7 @@ from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
 CARD = {
     "result": {"reconstruction_accuracy": 0.987654, "codebook_1_perplexity": 7.5},
     "config": {"data": {"window_bp": 64, "global_batch": 16}, "seed": 3},
-    "corpus": {"E. coli": 4641652, "phiX174": 5386},
+    "species": {"E. coli": 4641652, "phiX174": 5386},
     "steps": 600,
     "date": "2026-11-22",
     "command": "python -m vqdna_jax.main --config=configs/hrq.py:tiny",
@@ -42,9 +42,9 @@ def random_weights(config: TokenizerConfig, seed: int = 0):
     """(params, codebooks), with noise on every parameter: a bias of zero hides what leaks in from beyond the ends."""
     bases, embedding = np.zeros((1, config.bases_per_code), np.uint8), np.zeros((1, 1, config.width), np.float32)
     modules = {"encoder": (Encoder(config), bases), "decoder": (Decoder(config), embedding)}
-    params = {name: jax.jit(module.init)(jax.random.key(seed), x)["params"] for name, (module, x) in modules.items()}
-    rng = np.random.default_rng(seed)
-    noisy = jax.tree.map(lambda p: p + 0.3 * rng.standard_normal(p.shape, np.float32), jax.device_get(params))
+    key, rng = jax.random.key(seed), np.random.default_rng(seed)
+    shapes = {name: jax.eval_shape(module.init, key, x)["params"] for name, (module, x) in modules.items()}
+    noisy = jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
     counts = [rng.uniform(0.5, 5, size).astype(np.float32) for size in config.codebook_sizes]
     return noisy, tuple(Codebook(c, 2 * rng.standard_normal((len(c), config.width), np.float32)) for c in counts)
 
@@ -280,7 +280,7 @@ def whole(models, real_bases):
 def test_codes_and_bases_do_not_depend_on_where_windows_are_cut(models, whole, real_bases, kind, windows):
     model = dataclasses.replace(models(*kind), windows=windows)
     codes_LxN, rebuilt = whole(*kind)
-    assert len(np.unique(codes_LxN[:, -1])) > 4 and len(np.unique(rebuilt)) > 2, "constant codes would test nothing"
+    assert len(np.unique(codes_LxN[:, -1])) > 2 and len(np.unique(rebuilt)) > 2, "constant codes would test nothing"
     assert np.array_equal(model.encode(real_bases), codes_LxN)
     assert np.array_equal(to_bases(model.decode(codes_LxN)), rebuilt)
 
@@ -301,13 +301,15 @@ def test_every_length_is_encoded_as_if_alone_and_whole(models, real_bases, quant
     assert model.decode(packed[16], 17) == texts[16] == to_text(whole_decoding(model, packed[16])[:17])
 
 
-def test_neighbours_in_a_batch_change_nothing(models, real_bases):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # in bf16 another compiled shape rounds differently
+def test_neighbours_in_a_batch_change_nothing(models, real_bases, dtype):
     model, rng = models("hrq", 8), np.random.default_rng(0)
+    model = dataclasses.replace(model, config=dataclasses.replace(model.config, dtype=dtype))
     starts, lengths = rng.integers(0, 4000, 50), rng.integers(1, 900, 50)
     sequences = [real_bases[start:][:length] for start, length in zip(starts, lengths)]
     alone = [model.encode(sequence) for sequence in sequences]
     order = rng.permutation(50)
-    for i, codes_LxN in zip(order, model.encode([sequences[i] for i in order])):
+    for i, codes_LxN in zip(order, model.encode([*(sequences[i] for i in order), real_bases])):
         assert np.array_equal(codes_LxN, alone[i])
 
 

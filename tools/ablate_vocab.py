@@ -3,6 +3,7 @@
     python tools/ablate_vocab.py sizes     VQVAE and HRQ over K at one base a code, beside the paper's ablation
     python tools/ablate_vocab.py rates     over bases_per_code and K: rate against distortion, with a plot
     python tools/ablate_vocab.py denoise   a share of the input bases hidden
+    python tools/ablate_vocab.py collapse  the EMA decay and the revival of dead codes
 
 Every cell is one run of `vqdna_jax.main`, preset tiny, in its own workdir under --out: a grid that was stopped goes on
 where it stopped. The batch grows with bases_per_code, so that every run sees as many codes a step.
@@ -20,7 +21,7 @@ PAPER = {128: (98.2, 98.4), 256: (98.8, 99.1), 512: (99.5, 99.6), 1024: (99.6, 9
 QUANTIZERS = ("vqvae", "hrq")
 
 
-def cell(quantizer: str, code_size: int, bases_per_code: int = 1, hidden_share: float = 0.0) -> dict:
+def cell(quantizer="hrq", code_size=128, bases_per_code=1, hidden_share=0.0, ema_decay=0.9, revive_below=0.03) -> dict:
     return locals()
 
 
@@ -28,20 +29,24 @@ def grids() -> dict[str, list[dict]]:
     return {
         "sizes": [cell(q, k) for k in PAPER for q in QUANTIZERS],
         "rates": [
-            cell(q, k, r) for k, rates in ((128, (1, 2, 4, 8, 16)), (512, (4, 8, 16))) for r in rates for q in QUANTIZERS
+            *(cell(q, 128, r) for r in (1, 2, 4, 8, 16) for q in QUANTIZERS),
+            *(cell(q, 512, r) for r in (4, 8, 16) for q in QUANTIZERS),
         ],
-        "denoise": [cell("hrq", 128, r, hidden) for r in (1, 4) for hidden in (0.0, 0.15, 0.3)],
+        "denoise": [cell(bases_per_code=r, hidden_share=hidden) for r in (1, 4) for hidden in (0.0, 0.15, 0.3)],
+        "collapse": [cell(ema_decay=decay, revive_below=below) for decay in (0.99, 0.9) for below in (0.0, 0.03)],
     }
 
 
 def run(cell: dict, steps: int, out: pathlib.Path) -> dict:
     """Trains one cell, or reads its finished result."""
-    name = "{quantizer}-k{code_size}-r{bases_per_code}-h{hidden_share}".format(**cell)
+    name = "{quantizer}-k{code_size}-r{bases_per_code}-h{hidden_share}-d{ema_decay}-b{revive_below}".format(**cell)
     workdir = out / f"{name}-s{steps}"
     settings = {
         "model.code_size": cell["code_size"],
         "model.bases_per_code": cell["bases_per_code"],
         "hidden_share": cell["hidden_share"],
+        "codebook.ema_decay": cell["ema_decay"],
+        "codebook.revive_below": cell["revive_below"],
         "data.global_batch": TINY_BATCH * cell["bases_per_code"],
         "train.total_steps": steps,
         "eval.every_steps": steps,
@@ -71,6 +76,8 @@ COLUMNS = {
     "codes": lambda row: level_cells(row, "{size}"),
     "bases a code": lambda row: row["bases_per_code"],
     "hidden": lambda row: f"{row['hidden_share']:.0%}",
+    "EMA decay": lambda row: row["ema_decay"],
+    "revival": lambda row: f"under {row['revive_below']:.0%} of the mean count" if row["revive_below"] else "none",
     "reconstruction %": lambda row: f"{100 * row['reconstruction_accuracy']:.2f}",
     "paper %": lambda row: PAPER[row["code_size"]][QUANTIZERS.index(row["quantizer"])],
     "bits a base": lambda row: f"{row['code_bits_per_base']:.2f}",
@@ -83,9 +90,12 @@ COLUMNS = {
     "species probe %": lambda row: f"{100 * row['probe_species_accuracy']:.1f}",
 }
 SHOWN = {
-    "sizes": [name for name in COLUMNS if name not in ("bases a code", "hidden", "hidden base %")],
-    "rates": [name for name in COLUMNS if name not in ("hidden", "paper %", "hidden base %")],
-    "denoise": [name for name in COLUMNS if name not in ("model", "K", "paper %")],
+    "sizes": [
+        name for name in COLUMNS if name not in ("bases a code", "hidden", "hidden base %", "EMA decay", "revival")
+    ],
+    "rates": [name for name in COLUMNS if name not in ("hidden", "paper %", "hidden base %", "EMA decay", "revival")],
+    "denoise": [name for name in COLUMNS if name not in ("model", "K", "paper %", "EMA decay", "revival")],
+    "collapse": ["EMA decay", "revival", "codes", "reconstruction %", "used %", "perplexity"],
 }
 
 
@@ -118,7 +128,8 @@ def main() -> None:
         from vqdna_jax.plots import plot_rate_distortion
 
         for row in rows:
-            row["kind"], row["bits_per_base"] = f"{row['quantizer'].upper()}, K={row['code_size']}", row["code_bits_per_base"]
+            row["kind"] = f"{row['quantizer'].upper()}, K={row['code_size']}"
+            row["bits_per_base"] = row["code_bits_per_base"]
         plot_rate_distortion(rows, arguments.out / "rate_distortion.png")
         print(f"plot: {arguments.out / 'rate_distortion.png'}")
 

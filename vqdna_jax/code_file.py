@@ -150,6 +150,8 @@ class CodeFile:
 
     def _read_meta(self) -> None:
         meta = json.loads(self._zip.read("meta.json"))
+        if not isinstance(meta, dict):
+            raise TypeError("expected a JSON object")
         if meta.get("schema") != SCHEMA:
             raise InputError(f"{self.path}: schema is {meta.get('schema')!r}, expected {SCHEMA!r}; encode again")
         self.tokenizer_digest = str(meta["tokenizer_digest"])

@@ -5,6 +5,7 @@ Legend: K codebook size, D width.
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -12,7 +13,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,8 +46,8 @@ def save(
 
     Args:
         params: {"encoder": ..., "decoder": ...} as in the train state; `codebooks`: one a level.
-        card: what the model card tells, every key optional: result (flat metrics), config (of the run), corpus
-            ({species: bases}), steps, date, command, throughput (bases a second).
+        card: what the model card tells, every key optional: result (flat metrics), config (of the run), species
+            ({name: training bases}), steps, date, command, throughput (bases a second).
 
     Raises:
         InputError: the directory holds something else. StorageError: it cannot be written.
@@ -65,7 +65,7 @@ def save(
         "receptive_codes": config.receptive_codes,
         "window_bp": (card.get("config") or {}).get("data", {}).get("window_bp"),
         "steps": card.get("steps"),
-        "versions": _versions(),
+        "versions": versions(),
     }
     files = {
         CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
@@ -179,9 +179,11 @@ def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: damaged ({error}); copy the export directory again") from error
 
 
-def _versions() -> dict[str, str]:
-    packages = (vqdna_jax, jax, flax, np, safetensors)
-    return {"python": platform.python_version()} | {package.__name__: package.__version__ for package in packages}
+def versions() -> dict[str, str]:
+    """Of Python, this package and those that decide the numbers, for exports and checkpoints."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "safetensors")
+    own = {"python": platform.python_version(), "vqdna-jax": vqdna_jax.__version__}
+    return own | {name: importlib.metadata.version(name) for name in packages}
 
 
 def _refuse_foreign(directory: pathlib.Path) -> None:

@@ -5,11 +5,13 @@ import math
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import tqdm
 from tensorboardX import SummaryWriter
+
+from vqdna_jax.errors import NumericsError
 
 # Peak dense bf16 FLOP/s by a part of jax's device_kind; a chip that is not here is reported in GFLOP/s, without MFU.
 PEAK_FLOPS = {
@@ -66,7 +68,8 @@ class Throughput:
 
     def __init__(self, bases_per_step: int, flops_per_step: float):
         self._bases, self._flops = bases_per_step, flops_per_step
-        self._time, self._step, self.seconds = time.perf_counter(), None, 0.0
+        self._time, self._step = time.perf_counter(), None
+        self._all_seconds, self._all_steps = 0.0, 0
         kind = jax.devices()[0].device_kind
         self._peak = next((peak for part, peak in PEAK_FLOPS.items() if part in kind), None)
 
@@ -77,13 +80,18 @@ class Throughput:
     def measure(self, step: int) -> dict[str, float]:
         now, values = time.perf_counter(), {}
         if self._step is not None and step > self._step:
-            self.seconds += now - self._time
+            self._all_seconds += now - self._time
+            self._all_steps += step - self._step
             steps_per_s = (step - self._step) / (now - self._time)
             values = {"bases_per_s": steps_per_s * self._bases, "gflops_per_s": steps_per_s * self._flops / 1e9}
             if self._peak:
                 values["mfu"] = steps_per_s * self._flops / (self._peak * jax.device_count())
         self._time, self._step = now, step
         return values
+
+    def bases_per_s(self) -> float:
+        """Mean over all that was measured; 0 before there was anything."""
+        return self._all_steps * self._bases / self._all_seconds if self._all_seconds else 0.0
 
 
 class Progress:
@@ -113,6 +121,65 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+
+
+class StepLog:
+    """Metrics of the training steps, fetched one step late so that the device never waits for the host."""
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        first_step: int,
+        total_steps: int,
+        every_steps: int,
+        learning_rate: Callable[[int], float],
+        throughput: Throughput,
+    ):
+        self._every, self._learning_rate, self._throughput = every_steps, learning_rate, throughput
+        self._writer = MetricWriter(workdir, first_step) if jax.process_index() == 0 else None
+        self._progress = Progress(total_steps, first_step)
+        self._pending = None
+
+    def step(self, step: int, metrics) -> None:
+        previous, self._pending = self._pending, (step, metrics)
+        if previous is not None:
+            self._write(*previous)
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        self._flush()
+        if self._writer:
+            self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
+        self._progress.say(f"held-out after {step} steps: {describe(values)}")
+        self.pause()
+
+    def pause(self) -> None:
+        self._flush()
+        self._throughput.pause()
+
+    def close(self) -> None:
+        self._flush()
+        self._progress.close()
+        if self._writer:
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self._write(*self._pending)
+            self._pending = None
+
+    def _write(self, step: int, metrics) -> None:
+        """Raises NumericsError at the first loss that is not finite; the state did not take that step."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+            raise NumericsError(
+                f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; nothing of it was saved."
+                " Lower config.optimizer.learning_rate, or go on from an earlier checkpoint with another seed"
+            )
+        if (step + 1) % self._every == 0 or step == 0:
+            values |= self._throughput.measure(step + 1) | {"learning_rate": float(self._learning_rate(step))}
+            if self._writer:
+                self._writer.write(step + 1, values)
+            self._progress.update(step + 1, values)
 
 
 def describe(values: Mapping[str, float]) -> str:

@@ -63,7 +63,7 @@ def write(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
         digest=digest,
         levels=len(config.codebook_sizes),
         reach=config.blocks * (config.kernel_size // 2) * config.bases_per_code + config.stem_kernel_size // 2,
-        corpus=_corpus(card.get("corpus") or {}),
+        corpus=_corpus(card.get("species") or {}),
         run=_table(("what", "value"), _run(config, card)),
         metrics=_table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
     )

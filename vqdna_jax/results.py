@@ -1,15 +1,12 @@
 """What a finished run leaves: result.json, two pictures and the exported model."""
 
 import datetime
-import importlib.metadata
 import json
 import pathlib
-import platform
 import sys
 
 import jax
 
-import vqdna_jax
 from vqdna_jax import evaluation, hub, plots
 from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.windows import evaluation_windows
@@ -18,10 +15,11 @@ from vqdna_jax.metrics import read_rows
 SHOWN = ("reconstruction_accuracy", "window_exact_rate", "code_bits_per_base", "hidden_base_accuracy")
 
 
-def finish(
-    config, workdir: pathlib.Path, corpus: Corpus, task, state, predict, untrained, held_out, train_seconds
-) -> None:
-    """The full evaluation, its pictures and the export; every process evaluates, the first one writes."""
+def finish(config, workdir: pathlib.Path, corpus: Corpus, task, state, predict, untrained, held_out, speed) -> None:
+    """The full evaluation, its pictures and the export; every process evaluates, the first one writes.
+
+    `predict` and `untrained` are evaluation.Predict of the trained and the initial state; `speed` is in bases a second.
+    """
     print("evaluating on held-out windows ...", flush=True)
     bases_BxS = held_out["bases"]
     result, counts = evaluation.reconstruction(predict, bases_BxS, task.model)
@@ -32,7 +30,7 @@ def finish(
         "held_out_windows": len(bases_BxS),
         "steps": int(state.step),
         "bases_seen": int(state.step) * config.data.global_batch * config.data.window_bp,
-        "train_seconds": round(train_seconds, 1),
+        "bases_per_s": round(speed),
     }
     if jax.process_index():
         return
@@ -45,6 +43,7 @@ def finish(
         "species": {entry["name"]: entry["splits"]["train"]["bases"] for entry in corpus.manifest["species"]},
         "steps": int(state.step),
         "date": datetime.date.today().isoformat(),
+        "throughput": round(speed),
         "command": " ".join(["python -m vqdna_jax.main", *sys.argv[1:]]),
     }
     hub.save(workdir / "export", task.model, state.params, state.codebooks, card)
@@ -69,9 +68,3 @@ def say(result: dict, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) ->
 
 def write_json(path: pathlib.Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def versions() -> dict[str, str]:
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
-    own = {"python": platform.python_version(), "vqdna-jax": vqdna_jax.__version__}
-    return own | {name: importlib.metadata.version(name) for name in packages}

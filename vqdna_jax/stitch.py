@@ -2,7 +2,9 @@
 
 A window is a core and a halo on both sides, as wide as the network sees; the halo's results are thrown away. What lies
 beyond the ends of a sequence is `fill` with valid = 0, which the network reads as its own zero padding. So a result
-does not depend on where the cuts fell.
+does not depend on where the cuts fell. In floating point that holds as far as the compiled code treats all rows of a
+batch alike and other shapes alike: f32 codes were the same for every window tried, in bf16 other shapes flipped up to
+2 near ties in 1,000. That is why there is one shape for each window size, and a sequence's length alone chooses it.
 
 Legend: B windows a call, W codes a window with its halos, L codes, X and Y what a code is made of.
 """
@@ -16,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 
 SHORT_WINDOW, LONG_WINDOW = 256, 2048  # codes; short ones so that a read does not pay for a chromosome's window
-BASES_PER_CALL = 32768  # activations of the paper's model: 100 MB in bf16, at any number of bases a code
 CALLS_IN_FLIGHT = 2  # the host cuts the next windows while the device works
 
 
@@ -42,17 +43,16 @@ def stitch(
     halo: int,
     fill: int,
     windows: Sequence[int],
-    bases_per_code: int,
+    codes_per_call: int,
     advance: Callable[[int], None] = lambda codes: None,
 ) -> None:
     """Fills outputs[i] [L, Y] from inputs[i] [L, X].
-
-    The window size of a sequence depends on its own length alone, never on its neighbours.
 
     Args:
         apply: (inputs [B, W, X], valid uint8 [B, W]) -> [B, W, Y], a jitted function that may return before it is done.
         halo: codes at each side that a code sees.
         windows: the values of W to choose from, each over 2 halo.
+        codes_per_call: B W, about; it bounds the memory of a call.
         advance: hears how many more codes are done.
     """
     sizes = [min(windows, key=functools.partial(_cost, len(x), halo)) for x in inputs]
@@ -60,8 +60,9 @@ def stitch(
         chosen = [i for i, size in enumerate(sizes) if size == window]
         spans = itertools.chain.from_iterable(_spans(i, len(inputs[i]), window - 2 * halo) for i in chosen)
         in_flight: collections.deque = collections.deque()
-        for batch in _batched(spans, max(1, BASES_PER_CALL // (window * bases_per_code))):
-            in_flight.append((batch, apply(*_cut(inputs, batch, window, halo, fill, bases_per_code))))
+        rows = max(1, codes_per_call // window)
+        for batch in _batched(spans, rows):
+            in_flight.append((batch, apply(*_cut(inputs, batch, rows, window, halo, fill))))
             if len(in_flight) == CALLS_IN_FLIGHT:
                 _put_back(outputs, *in_flight.popleft(), halo, advance)
         while in_flight:
@@ -81,10 +82,8 @@ def _batched(spans: Iterator[Span], size: int) -> Iterator[list[Span]]:
     return iter(lambda: list(itertools.islice(spans, size)), [])
 
 
-def _cut(inputs, batch: list[Span], window: int, halo: int, fill: int, bases_per_code: int):
-    """(inputs [B, W, X], valid [B, W]) of a batch; B is full or a power of four, so that few shapes are compiled."""
-    full = max(1, BASES_PER_CALL // (window * bases_per_code))
-    rows = min(full, next(4**n for n in itertools.count() if 4**n >= len(batch)))
+def _cut(inputs, batch: list[Span], rows: int, window: int, halo: int, fill: int) -> tuple[np.ndarray, np.ndarray]:
+    """(inputs [B, W, X], valid [B, W]) of a batch, with empty rows at its end."""
     first = inputs[batch[0].sequence]
     x_BxWxX = np.full((rows, window, first.shape[1]), fill, first.dtype)
     valid_BxW = np.zeros((rows, window), np.uint8)

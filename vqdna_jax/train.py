@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vqdna_jax import evaluation, results, settings
+from vqdna_jax import evaluation, hub, results, settings
 from vqdna_jax.checkpoint import Checkpoints
-from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError
+from vqdna_jax.errors import EXIT_STOPPED, InputError
 from vqdna_jax.genome.corpus import Corpus, bundled_corpus, open_corpus
 from vqdna_jax.genome.windows import WindowBatches, evaluation_windows, train_iterator
-from vqdna_jax.metrics import MetricWriter, Progress, Throughput, describe
+from vqdna_jax.metrics import StepLog, Throughput
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
@@ -49,7 +49,7 @@ def train(config, workdir: pathlib.Path) -> int:
         init = jax.jit(functools.partial(init_state, task, tx))
         init_arguments = (jax.random.fold_in(key, 0), to_devices({"bases": batches[0]["bases"]}))
         checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
-        meta = {"config": config.to_dict(), "corpus_digest": corpus.digest, "versions": results.versions()}
+        meta = {"config": config.to_dict(), "corpus_digest": corpus.digest, "versions": hub.versions()}
         state = resume(checkpoints, lambda: abstract_state(init, mesh, *init_arguments), meta)
         if state is None:
             state = init(*init_arguments)
@@ -62,7 +62,10 @@ def train(config, workdir: pathlib.Path) -> int:
 
         step_fn = jax.jit(functools.partial(train_step, task, tx), donate_argnums=0)
         predict = make_predict(task, mesh, config.eval.batch)
-        log = StepLog(config, workdir, first_step, total_steps, task.flops_per_base())
+        schedule = learning_rate_schedule(config.optimizer, total_steps)
+        bases_per_step = config.data.global_batch * config.data.window_bp
+        throughput = Throughput(bases_per_step, bases_per_step * task.flops_per_base())
+        log = StepLog(workdir, first_step, total_steps, config.train.log_every_steps, schedule, throughput)
         iterator, done = train_iterator(batches, first_step), first_step
         while done < total_steps and not stop.requested:
             if done > first_step and done % config.eval.every_steps == 0:
@@ -86,7 +89,7 @@ def train(config, workdir: pathlib.Path) -> int:
             return EXIT_STOPPED
         trained = functools.partial(predict, state)
         untrained = functools.partial(predict, init(*init_arguments))
-        results.finish(config, workdir, corpus, task, state, trained, untrained, held_out, log.train_seconds)
+        results.finish(config, workdir, corpus, task, state, trained, untrained, held_out, throughput.bases_per_s())
     return 0
 
 
@@ -165,65 +168,6 @@ def make_predict(task, mesh: Mesh, batch_size: int):
         return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
     return predict
-
-
-class StepLog:
-    """Metrics of the training steps, fetched one step late so that the device never waits for the host."""
-
-    def __init__(self, config, workdir: pathlib.Path, first_step: int, total_steps: int, flops_per_base: float):
-        bases_per_step = config.data.global_batch * config.data.window_bp
-        self._every = config.train.log_every_steps
-        self._schedule = learning_rate_schedule(config.optimizer, total_steps)
-        self._throughput = Throughput(bases_per_step, bases_per_step * flops_per_base)
-        self._writer = MetricWriter(workdir, first_step) if jax.process_index() == 0 else None
-        self._progress = Progress(total_steps, first_step)
-        self._pending = None
-
-    @property
-    def train_seconds(self) -> float:
-        """Spent in steps since this process began, without compiling, evaluating and saving."""
-        return self._throughput.seconds
-
-    def step(self, step: int, metrics) -> None:
-        previous, self._pending = self._pending, (step, metrics)
-        if previous is not None:
-            self._write(*previous)
-
-    def evaluation(self, step: int, values: dict[str, float]) -> None:
-        self._flush()
-        if self._writer:
-            self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
-        self._progress.say(f"held-out after {step} steps: {describe(values)}")
-        self.pause()
-
-    def pause(self) -> None:
-        self._flush()
-        self._throughput.pause()
-
-    def close(self) -> None:
-        self._flush()
-        self._progress.close()
-        if self._writer:
-            self._writer.close()
-
-    def _flush(self) -> None:
-        if self._pending is not None:
-            self._write(*self._pending)
-            self._pending = None
-
-    def _write(self, step: int, metrics) -> None:
-        """Raises NumericsError at the first loss that is not finite; the state did not take that step."""
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-            raise NumericsError(
-                f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; nothing of it was saved."
-                " Lower config.optimizer.learning_rate, or go on from an earlier checkpoint with another seed"
-            )
-        if (step + 1) % self._every == 0 or step == 0:
-            values |= self._throughput.measure(step + 1) | {"learning_rate": float(self._schedule(step))}
-            if self._writer:
-                self._writer.write(step + 1, values)
-            self._progress.update(step + 1, values)
 
 
 class StopRequest:
