@@ -185,12 +185,17 @@ def test_only_dead_codes_are_revived_with_their_candidate():
     np.testing.assert_array_equal(revived.sums_KxD[alive], codebook.sums_KxD[alive])
 
 
+def init_codebook(h, size):
+    run = jax.jit(quantize.init_codebook, static_argnums=(1, 3))
+    return run(put(h), size, jax.random.key(0), 0.1)
+
+
 def test_init_from_data_is_k_means():
     """Well separated clusters: every code sits on a cluster mean, and every cluster has a code."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(4, D)) * 20
     h = (centres[rng.integers(0, 4, (B, L))] + rng.normal(size=(B, L, D))).astype(np.float32)
-    codebook = quantize.init_codebook(put(h), 16, jax.random.key(0), 0.1)
+    codebook = init_codebook(h, 16)
     codes = np.asarray(codebook.codes_KxD())
     error = np.linalg.norm(h[:, :, None] - codes, axis=-1).min(-1).mean()
     to_centres = np.linalg.norm(h[:, :, None] - centres, axis=-1).min(-1).mean()
@@ -200,7 +205,7 @@ def test_init_from_data_is_k_means():
 
 @pytest.mark.parametrize("h", [np.zeros((B, L, D), np.float32), np.ones((B, L, D), np.float32)])
 def test_identical_inputs_give_finite_codebooks(h):
-    codebook = quantize.init_codebook(put(h), 6, jax.random.key(0), 0.1)
+    codebook = init_codebook(h, 6)
     codes = quantize.assign(put(h), codebook.codes_KxD())
     new = quantize.statistics(put(h), codes, 6, jax.random.key(1))
     updated = quantize.ema_update(codebook, new, 0.9, 0.03, 0.1)

@@ -24,13 +24,8 @@ def random_bases(batch: int, length: int, seed=0):
     return np.random.default_rng(seed).integers(0, 4, (batch, length)).astype(np.uint8)
 
 
-def put(x):
-    """As an activation: batch over the mesh's batch axes."""
-    return jax.reshard(jnp.asarray(x), partition.spec("batch", *[None] * (np.ndim(x) - 1)))
-
-
 def init(module, inputs):
-    return module.init(jax.random.key(0), inputs)
+    return jax.jit(module.init)(jax.random.key(0), inputs)
 
 
 def size(tree) -> int:
@@ -51,9 +46,9 @@ def test_paper_sizes():
 def test_shapes_for_every_bases_per_code(bases_per_code):
     config = dataclasses.replace(TINY, bases_per_code=bases_per_code)
     bases = random_bases(2, 64)
-    features = Encoder(config).apply(init(Encoder(config), bases), bases)
+    features = jax.jit(Encoder(config).apply)(init(Encoder(config), bases), bases)
     assert [f.shape for f in features] == [(2, 64 // bases_per_code, 12)] * 2
-    logits = Decoder(config).apply(init(Decoder(config), features[0]), features[0])
+    logits = jax.jit(Decoder(config).apply)(init(Decoder(config), features[0]), features[0])
     assert logits.shape == (2, 64, 4) and logits.dtype == jnp.float32
 
 
@@ -67,7 +62,7 @@ def test_receptive_field_by_change_of_one_base(bases_per_code):
     changed[0, position] = (changed[0, position] + 1) % 4
     encoder = Encoder(config)
     params = init(encoder, bases)
-    before, after = encoder.apply(params, bases)[-1], encoder.apply(params, changed)[-1]
+    before, after = jax.jit(encoder.apply)(params, bases)[-1], jax.jit(encoder.apply)(params, changed)[-1]
     moved = np.flatnonzero(np.any(before[0] != after[0], axis=-1)) - 30
     assert moved.min() == -config.receptive_codes
     assert config.receptive_codes - 1 <= moved.max() <= config.receptive_codes
@@ -80,12 +75,12 @@ def test_valid_makes_padding_the_same_as_a_shorter_sequence():
     padded = bases.copy()
     padded[:, length:] = 4
     valid = np.arange(40)[None] < np.full((3, 1), length)
-    features = encoder.apply(params, padded, valid)[-1]
-    np.testing.assert_allclose(features[:, :length], encoder.apply(params, bases[:, :length])[-1], atol=1e-5)
+    features = jax.jit(encoder.apply)(params, padded, valid)[-1]
+    np.testing.assert_allclose(features[:, :length], jax.jit(encoder.apply)(params, bases[:, :length])[-1], atol=1e-5)
     decoder_params = init(decoder, features)
     junk = features.at[:, length:].set(7.0)
-    short = decoder.apply(decoder_params, features[:, :length])
-    np.testing.assert_allclose(decoder.apply(decoder_params, junk, valid)[:, :length], short, atol=1e-5)
+    short = jax.jit(decoder.apply)(decoder_params, features[:, :length])
+    np.testing.assert_allclose(jax.jit(decoder.apply)(decoder_params, junk, valid)[:, :length], short, atol=1e-5)
 
 
 def test_convolutions_are_laxs():
@@ -96,13 +91,13 @@ def test_convolutions_are_laxs():
         (layers.Conv1d(9, 5, jnp.float32), 1),
         (layers.Conv1d(3, 5, jnp.float32), 1),
     ):
-        params = module.init(jax.random.key(1), x)
+        params = jax.jit(module.init)(jax.random.key(1), x)
         kernel = params["params"]["kernel"]
         kernel = kernel[:, None] if groups > 1 else kernel
         expected = jax.lax.conv_general_dilated(
             x, kernel, (1,), "SAME", dimension_numbers=dimensions, feature_group_count=groups
         )
-        np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+        np.testing.assert_allclose(jax.jit(module.apply)(params, x), expected, atol=1e-5)
 
 
 def test_unknown_bases_are_the_zero_vector():
@@ -113,7 +108,7 @@ def test_unknown_bases_are_the_zero_vector():
     outputs = []
     for unknown in (4, 5, 255):
         bases[0, 10] = unknown
-        outputs.append(encoder.apply(params, bases)[-1])
+        outputs.append(jax.jit(encoder.apply)(params, bases)[-1])
     np.testing.assert_array_equal(outputs[0], outputs[1])
     np.testing.assert_array_equal(outputs[0], outputs[2])
 
@@ -124,7 +119,7 @@ def test_flop_formula_is_what_xla_counts(bases_per_code):
     bases = random_bases(4, 256)
     encoder, decoder = Encoder(config), Decoder(config)
     params = init(encoder, bases)
-    features = encoder.apply(params, bases)
+    features = jax.jit(encoder.apply)(params, bases)
     decoder_params = init(decoder, features[-1])
 
     def count(f, *arguments):

@@ -30,9 +30,12 @@ def grids() -> dict[str, list[dict]]:
         "sizes": [cell(q, k) for k in PAPER for q in QUANTIZERS],
         "rates": [
             *(cell(q, 128, r) for r in (1, 2, 4, 8, 16) for q in QUANTIZERS),
-            *(cell(q, 512, r) for r in (4, 8, 16) for q in QUANTIZERS),
+            *(cell(q, 512, r) for r in (8, 16) for q in QUANTIZERS),
         ],
-        "denoise": [cell(bases_per_code=r, hidden_share=hidden) for r in (1, 4) for hidden in (0.0, 0.15, 0.3)],
+        "denoise": [
+            cell(bases_per_code=r, hidden_share=share)
+            for r, share in ((1, 0.0), (1, 0.15), (1, 0.3), (4, 0.0), (4, 0.3))
+        ],
         "collapse": [cell(ema_decay=decay, revive_below=below) for decay in (0.99, 0.9) for below in (0.0, 0.03)],
     }
 

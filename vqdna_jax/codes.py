@@ -140,10 +140,10 @@ def _encode_group(
     rebuilt = model.decode_codes(codes, bar.advance)
     for record, codes_LxN, rebuilt_S in zip(group, codes, rebuilt):
         unknown = record.bases == N
-        mismatches = np.flatnonzero((rebuilt_S[: record.bases.size] != record.bases) & ~unknown).astype(np.int64)
+        differs = (rebuilt_S[: record.bases.size] != record.bases) & ~unknown
         coded = CodeRecord(
             record.id, record.description, record.bases.size, codes_LxN, runs_of(unknown), runs_of(record.soft_mask),
-            mismatches, record.ambiguous,
+            np.flatnonzero(differs), record.ambiguous,
         )  # fmt: skip
         writer.write(coded)
         _write_mismatches(mismatch_file, coded, record.bases, rebuilt_S)

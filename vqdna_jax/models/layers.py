@@ -1,7 +1,7 @@
 """The layers of the tokenizer. Legend: B batch, S bases, L codes, D width, F hidden, C channels, K taps of a kernel.
 
-Convolutions are written as shifted multiply-adds or as one matmul over shifted copies: 8 to 65 times faster than
-`lax.conv` on a CPU for depth-wise kernels, the same on a TPU, where XLA fuses them (docs/results.md).
+Convolutions are shifted multiply-adds, or one matmul over shifted copies: on a CPU many times faster than `lax.conv`
+(docs/results.md), on a TPU the same, where XLA fuses them.
 """
 
 import flax.linen as nn
