@@ -14,8 +14,9 @@ import pytest
 from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome import corpus as corpus_lib
 from vqdna_jax.genome import fasta, spool, writer
-from vqdna_jax.genome.chunks import CHUNK_BP, chunk_bases, clip_chunk, make_chunk, parse_chunk, runs_of, spread_runs
+from vqdna_jax.genome.chunks import CHUNK_BP, chunk_bases, clip_chunk, make_chunk, parse_chunk
 from vqdna_jax.genome.corpus import build_corpus, open_corpus
+from vqdna_jax.genome.runs import runs_of, spread_runs
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory from /proc")
 BUNDLED = Path(corpus_lib.__file__).parent / "bundled"

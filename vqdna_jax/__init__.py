@@ -1,8 +1,8 @@
 """VQDNA in JAX: a genome tokenizer learned by vector quantization (arXiv 2405.10812).
 
-    import vqdna_jax
-    model = vqdna_jax.load("runs/hrq/export")
-    codes = model.encode(["ACGTTGCA"])
+import vqdna_jax
+model = vqdna_jax.load("runs/hrq/export")
+codes = model.encode(["ACGTTGCA"])
 """
 
 __version__ = "0.1.0"

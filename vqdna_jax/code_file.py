@@ -187,12 +187,6 @@ class CodeFile:
         return InputError(f"{self.path}: {member} is damaged ({reason}); encode the sequences again")
 
 
-def runs_of(flags: np.ndarray) -> np.ndarray:
-    """(start, length) of the runs of True in bool [S], int64 [R, 2]."""
-    edges = np.flatnonzero(np.diff(flags.view(np.int8), prepend=0, append=0)).astype(np.int64).reshape(-1, 2)
-    return np.stack([edges[:, 0], edges[:, 1] - edges[:, 0]], axis=1)
-
-
 def open_codes(path: str | os.PathLike) -> CodeFile:
     """Opens a file of codes for reading. Raises InputError when it is not one, or damaged."""
     return CodeFile(path)

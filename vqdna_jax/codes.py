@@ -1,7 +1,7 @@
 """FASTA to a file of codes and back, with an account of every base that does not survive (`vqdna encode`, `decode`).
 
-    with open_codes("genome.codes") as file:
-        codes_LxN = file.record("chr1")
+with open_codes("genome.codes") as file:
+    codes_LxN = file.record("chr1")
 """
 
 import collections
@@ -19,10 +19,12 @@ import tqdm
 
 from vqdna_jax import hub
 from vqdna_jax.atomic import replacing
-from vqdna_jax.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes, runs_of
+from vqdna_jax.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
 from vqdna_jax.errors import InputError
-from vqdna_jax.fasta_records import FastaRecord, grouped, records
+from vqdna_jax.fasta_records import grouped, records
+from vqdna_jax.genome import fasta as fasta_reader
 from vqdna_jax.genome.alphabet import N, to_text
+from vqdna_jax.genome.runs import runs_of
 from vqdna_jax.trained_model import Model
 
 __all__ = ["decode_to_fasta", "encode_fasta", "open_codes"]
@@ -128,7 +130,7 @@ def decode_to_fasta(
 
 def _encode_group(
     model: Model,
-    group: list[FastaRecord],
+    group: list[fasta_reader.Sequence],
     bar: "_Progress",
     writer: CodeFileWriter,
     mismatch_file: TextIO,

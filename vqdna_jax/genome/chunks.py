@@ -10,9 +10,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from vqdna_jax.genome.alphabet import N, pack_bases, unpack_bases
+from vqdna_jax.genome.runs import clip_runs, runs_of, spread_runs
 
 CHUNK_BP = 65536
-NO_RUNS = np.zeros((0, 2), np.int32)
 
 
 class Chunk(NamedTuple):
@@ -45,7 +45,8 @@ def features() -> tfds.features.FeaturesDict:
 
 def make_chunk(bases: np.ndarray, soft_mask: np.ndarray) -> Chunk:
     """uint8 bases [S] and bool mask [S] to a chunk."""
-    return Chunk(pack_bases(bases), bases.size, runs_of(bases == N), runs_of(soft_mask))
+    n_runs, soft_mask_runs = (runs_of(flags).astype(np.int32) for flags in (bases == N, soft_mask))
+    return Chunk(pack_bases(bases), bases.size, n_runs, soft_mask_runs)
 
 
 def chunk_bases(chunk: Chunk) -> np.ndarray:
@@ -59,29 +60,8 @@ def clip_chunk(chunk: Chunk, start: int, stop: int) -> Chunk:
     """Bases [start, stop) of a chunk; start is a multiple of four, so that no byte is split."""
     if start % 4:
         raise ValueError(f"start {start} is not a multiple of 4")
-    n_runs, soft_mask_runs = (_clip_runs(runs, start, stop) for runs in (chunk.n_runs, chunk.soft_mask_runs))
+    n_runs, soft_mask_runs = (clip_runs(runs, start, stop) for runs in (chunk.n_runs, chunk.soft_mask_runs))
     return Chunk(chunk.packed[start // 4 : -(-stop // 4)], stop - start, n_runs, soft_mask_runs)
-
-
-def runs_of(flags: np.ndarray) -> np.ndarray:
-    """The runs of True in bool [S], int32 [R, 2]."""
-    if not flags.any():
-        return NO_RUNS
-    edges = np.flatnonzero(np.diff(flags.view(np.int8), prepend=0, append=0)).astype(np.int32).reshape(-1, 2)
-    return np.stack([edges[:, 0], edges[:, 1] - edges[:, 0]], axis=1)
-
-
-def spread_runs(runs: np.ndarray, offset: np.ndarray | int = 0) -> np.ndarray:
-    """Every position inside runs [R, 2], int64, each run moved by `offset` (one number or one a run)."""
-    starts, lengths = runs[:, 0] + np.asarray(offset, np.int64), runs[:, 1].astype(np.int64)
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
-
-
-def _clip_runs(runs: np.ndarray, start: int, stop: int) -> np.ndarray:
-    begin = np.maximum(runs[:, 0], start)
-    end = np.minimum(runs[:, 0] + runs[:, 1], stop)
-    return np.stack([begin - start, end - begin], axis=1)[end > begin].astype(np.int32)
 
 
 def make_record(chunk: Chunk, species: str, contig: str, start: int) -> bytes:

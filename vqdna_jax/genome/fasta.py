@@ -6,6 +6,7 @@ not by the record or the line.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, NoReturn
 
@@ -76,8 +77,10 @@ class Sequence(NamedTuple):
 
     id: str
     description: str
+    line: int  # of its header
     bases: np.ndarray  # uint8 [S]
     soft_mask: np.ndarray  # bool [S]
+    ambiguous: dict[str, int]
 
 
 def read_fasta(
@@ -101,23 +104,33 @@ def read_fasta(
     yield from scanner.finish()
 
 
-def load_fasta(path: str | os.PathLike, *, on_duplicate: Literal["error", "rename"] = "error") -> Iterator[Sequence]:
-    """Yields whole records, one in memory at a time; empty ones are passed over. Raises as `read_fasta` does."""
+def load_fasta(
+    path: str | os.PathLike,
+    *,
+    on_duplicate: Literal["error", "rename"] = "error",
+    advance: Callable[[int], None] = lambda file_bytes: None,
+    keep_empty: bool = False,
+) -> Iterator[Sequence]:
+    """Yields whole records, one in memory at a time; empty ones only if wanted. Raises as `read_fasta` does."""
     record, blocks = None, []
-    for event in read_fasta(path, on_duplicate=on_duplicate):
+    for event in read_fasta(path, on_duplicate=on_duplicate, advance=advance):
         if isinstance(event, Block):
             blocks.append(event)
             continue
-        if blocks:
+        if record and (blocks or keep_empty):
             yield _join(record, blocks)
         record, blocks = event, []
-    if blocks:
+    if record and (blocks or keep_empty):
         yield _join(record, blocks)
 
 
 def _join(record: Record, blocks: list[Block]) -> Sequence:
-    bases, soft_mask = (np.concatenate(parts) for parts in zip(*((b.bases, b.soft_mask) for b in blocks)))
-    return Sequence(record.id, record.description, bases, soft_mask)
+    """Empties `blocks`, so that no sequence is in memory twice."""
+    bases = np.concatenate([np.zeros(0, np.uint8), *(block.bases for block in blocks)])
+    soft_mask = np.concatenate([np.zeros(0, bool), *(block.soft_mask for block in blocks)])
+    ambiguous = sum((Counter(block.ambiguous) for block in blocks), Counter())
+    blocks.clear()
+    return Sequence(record.id, record.description, record.line, bases, soft_mask, dict(ambiguous))
 
 
 class _Scanner:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.chunks import CHUNK_BP, runs_of, spread_runs
+from vqdna_jax.genome.chunks import CHUNK_BP
 from vqdna_jax.genome.corpus import ChunkTable
+from vqdna_jax.genome.runs import runs_of, spread_runs
 
 _WINDOWS_PER_UNIT = 4  # long windows are drawn from several chunks in a row, at least this many windows' worth
 

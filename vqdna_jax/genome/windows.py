@@ -15,7 +15,7 @@ import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, unpack_bases
-from vqdna_jax.genome.chunks import Chunk, parse_chunk, spread_runs
+from vqdna_jax.genome.chunks import Chunk, parse_chunk
 from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.plan import (
     Mixing,
@@ -27,6 +27,7 @@ from vqdna_jax.genome.plan import (
     random_bits,
     species_quotas,
 )
+from vqdna_jax.genome.runs import spread_runs
 
 _ENDLESS = 1 << 48  # steps; grain asks for a length
 _BLOCK_BASES = 1 << 26  # the most bases shuffled together, so that long windows do not fill the memory
