@@ -250,7 +250,7 @@ def test_an_existing_output_is_never_overwritten(genomes, tmp_path):
 
 def test_an_output_that_cannot_be_written_is_one_line(genomes, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(InputError) as caught:
         build_corpus([genomes], tmp_path / "file" / "out", progress=False)
     assert "cannot be written" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -272,9 +272,9 @@ def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(genomes, tmp_p
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_directory_is_a_storage_error(genomes, tmp_path):
+def test_a_read_only_directory_is_refused(genomes, tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(StorageError, match="Permission denied"):
+    with pytest.raises(InputError, match="Permission denied"):
         build_corpus([genomes], tmp_path / "out", progress=False)
     tmp_path.chmod(0o700)
 

@@ -6,21 +6,21 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
 
-from vqdna_jax.errors import StorageError
+from vqdna_jax.errors import cannot_write
 
 
 @contextlib.contextmanager
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary file beside `path` that takes its place if all goes well, and goes away if not.
 
-    Raises StorageError for any OSError inside.
+    Raises for any OSError inside: InputError for a place that cannot be written, else StorageError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -29,7 +29,7 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def replace_directory(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
     """Puts a directory of these files in the place of `directory`; what else was in it stays in it.
 
-    Raises StorageError, with the old directory as it was, when that cannot be done.
+    Raises as `replacing` does, with the old directory as it was.
     """
     new, old = (directory.with_name(f".{directory.name}.{state}") for state in ("new", "old"))
     try:
@@ -44,7 +44,7 @@ def replace_directory(directory: pathlib.Path, files: Mapping[str, bytes]) -> No
                 (old / extra).rename(directory / extra)
             shutil.rmtree(old)
     except OSError as error:
-        raise StorageError(f"{directory}: cannot be written: {error.strerror or error}") from error
+        raise cannot_write(directory, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
         if old.exists() and not directory.exists():

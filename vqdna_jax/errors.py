@@ -7,6 +7,8 @@ prints that line and nothing else.
 """
 
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterator
 
@@ -35,6 +37,16 @@ class StorageError(VqdnaError):
     """An output that cannot be written, or a checkpoint that cannot be read back."""
 
     exit_code = 45
+
+
+# A place that can never be written is bad input; a disk that fills up or fails is not.
+_WRONG_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+def cannot_write(path: str | os.PathLike, error: OSError) -> VqdnaError:
+    """InputError for a place that cannot be written, StorageError for a disk that is full or fails."""
+    kind = InputError if error.errno in _WRONG_PLACE else StorageError
+    return kind(f"{path}: cannot be written ({error.strerror or error}); name another place or make room")
 
 
 @contextlib.contextmanager

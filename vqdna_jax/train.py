@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from vqdna_jax import evaluation, hub, results, settings
 from vqdna_jax.checkpoint import Checkpoints
-from vqdna_jax.errors import EXIT_STOPPED, InputError
+from vqdna_jax.errors import EXIT_STOPPED, cannot_write
 from vqdna_jax.genome.corpus import Corpus, bundled_corpus, open_corpus
 from vqdna_jax.genome.windows import WindowBatches, evaluation_windows, train_iterator
 from vqdna_jax.metrics import StepLog, Throughput
@@ -118,7 +118,7 @@ def make_workdir(workdir: pathlib.Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "metrics.jsonl").touch()
     except OSError as error:
-        raise InputError(f"--workdir={workdir}: cannot be written ({error.strerror}); name another") from error
+        raise cannot_write(f"--workdir={workdir}", error) from error
 
 
 def resume(checkpoints: Checkpoints, abstract, meta: dict):

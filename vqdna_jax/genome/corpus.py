@@ -25,7 +25,7 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from tqdm import tqdm
 
-from vqdna_jax.errors import InputError, StorageError, VqdnaError
+from vqdna_jax.errors import InputError, VqdnaError, cannot_write
 from vqdna_jax.genome.chunks import CHUNK_BP
 from vqdna_jax.genome.fasta import read_fasta
 from vqdna_jax.genome.spool import Spool, split_piece, validation_starts
@@ -48,8 +48,8 @@ def build_corpus(
 
     Memory is bounded whatever the size of the genomes, and each file is parsed once. `validation_share` of the bases
     of every species is held out: whole contigs, or the end of the longest where there are too few. What was skipped
-    or changed is printed to stderr. Raises InputError on bad input and StorageError when `out` cannot be written;
-    nothing is left behind in either case.
+    or changed is printed to stderr. Raises InputError on bad input or a wrong `out`, StorageError when the disk
+    fails; nothing is left behind in either case.
     """
     if not 0 <= validation_share < 1:
         raise InputError(f"validation_share={validation_share}: expected a share from 0 up to, not including, 1")
@@ -134,7 +134,7 @@ def _staging(out: Path) -> Iterator[Path]:
         yield staging
         os.replace(staging, out)
     except OSError as error:
-        raise StorageError(f"{out}: cannot be written ({error.strerror or error}); choose another place") from error
+        raise cannot_write(out, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
