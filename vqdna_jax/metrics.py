@@ -146,13 +146,12 @@ class StepLog:
             self._write(*previous)
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
-        self._flush()
         if self._writer:
             self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
         self._progress.say(f"held-out after {step} steps: {describe(values)}")
-        self.pause()
 
     def pause(self) -> None:
+        """Before an evaluation or a save: writes what is pending, and leaves what follows out of the throughput."""
         self._flush()
         self._throughput.pause()
 

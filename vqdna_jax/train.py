@@ -69,12 +69,13 @@ def train(config, workdir: pathlib.Path) -> int:
         iterator, done = train_iterator(batches, first_step), first_step
         while done < total_steps and not stop.requested:
             if done > first_step and done % config.eval.every_steps == 0:
+                log.pause()
                 bases_BxS = held_out["bases"]
                 values, _ = evaluation.reconstruction(functools.partial(predict, state), bases_BxS, task.model)
                 log.evaluation(done, values)
             if done > first_step and done % config.train.checkpoint_every_steps == 0:
-                checkpoints.save(done, state, meta)
                 log.pause()
+                checkpoints.save(done, state, meta)
             batch = to_devices({"bases": next(iterator)["bases"]})
             state, metrics = step_fn(state, batch, key)
             log.step(done, metrics)
