@@ -24,7 +24,7 @@ from vqdna_jax.errors import InputError
 
 SCHEMA = "vqdna-codes/1"
 _NO_RUNS, _NO_POSITIONS = np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, EOFError, NotImplementedError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, EOFError, RuntimeError)
 
 
 class CodeRecord(NamedTuple):
