@@ -17,9 +17,7 @@ def records(paths: Iterable[pathlib.Path], advance: Callable[[int], None]) -> It
     for path in paths:
         for record in load_fasta(path, advance=advance, keep_empty=True):
             if record.id in seen:
-                raise InputError(
-                    f"{path}:{record.line}: {record.id[:80]!r} is in another file too; rename one"
-                )
+                raise InputError(f"{path}:{record.line}: {record.id[:80]!r} is in another file too; rename one")
             seen.add(record.id)
             yield record
 

@@ -22,6 +22,8 @@ from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, 
 from vqdna_jax.step import init_state, train_step
 from vqdna_jax.tasks import Vocabulary
 
+NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
+
 
 def train(config, workdir: pathlib.Path) -> int:
     """Runs `config` to its end or to a signal, going on from what `workdir` holds. Returns the exit code.
@@ -47,7 +49,8 @@ def train(config, workdir: pathlib.Path) -> int:
         key = jax.random.key(config.seed)
         to_devices = functools.partial(batch_to_devices, mesh=mesh, global_batch=config.data.global_batch)
         init = jax.jit(functools.partial(init_state, task, tx))
-        init_arguments = (jax.random.fold_in(key, 0), to_devices({"bases": batches[0]["bases"]}))
+        init_key = jax.random.fold_in(key, NO_STEP)
+        init_arguments = (init_key, to_devices({"bases": batches[0]["bases"]}))
         checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
         meta = {"config": config.to_dict(), "corpus_digest": corpus.digest, "versions": hub.versions()}
         state = resume(checkpoints, lambda: abstract_state(init, mesh, *init_arguments), meta)
