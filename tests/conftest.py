@@ -18,6 +18,9 @@ import pytest
 
 import vqdna_jax
 
+if "VQDNA_CACHE" not in os.environ:
+    os.environ["VQDNA_CACHE"] = tempfile.mkdtemp(prefix="vqdna-test-corpus-")
+    atexit.register(shutil.rmtree, os.environ["VQDNA_CACHE"], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a broadcast
 

@@ -2,43 +2,24 @@
 
 import functools
 import json
-import os
-import signal
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from small_run import STEPS, rows_of, small_config, stop_at
 
 import vqdna_jax
-from configs import hrq
 from vqdna_jax import partition, train
-from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError, StorageError
+from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError
 from vqdna_jax.genome.corpus import bundled_corpus, open_corpus
 from vqdna_jax.optimizer import make_optimizer
 from vqdna_jax.step import init_state, train_step
-
-STEPS = 8
-
-
-def small_config():
-    c = hrq.get_config("tiny")
-    c.data.update(window_bp=64, global_batch=8)
-    c.model.update(code_size=8, width=16, blocks=2, stem_channels=8)
-    c.optimizer.warmup_steps = 2
-    c.train.update(total_steps=STEPS, log_every_steps=1, checkpoint_every_steps=3)
-    c.eval.update(every_steps=5, windows=64, batch=32)
-    return c
 
 
 @pytest.fixture(autouse=True)
 def one_device(monkeypatch):
     monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
-
-
-def rows_of(workdir, name="loss"):
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [(row["step"], row[name]) for row in rows if name in row]
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +63,6 @@ def test_running_a_finished_run_again_changes_nothing(finished):
     assert (finished / "result.json").stat().st_mtime_ns == before
 
 
-def stop_at(monkeypatch, step):
-    """SIGTERM to this process while the batch of `step` is read."""
-    original = train.train_iterator
-
-    def interrupted(batches, first_step):
-        for index, batch in enumerate(original(batches, first_step), start=first_step):
-            if index == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield batch
-
-    monkeypatch.setattr(train, "train_iterator", interrupted)
-
-
 @pytest.mark.parametrize("step", [0, 4])
 def test_a_stopped_run_goes_on_bitwise(finished, tmp_path, monkeypatch, step):
     with monkeypatch.context() as patch:
@@ -103,6 +71,7 @@ def test_a_stopped_run_goes_on_bitwise(finished, tmp_path, monkeypatch, step):
     assert [s for s, _ in rows_of(tmp_path)] == list(range(1, step + 2))
     assert train.train(small_config(), tmp_path) == 0
     assert rows_of(tmp_path) == rows_of(finished)
+    assert rows_of(tmp_path, "eval_reconstruction_accuracy") == rows_of(finished, "eval_reconstruction_accuracy")
     got, expected = (safetensors.numpy.load_file(d / "export/model.safetensors") for d in (tmp_path, finished))
     assert got.keys() == expected.keys()
     assert all(np.array_equal(got[name], expected[name]) for name in got)
@@ -133,39 +102,6 @@ def test_another_config_is_refused_in_a_used_workdir(finished, key, value):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(InputError, match=key):
         train.train(config, finished)
-
-
-def newest_array_file(workdir):
-    files = [f for f in (workdir / f"checkpoints/{STEPS}/state").rglob("*") if f.is_file() and "/d/" in str(f)]
-    return max(files, key=lambda f: f.stat().st_size)
-
-
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(finished, tmp_path):
-    """A flipped bit in the newest state: the run goes on from the one before and ends the same."""
-    import shutil
-
-    workdir = tmp_path / "damaged"
-    shutil.copytree(finished, workdir)
-    (workdir / "result.json").unlink()
-    file = newest_array_file(workdir)
-    data = bytearray(file.read_bytes())
-    for position in range(len(data) // 2, len(data) // 2 + 64):
-        data[position] ^= 0x10
-    file.write_bytes(bytes(data))
-    assert train.train(small_config(), workdir) == 0
-    assert rows_of(workdir) == rows_of(finished)
-
-
-def test_no_whole_checkpoint_stops_the_run_and_never_starts_afresh(finished, tmp_path):
-    import shutil
-
-    workdir = tmp_path / "all_damaged"
-    shutil.copytree(finished, workdir)
-    for file in (workdir / "checkpoints").rglob("*"):
-        if file.is_file() and "/state/d/" in str(file):
-            file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(StorageError, match="none of the checkpoints"):
-        train.train(small_config(), workdir)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -70,6 +70,7 @@ def _row(what: str, size: int, repeats: int, work: Callable, *arguments: Path) -
         receive, send = context.Pipe(duplex=False)
         child = context.Process(target=_measure, args=(send, work, arguments))
         child.start()
+        send.close()  # the child has its own end: if it dies, recv ends too
         results.append(receive.recv())
         child.join()
     if isinstance(results[0], str):

@@ -4,8 +4,9 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.12 python3.11}; do
+  local candidate candidates=(python3 python3.12 python3.11)
+  if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+  for candidate in "${candidates[@]}"; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$candidate"
       return
@@ -42,7 +43,7 @@ setup() {
   wanted=$(fingerprint "$python")
   if [ "$(cat .venv/fingerprint 2>/dev/null)" = "$wanted" ]; then return; fi
   echo "Installing into .venv from requirements.lock ..." >&2
-  if [ -e .venv/fingerprint ]; then "$python" -m venv --clear .venv; else "$python" -m venv .venv; fi
+  "$python" -m venv --clear .venv
   install
   echo "$wanted" >.venv/fingerprint
 }

@@ -4,6 +4,7 @@ Orbax does not notice a flipped bit, so meta carries a digest a leaf, the same f
 """
 
 import pathlib
+import time
 from typing import Any
 
 import jax
@@ -46,37 +47,56 @@ class Checkpoints:
             ) from error
 
     def newest_meta(self) -> dict[str, Any] | None:
-        """Meta of the newest step, without reading its state; None in a fresh workdir."""
-        for step in self._newest_first():
+        """Meta of the newest step that has one, without reading its state; None in a fresh workdir.
+
+        Raises StorageError when there are checkpoints and none has a readable meta.
+        """
+        steps = self._newest_first()
+        for step in steps:
             try:
                 return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
             except (OSError, ValueError, KeyError) as error:
                 logging.error("checkpoint %d has no readable meta (%s): trying the one before", step, error)
+        if steps:
+            raise self._none_is_whole(steps)
         return None
 
     def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
         """(state, meta) of the newest whole checkpoint, with `abstract_state`'s shardings; None in a fresh workdir.
+
+        Damaged checkpoints newer than it are renamed, so that the run can save these steps again.
 
         Raises:
             StorageError: there are checkpoints and none is whole. A run never starts afresh silently.
         """
         steps = self._newest_first()
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), meta=ocp.args.JsonRestore())
-        for step in steps:
+        for tried, step in enumerate(steps):
             try:
                 restored = self._manager.restore(step, args=items)
                 damaged = _damaged_leaves(restored["state"], restored["meta"]["digests"])
             except (OSError, ValueError, KeyError) as error:
                 damaged = [str(error).splitlines()[0]]
             if not damaged:
+                self._set_aside(steps[:tried])
                 return restored["state"], restored["meta"]
             logging.error("checkpoint %d is damaged (%s): trying the one before", step, "; ".join(damaged[:3]))
         if steps:
-            raise StorageError(
-                f"{self._manager.directory}: none of the checkpoints {steps} is whole;"
-                " restore a copy, or name a new --workdir"
-            )
+            raise self._none_is_whole(steps)
         return None
+
+    def _set_aside(self, steps: list[int]) -> None:
+        for step in steps if jax.process_index() == 0 else ():
+            path = pathlib.Path(self._manager.directory) / str(step)
+            path.rename(path.with_name(f"damaged-{step}-{time.time_ns()}"))
+        if steps:
+            self._manager.reload()
+
+    def _none_is_whole(self, steps: list[int]) -> StorageError:
+        return StorageError(
+            f"{self._manager.directory}: none of the checkpoints {steps} is whole;"
+            " restore a copy, or name a new --workdir"
+        )
 
     def close(self) -> None:
         try:

@@ -57,8 +57,8 @@ def encode_fasta(
     """
     paths = [pathlib.Path(path) for path in ([fasta] if isinstance(fasta, str | os.PathLike) else fasta)]
     out = pathlib.Path(out)
-    tsv = out.with_name(f"{out.name}.mismatches.tsv")
     _refuse_output(out, paths)
+    tsv = out.with_name(f"{out.name}.mismatches.tsv")
     model = hub.load(model_dir)
     summary = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0) | {"ambiguous": collections.Counter()}
     start = time.perf_counter()

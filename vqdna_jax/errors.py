@@ -28,7 +28,7 @@ class InputError(VqdnaError):
 
 
 class NumericsError(VqdnaError):
-    """A non-finite loss or a collapsed codebook."""
+    """A loss or a gradient that is not finite."""
 
     exit_code = 44
 
@@ -40,7 +40,10 @@ class StorageError(VqdnaError):
 
 
 # A place that can never be written is bad input; a disk that fills up or fails is not.
-_WRONG_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+_WRONG_PLACE = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def cannot_write(path: str | os.PathLike, error: OSError) -> VqdnaError:
@@ -51,9 +54,17 @@ def cannot_write(path: str | os.PathLike, error: OSError) -> VqdnaError:
 
 @contextlib.contextmanager
 def report_and_exit() -> Iterator[None]:
-    """Turns a `VqdnaError` into one line on stderr and its exit code; any other exception keeps its traceback."""
+    """Turns a `VqdnaError`, or a full or failing disk, into one line on stderr and its exit code.
+
+    Any other exception keeps its traceback.
+    """
     try:
         yield
     except VqdnaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(f"error: {error.filename or 'disk'}: {error.strerror}; make room and run it again", file=sys.stderr)
+        sys.exit(StorageError.exit_code)

@@ -74,7 +74,12 @@ def kmer_content(codes_BxLxN: np.ndarray, bases_BxS: np.ndarray, model: Tokenize
 
 
 def strands(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig) -> dict[str, float]:
-    """Share of positions whose code on the other strand is the one that the reverse complement maps to, and chance."""
+    """Share of positions whose code on the other strand is the one that the reverse complement maps to, and chance.
+
+    Empty for a single window: the map between the strands is fitted on one half of them and scored on the other.
+    """
+    if len(bases_BxS) < 2:
+        return {}
     reverse_BxLxN = predict(reverse_complement(bases_BxS))["codes"]
     values = {}
     for n, size in enumerate(model.codebook_sizes):
@@ -89,14 +94,21 @@ def substitutions(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConf
     rows = np.arange(len(bases_BxS))
     position_B = rng.integers(0, bases_BxS.shape[1], len(rows))
     mutated_BxS = bases_BxS.copy()
-    mutated_BxS[rows, position_B] = (bases_BxS[rows, position_B] + rng.integers(1, 4, len(rows))) % 4
+    original_B = bases_BxS[rows, position_B]
+    mutated_B = (original_B + rng.integers(1, 4, len(rows))) % 4
+    mutated_BxS[rows, position_B] = np.where(original_B == N, N, mutated_B)  # an N has no substitution
     found = statistics.substitution_effect(codes_BxLxN, predict(mutated_BxS)["codes"], position_B, model.bases_per_code)
     values = {f"codebook_{n + 1}_changed_by_substitution": v for n, v in enumerate(found["changed_per_level"])}
     return values | {f"substitution_{name}": found[name] for name in ("silent_share", "reach_max", "reach_p95")}
 
 
 def species_probe(predict: Predict, untrained: Predict, train: dict, held_out: dict) -> dict[str, float]:
-    """Linear probe: which species is this window of? Mean embedding, beside the untrained network and k-mer counts."""
+    """Linear probe: which species is this window of? Mean embedding, beside the untrained network and k-mer counts.
+
+    Empty where there is only one species to tell.
+    """
+    if len(np.unique(train["species"])) < 2:
+        return {}
     features = {
         "probe_species": lambda bases: predict(bases)["embedding"],
         "probe_species_untrained": lambda bases: untrained(bases)["embedding"],

@@ -167,6 +167,9 @@ def _tokenizer_config(path: pathlib.Path, model: Mapping[str, Any]) -> Tokenizer
     if odd:
         state = "missing" if odd[0] in names else "unknown"
         raise InputError(f"{path}: key model.{odd[0]} is {state}; this is vqdna_jax {vqdna_jax.__version__}")
+    for name, value in dataclasses.asdict(TokenizerConfig()).items():
+        if type(model[name]) is not type(value):
+            raise InputError(f"{path}: key model.{name} is {model[name]!r}, expected {type(value).__name__}")
     return TokenizerConfig(**model)
 
 

@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> None:
     """Reads the command line. Raises InputError, one line, for an unknown key or a value of another type."""
-    config_file = next((a.partition("=")[2] for a in arguments if a.startswith("--config=")), "")
+    pairs = zip(arguments, [*arguments[1:], ""])  # both --config=FILE and --config FILE are spelled
+    config_file = next((a.partition("=")[2] or b for a, b in pairs if a.partition("=")[0] == "--config"), "")
     path = config_file.partition(":")[0]
     if config_file and not pathlib.Path(path).is_file():
         raise errors.InputError(f"--config={config_file}: there is no file {path}; the experiments are in configs/")
@@ -42,6 +43,8 @@ def parse(arguments: list[str]) -> None:
         raise errors.InputError(
             f"config key {key!r} does not exist; the keys and their defaults are in {path}"
         ) from error
+    except ImportError as error:
+        raise errors.InputError(f"--config={config_file}: {error}; run from the folder that holds configs/") from error
     except (flags.Error, TypeError, ValueError, OSError) as error:
         raise errors.InputError(f"command line: {str(error).strip().splitlines()[-1]}") from error
     if rest:

@@ -24,6 +24,8 @@ PEAK_FLOPS = {
     "TPU v6 lite": 918e12,
 }
 
+HEALTHY_UTILISATION = 0.9  # of the codes; under it, the log warns
+
 
 class MetricWriter:
     """Appends rows, named by the steps done, to metrics.jsonl and TensorBoard.
@@ -59,6 +61,10 @@ def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
     return rows
 
 
+def _is_evaluation(row: Mapping[str, float]) -> bool:
+    return any(name.startswith("eval_") for name in row)
+
+
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None  # JSON has no NaN
 
@@ -76,6 +82,11 @@ class Throughput:
     def pause(self) -> None:
         """Leaves out what comes until the next `measure`: compiling, evaluating, saving."""
         self._step = None
+
+    def resume(self, step: int) -> None:
+        """After a pause, time runs again from the end of `step`."""
+        if self._step is None:
+            self._time, self._step = time.perf_counter(), step
 
     def measure(self, step: int) -> dict[str, float]:
         now, values = time.perf_counter(), {}
@@ -139,6 +150,7 @@ class StepLog:
         self._writer = MetricWriter(workdir, first_step) if jax.process_index() == 0 else None
         self._progress = Progress(total_steps, first_step)
         self._pending = None
+        self.evaluated = {row["step"] for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)}
 
     def step(self, step: int, metrics) -> None:
         previous, self._pending = self._pending, (step, metrics)
@@ -149,6 +161,13 @@ class StepLog:
         if self._writer:
             self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
         self._progress.say(f"held-out after {step} steps: {describe(values)}")
+        for name, utilisation in values.items():
+            if name.endswith("_utilisation") and utilisation < HEALTHY_UTILISATION:
+                codebook = name.removesuffix("_utilisation").replace("_", " ")
+                self._progress.say(
+                    f"warning: {codebook}: only {utilisation:.0%} of the codes occur in held-out sequence;"
+                    " a lower config.codebook.ema_decay keeps more alive (docs/vocabulary.md)"
+                )
 
     def pause(self) -> None:
         """Before an evaluation or a save: writes what is pending, and leaves what follows out of the throughput."""
@@ -172,8 +191,9 @@ class StepLog:
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise NumericsError(
                 f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; nothing of it was saved."
-                " Lower config.optimizer.learning_rate, or go on from an earlier checkpoint with another seed"
+                " The same command would end here again: name a new --workdir and lower config.optimizer.learning_rate"
             )
+        self._throughput.resume(step + 1)
         if (step + 1) % self._every == 0 or step == 0:
             values |= self._throughput.measure(step + 1) | {"learning_rate": float(self._learning_rate(step))}
             if self._writer:

@@ -6,10 +6,9 @@ from typing import Any
 
 from vqdna_jax.models.tokenizer import TokenizerConfig
 
-# YAML front matter is what model hubs read the licence and the library from.
+# YAML front matter is what model hubs read the library from.
 TEMPLATE = """\
 ---
-license: apache-2.0
 library_name: vqdna_jax
 tags: [dna, genomics, tokenizer, vector-quantization, jax]
 ---
@@ -47,7 +46,7 @@ Of the final evaluation, on windows held out from training.
 - It has no opinion on function, disease or identity, and was not tested for clinical use.
 
 ## Licence
-Apache-2.0, weights included. The genomes it was trained on keep their own terms.
+Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.0; the genomes keep their own terms.
 """
 
 

@@ -57,6 +57,10 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, context: int = 1, 
     """
     devices = np.asarray(jax.devices() if devices is None else devices)
     others = fsdp * tensor * context
+    if min(fsdp, tensor, context) < 1 or (data < 1 and data != -1):
+        raise InputError(
+            f"config key mesh: found {data=} {fsdp=} {tensor=} {context=}, expected 1 or more (data: or -1)"
+        )
     if data == -1:
         data = max(1, devices.size // others)
     if data * others != devices.size:
@@ -66,7 +70,15 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, context: int = 1, 
         )
     shape = (data, fsdp, tensor, context)
     explicit = (AxisType.Explicit,) * len(AXES)
-    return jax.make_mesh(shape, AXES, axis_types=explicit, devices=devices.ravel())
+    by_process = sorted(devices.ravel(), key=lambda device: (device.process_index, device.id))
+    per_process = devices.size // len({device.process_index for device in by_process})
+    if per_process % (tensor * context):
+        raise InputError(
+            f"config key mesh: tensor={tensor} x context={context} does not divide the {per_process} devices of a host;"
+            " a shard of the batch must lie within one host"
+        )
+    # In the order of the processes, so that process p of n holds rows [p B / n, (p + 1) B / n) of every batch.
+    return Mesh(np.array(by_process).reshape(shape), AXES, axis_types=explicit)
 
 
 def batch_shards(mesh: Mesh) -> int:

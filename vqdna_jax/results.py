@@ -3,11 +3,13 @@
 import datetime
 import json
 import pathlib
+import shlex
 import sys
 
 import jax
 
 from vqdna_jax import evaluation, hub, plots
+from vqdna_jax.atomic import replacing
 from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.windows import evaluation_windows
 from vqdna_jax.metrics import read_rows
@@ -30,11 +32,12 @@ def finish(config, workdir: pathlib.Path, corpus: Corpus, task, state, predict, 
         "held_out_windows": len(bases_BxS),
         "steps": int(state.step),
         "bases_seen": int(state.step) * config.data.global_batch * config.data.window_bp,
-        "bases_per_s": round(speed),
     }
+    if speed:
+        result["bases_per_s"] = round(speed)
+    params = jax.tree.map(lambda x: jax.reshard(x, jax.P()), state.params)  # whole on every process, for the export
     if jax.process_index():
         return
-    write_json(workdir / "result.json", result)
     plots.plot_curves(read_rows(workdir / "metrics.jsonl"), workdir / "curves.png")
     plots.plot_codebook_usage(counts, workdir / "codebooks.png")
     card = {
@@ -43,10 +46,11 @@ def finish(config, workdir: pathlib.Path, corpus: Corpus, task, state, predict, 
         "species": {entry["name"]: entry["splits"]["train"]["bases"] for entry in corpus.manifest["species"]},
         "steps": int(state.step),
         "date": datetime.date.today().isoformat(),
-        "throughput": round(speed),
-        "command": " ".join(["python -m vqdna_jax.main", *sys.argv[1:]]),
+        "throughput": result.get("bases_per_s"),
+        "command": f"python -m vqdna_jax.main {shlex.join(sys.argv[1:])}",
     }
-    hub.save(workdir / "export", task.model, state.params, state.codebooks, card)
+    hub.save(workdir / "export", task.model, params, state.codebooks, card)
+    write_json(workdir / "result.json", result)  # last: it marks the run as finished
     say(result, task.model.codebook_sizes, workdir)
 
 
@@ -67,4 +71,6 @@ def say(result: dict, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) ->
 
 
 def write_json(path: pathlib.Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
+    """Raises ValueError for a number that JSON does not have, and as `replacing` does."""
+    with replacing(path) as new:
+        new.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")

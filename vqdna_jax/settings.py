@@ -24,15 +24,22 @@ def validate(config) -> None:
         "eval.windows", "eval.every_steps", "eval.batch",
     ):  # fmt: skip
         _expect(config, key, lambda v: v > 0, "a positive integer")
-    for key in ("seed", "train.total_steps", "train.total_epochs", "optimizer.warmup_steps", "optimizer.weight_decay"):
-        _expect(config, key, lambda v: v >= 0, "0 or more")
+    for key in (
+        "seed", "train.total_steps", "train.total_epochs", "optimizer.warmup_steps", "optimizer.weight_decay",
+        "codebook.commitment_weight",
+    ):  # fmt: skip
+        _expect(config, key, lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
     for key in ("model.kernel_size", "model.stem_kernel_size"):
         _expect(config, key, lambda v: v % 2 == 1, "an odd size, at least 1")
     for key in ("optimizer.learning_rate", "optimizer.clip_norm", "data.temperature"):
         _expect(config, key, lambda v: v > 0 and math.isfinite(v), "a positive number")
-    for key in ("data.max_n_share", "hidden_share"):
+    for key in (
+        "data.max_n_share", "hidden_share", "codebook.revive_below", "optimizer.b1", "optimizer.b2",
+        "optimizer.final_fraction",
+    ):  # fmt: skip
         _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
-    _expect(config, "codebook.ema_decay", lambda v: 0 < v < 1, "between 0 and 1")
+    for key in ("codebook.ema_decay", "codebook.revive_to"):
+        _expect(config, key, lambda v: 0 < v < 1, "between 0 and 1, without the ends")
     _expect(config, "model.quantizer", lambda v: v in ("vqvae", "hrq"), '"vqvae" or "hrq"')
     _expect(config, "model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"')
     _expect(config, "model.bases_per_code", lambda v: v in BASES_PER_CODE, f"one of {BASES_PER_CODE}")
@@ -50,6 +57,8 @@ def _validate_shapes(config) -> None:
         raise InputError(
             "config key model.blocks: 1 is too few for hrq, which quantises after two blocks; set 2 or more"
         )
+    if config.data.species_weights and config.data.temperature != 1:
+        raise InputError("config keys data.temperature and data.species_weights: set one of them, not both")
     if (config.train.total_steps > 0) == (config.train.total_epochs > 0):
         raise InputError(
             "config keys train.total_steps and train.total_epochs: set one of them above 0, the other to 0"

@@ -60,8 +60,10 @@ def train(config, workdir: pathlib.Path) -> int:
         if first_step == total_steps and (workdir / "result.json").exists():
             print(f"{workdir}: this run is finished; its results are in result.json")
             return 0
-        results.write_json(workdir / "config.json", meta["config"])
-        say_plan(config, corpus, batches, mesh, task, state, first_step, total_steps)
+        if jax.process_index() == 0:
+            results.write_json(workdir / "config.json", meta["config"])
+        found = f"validation: {len(held_out['bases']):,} windows held out, of {config.eval.windows:,} asked for"
+        say_plan(config, corpus, batches, found, mesh, task, state, first_step, total_steps)
 
         step_fn = jax.jit(functools.partial(train_step, task, tx), donate_argnums=0)
         predict = make_predict(task, mesh, config.eval.batch)
@@ -71,7 +73,7 @@ def train(config, workdir: pathlib.Path) -> int:
         log = StepLog(workdir, first_step, total_steps, config.train.log_every_steps, schedule, throughput)
         iterator, done = train_iterator(batches, first_step), first_step
         while done < total_steps and not stop.requested:
-            if done > first_step and done % config.eval.every_steps == 0:
+            if done and done % config.eval.every_steps == 0 and done not in log.evaluated:
                 log.pause()
                 bases_BxS = held_out["bases"]
                 values, _ = evaluation.reconstruction(functools.partial(predict, state), bases_BxS, task.model)
@@ -135,7 +137,7 @@ def resume(checkpoints: Checkpoints, abstract, meta: dict):
     return restored and restored[0]
 
 
-def say_plan(config, corpus, batches, mesh: Mesh, task, state, first_step: int, total_steps: int) -> None:
+def say_plan(config, corpus, batches, held_out, mesh: Mesh, task, state, first_step: int, total_steps: int) -> None:
     """Before the first step: what runs where, on what, and how much it is."""
     if jax.process_index():
         return
@@ -147,7 +149,8 @@ def say_plan(config, corpus, batches, mesh: Mesh, task, state, first_step: int, 
     sizes = " + ".join(map(str, task.model.codebook_sizes))
     print(f"corpus     {corpus.path}{bundled}")
     print(f"           {batches.summary()}")
-    print(f"devices    {jax.device_count()} x {jax.devices()[0].device_kind}, mesh {shape}")
+    print(f"           {held_out}")
+    print(f"devices    {mesh.size} x {jax.devices()[0].device_kind}, mesh {shape}")
     print(f"parameters {parameters:.2f} M, codebooks {codes:.2f} M, of {sizes} codes")
     print(f"step       {flops / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)
 

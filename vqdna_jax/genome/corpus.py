@@ -203,6 +203,8 @@ def open_corpus(path: str | os.PathLike) -> Corpus:
     if schema != SCHEMA:
         raise InputError(f"{path}/manifest.json: schema is {schema!r}, this version reads {SCHEMA!r}; build it again")
     for name, expected in files.items():
+        if Path(name).name != name:
+            raise InputError(f"{path}/manifest.json: {name!r} is not a file of this directory; build the corpus again")
         _check_file(path / name, expected)
     return Corpus(path, manifest)
 
@@ -229,10 +231,19 @@ def bundled_corpus() -> Path:
     shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cache = Path(os.environ.get("VQDNA_CACHE") or Path(shared) / "vqdna_jax")
     out = cache / f"bundled-{key.hexdigest()[:16]}"
-    if not (out / "manifest.json").exists():
-        try:
-            build_corpus(genomes, out, progress=False)
-        except VqdnaError:
-            if not (out / "manifest.json").exists():  # otherwise another process was faster
-                raise
+    if _is_whole(out):
+        return out
+    shutil.rmtree(out, ignore_errors=True)  # a cache that was damaged
+    try:
+        build_corpus(genomes, out, progress=False)
+    except VqdnaError as error:
+        if not _is_whole(out):  # otherwise another process was faster
+            raise type(error)(f"{error}; $VQDNA_CACHE names the directory for the bundled corpus") from error
     return out
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(open_corpus(path))
+    except InputError:
+        return False

@@ -213,7 +213,9 @@ class _Scanner:
         unique = name
         while unique in self.copies:
             if not self.rename:
-                self.fail(f"a second record is named {name[:80]!r}; --on-duplicate=rename numbers them")
+                self.fail(
+                    f"a second record is named {name[:80]!r}; rename it (vqdna corpus --on-duplicate=rename does)"
+                )
             self.copies[name] += 1
             unique = f"{name}_{self.copies[name]}"
         self.copies[unique] = 1
