@@ -303,6 +303,8 @@ def test_the_summary_counts_what_is_left_out(corpus):
     total = corpus.manifest["splits"]["train"]["bases"]
     assert segments.skipped_bases == total - segments.length.sum() > 0
     assert f"{segments.skipped_bases:,} bp" in train(corpus).summary()
+    n_bases = corpus.manifest["splits"]["train"]["n"]
+    assert f"({n_bases:,} N in the split)" in train(corpus).summary()
 
 
 def test_evaluation_is_spread_over_the_split_and_balanced(corpus, sequences):

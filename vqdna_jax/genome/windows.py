@@ -66,6 +66,10 @@ class WindowBatches:
                 f" process_count={process_count}: expected a positive window, a seed from 0 up, rows for every process"
             )
         self._segments = _usable_segments(corpus, split, window_bp, max_n_share)
+        chunks = corpus.chunks(split)
+        contig_bases = np.bincount(chunks.contig, chunks.length)
+        self._short_contigs = int(np.count_nonzero((contig_bases > 0) & (contig_bases < window_bp)))
+        self._n_bases = int(chunks.n_runs[:, 1].sum(dtype=np.int64))
         self._names, self._split, self._seed, self._global_batch = corpus.species, split, seed, global_batch
         available = _windows_by_species(self._segments, self._segments.windows, len(corpus.species))
         self._quotas = species_quotas(available, corpus.species, mixing)
@@ -94,7 +98,8 @@ class WindowBatches:
         return (
             f"{self._split}: {self.windows_per_epoch:,} windows of {segments.window_bp:,} bp an epoch, "
             f"{self.steps_per_epoch:,} batches of {self._global_batch:,}, {np.count_nonzero(self._quotas)} species; "
-            f"left out: {segments.skipped_bases:,} bp that are N or in stretches shorter than a window"
+            f"left out: {segments.skipped_bases:,} bp that are N or in stretches shorter than a window, "
+            f"{self._short_contigs:,} whole contigs among them ({self._n_bases:,} N in the split)"
         )
 
     def shares(self) -> dict[str, float]:
