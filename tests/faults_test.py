@@ -94,6 +94,17 @@ def test_a_run_stopped_on_one_mesh_goes_on_on_another(finished, tmp_path, monkey
     assert accuracies[0] == pytest.approx(accuracies[1], abs=2e-3)
 
 
+def test_another_version_is_warned_of_on_resume(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        patch.setattr(train.hub, "versions", lambda: {"jax": "0.0.1"})
+        assert train.train(small_config(), tmp_path) == EXIT_STOPPED
+    assert "versions changed" not in capsys.readouterr().err
+    assert train.train(small_config(), tmp_path) == 0
+    assert "versions changed since the checkpoint, results may too: " in (err := capsys.readouterr().err)
+    assert "jax 0.0.1 -> " in err
+
+
 def test_a_corpus_of_one_species_and_a_single_held_out_window(bundled, tmp_path):
     """No species to tell apart and no second window to score strands on: those keys are left out, the rest is there."""
     build_corpus([bundled / "phiX174.fa.gz"], tmp_path / "corpus", validation_share=0.02, progress=False)

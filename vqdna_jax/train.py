@@ -133,6 +133,10 @@ def resume(checkpoints: Checkpoints, abstract, meta: dict):
     if saved is None:
         return None
     settings.refuse_changes(saved["config"], meta["config"], saved["corpus_digest"], meta["corpus_digest"])
+    was = saved["versions"]
+    changed = [f"{name} {was.get(name)} -> {now}" for name, now in meta["versions"].items() if was.get(name) != now]
+    if changed:
+        print(f"warning: versions changed since the checkpoint, results may too: {', '.join(changed)}", file=sys.stderr)
     restored = checkpoints.restore(abstract())
     return restored and restored[0]
 
