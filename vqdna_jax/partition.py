@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
@@ -22,8 +23,11 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
     "length": None,  # "context" once a model splits its sequence
     "act_embed": None,
     "act_mlp": "tensor",
+    "act_heads": "tensor",
     "embed": "fsdp",
     "mlp": "tensor",
+    "heads": "tensor",
+    "layer": None,
     "kernel": None,
     "channel": None,
     "code": None,
@@ -86,14 +90,28 @@ def batch_shards(mesh: Mesh) -> int:
     return int(np.prod([mesh.shape[axis] for axis in BATCH]))
 
 
-def batch_to_devices(batch: dict[str, np.ndarray], mesh: Mesh, global_batch: int) -> dict[str, jax.Array]:
-    """This process's rows of a global batch as global arrays [global_batch, ...], split over BATCH."""
+def batch_to_devices(batch: dict, mesh: Mesh, global_batch: int) -> dict:
+    """This process's rows of a global batch, a tree, as global arrays [global_batch, ...], split over BATCH."""
 
     def put(rows: np.ndarray) -> jax.Array:
         sharding = jax.NamedSharding(mesh, spec("batch", *[None] * (rows.ndim - 1)))
         return jax.make_array_from_process_local_data(sharding, rows, (global_batch, *rows.shape[1:]))
 
-    return {name: put(rows) for name, rows in batch.items()}
+    return jax.tree.map(put, batch)
+
+
+def split_rows(batch: dict, parts: int) -> tuple[dict, dict]:
+    """The batch's rows as [parts, rows / parts, ...], each part as evenly spread over the devices as the whole, and
+    apart from them what has no rows (no sharded first axis)."""
+
+    def split(x: jax.Array) -> jax.Array:
+        return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+
+    rows, whole = {}, {}
+    for name, value in batch.items():
+        has_rows = all(spec("batch")[0] == (*jax.typeof(x).sharding.spec, None)[0] for x in jax.tree.leaves(value))
+        (rows if has_rows else whole)[name] = jax.tree.map(split, value) if has_rows else value
+    return rows, whole
 
 
 def abstract_state(init: Callable, mesh: Mesh, *arguments):

@@ -1,4 +1,6 @@
-"""The layers of the tokenizer. Legend: B batch, S bases, L codes, D width, F hidden, C channels, K taps of a kernel.
+"""The layers of the tokenizer, and what the transformer shares with them.
+
+Legend: B batch, S bases, L codes, D width, F hidden, C channels, K taps of a kernel.
 
 Convolutions are shifted multiply-adds, or one matmul over shifted copies: on a CPU many times faster than `lax.conv`
 (docs/results.md), on a TPU the same, where XLA fuses them.
@@ -39,11 +41,16 @@ class LayerNorm(nn.Module):
         width = x_BxLxD.shape[-1]
         scale_D = self.param("scale", sharded(nn.initializers.ones, None), (width,))
         bias_D = self.param("bias", sharded(nn.initializers.zeros, None), (width,))
-        x = x_BxLxD.astype(jnp.float32)
-        mean = jnp.mean(x, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
-        normal = (x - mean) * jax.lax.rsqrt(variance + self.epsilon)
+        normal = normalise(x_BxLxD, self.epsilon)
         return (normal * scale_D[None, None] + bias_D[None, None]).astype(self.dtype)
+
+
+def normalise(x_BxLxD: Array, epsilon: float = 1e-6) -> Array:
+    """Mean 0 and variance 1 over the last axis, in f32."""
+    x = x_BxLxD.astype(jnp.float32)
+    mean = jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
+    return (x - mean) * jax.lax.rsqrt(variance + epsilon)
 
 
 class Conv1d(nn.Module):

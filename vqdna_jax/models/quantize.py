@@ -75,6 +75,12 @@ def embed(codes_BxLxN: Array, codes_KxD: Sequence[Array]) -> Array:
     return sum(vectors) / len(vectors)
 
 
+def standardised(codes_KxD: Array) -> Array:
+    """Code vectors with mean 0 over the codebook and variance 1 over all, f32: what a model of the codes reads."""
+    centred = codes_KxD - jnp.mean(codes_KxD, axis=0, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred)) + 1e-12)
+
+
 def assign(z_BxLxD: Array, codes_KxD: Array) -> Array:
     """Index of the nearest code for every token, int32 [B, L]; each device looks up its own tokens."""
 

@@ -4,12 +4,14 @@ Legend: B batch, S bases, L = S / bases_per_code codes, D width, R bases a code,
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from vqdna_jax.models import quantize
 from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, LayerNorm, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
 
@@ -53,12 +55,19 @@ class TokenizerConfig:
         stem_codes = -(-(self.stem_kernel_size // 2) // self.bases_per_code)
         return self.blocks * (self.kernel_size // 2) + stem_codes
 
+    def encoder_flops_per_base(self) -> float:
+        """Multiply-adds x 2 of one forward pass of encoder and quantizer, a base."""
+        return 2 * (self._block_madds() + sum(self.codebook_sizes) * self.width) / self.bases_per_code + self._ends()
+
     def flops_per_base(self) -> float:
-        """Multiply-adds x 2 of one forward pass, encoder, quantizer and decoder, a base."""
-        blocks = self.blocks * (2 * self.expansion * self.width**2 + self.kernel_size * self.width)
-        ends = self.stem_channels * (4 * self.stem_kernel_size + self.width)
-        lookup = sum(self.codebook_sizes) * self.width
-        return 2 * (2 * blocks + lookup) / self.bases_per_code + 2 * 2 * ends
+        """The same with the decoder."""
+        return self.encoder_flops_per_base() + 2 * self._block_madds() / self.bases_per_code + self._ends()
+
+    def _block_madds(self) -> float:
+        return self.blocks * (2 * self.expansion * self.width**2 + self.kernel_size * self.width)
+
+    def _ends(self) -> float:
+        return 2 * self.stem_channels * (4 * self.stem_kernel_size + self.width)
 
 
 class Encoder(nn.Module):
@@ -103,6 +112,14 @@ class Decoder(nn.Module):
         if valid is not None:
             x_BxSxC *= jnp.repeat(valid, c.bases_per_code, axis=1)
         return Conv1d(4, c.stem_kernel_size, dtype, name="stem")(x_BxSxC).astype(jnp.float32)
+
+
+def encode(
+    config: TokenizerConfig, params, codes_KxD: Sequence[Array], bases_BxS: Array, valid_BxL: Array | None = None
+) -> quantize.Quantized:
+    """Codes and embedding of windows, by the encoder's `params` and the codebooks' vectors, one [K, D] a level."""
+    features = Encoder(config).apply({"params": params}, bases_BxS, valid_BxL)
+    return quantize.hierarchical(features, codes_KxD, jnp.dtype(config.dtype))
 
 
 class Patches(nn.Module):

@@ -1,0 +1,81 @@
+"""Bidirectional self-attention by the fastest kernel that a platform has, behind one function.
+
+Legend: B batch, L codes, H heads, C channels a head. No kernel is given a mask array: a local window is a property of
+the kernel, and sequences that end early are told by their lengths.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from vqdna_jax.partition import spec
+
+HEADS = ("batch", "length", "act_heads", None)
+KERNELS = ("xla", "splash", "cudnn")
+SPLASH_BLOCK = 512  # rows and columns of scores that stay on the chip
+LANES = 128  # splash wants a length that this divides
+
+
+def best_kernel(platform: str, length: int, window: int, dtype: str) -> str:
+    """The kernel for `length` codes on "tpu", "gpu" or "cpu": splash, cuDNN's flash attention, or plain XLA.
+
+    cuDNN has no f32, and no window that looks both ways; there XLA computes all scores, and masks what is too far.
+    """
+    if platform == "tpu" and length % LANES == 0:
+        return "splash"
+    if platform in ("gpu", "cuda") and dtype != "float32" and not window:
+        return "cudnn"
+    return "xla"
+
+
+def attention(
+    q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, kernel: str, window: int = 0, lengths_B: Array | None = None
+) -> Array:
+    """softmax(q k / sqrt(C)) v, [B, L, H, C], softmax in f32.
+
+    Args:
+        kernel: one of KERNELS; what splash cannot do (lengths_B, an L that LANES does not divide) XLA does.
+        window: a code sees this many codes on both sides; 0: all.
+        lengths_B: int32, codes of each sequence; those beyond are not seen.
+    """
+    if kernel == "splash":
+        if lengths_B is None and q_BxLxHxC.shape[1] % LANES == 0:
+            return _splash(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, window)
+        kernel = "xla"
+
+    def local(q: Array, k: Array, v: Array, lengths: Array | None) -> Array:
+        lengths = lengths if lengths is None else lengths.astype(jnp.int32)
+        return jax.nn.dot_product_attention(
+            q, k, v, implementation=kernel, local_window_size=window or None, key_value_seq_lengths=lengths
+        )
+
+    # Every device has whole sequences and whole heads: nothing is exchanged.
+    heads = spec(*HEADS)
+    return jax.shard_map(local, in_specs=(heads, heads, heads, spec("batch")), out_specs=heads)(
+        q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, lengths_B
+    )
+
+
+def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -> Array:
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    def local(q_BxHxLxC: Array, k_BxHxLxC: Array, v_BxHxLxC: Array) -> Array:
+        heads, length = q_BxHxLxC.shape[1:3]
+        shape = (length, length)
+        mask = splash.LocalMask(shape, (window, window), 0) if window else splash.FullMask(shape)
+        block = next(size for size in (SPLASH_BLOCK, 256, LANES) if length % size == 0)
+        kernel = splash.make_splash_mha_single_device(
+            splash.MultiHeadMask([mask] * heads),
+            block_sizes=splash.BlockSizes(
+                block_q=block, block_kv=block, block_kv_compute=block, block_q_dkv=block, block_kv_dkv=block,
+                block_kv_dkv_compute=block, block_q_dq=block, block_kv_dq=block,
+            ),
+        )  # fmt: skip
+        return jax.vmap(kernel)(q_BxHxLxC, k_BxHxLxC, v_BxHxLxC)
+
+    scaled = q_BxLxHxC * jnp.asarray(q_BxLxHxC.shape[-1] ** -0.5, q_BxLxHxC.dtype)
+    heads_first = [x.transpose(0, 2, 1, 3) for x in (scaled, k_BxLxHxC, v_BxLxHxC)]
+    heads = spec("batch", "act_heads", "length", None)
+    # Pallas kernels carry no replication types, so their check is off.
+    out = jax.shard_map(local, in_specs=(heads,) * 3, out_specs=heads, check_vma=False)(*heads_first)
+    return out.transpose(0, 2, 1, 3)

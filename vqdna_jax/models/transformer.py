@@ -1,0 +1,212 @@
+"""The masked-code transformer: frozen code vectors in, a context vector for every code out, and heads that name codes.
+
+Legend: B batch, L codes, N levels, K codebook size, E width of a code vector, D width, H heads, C channels a head,
+F hidden, M masked codes, R bases a code. The weights of all layers are stacked, [layers, ...], however they are run.
+"""
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from vqdna_jax.models.attention import attention
+from vqdna_jax.models.layers import ACTIVATION, normalise, truncated_normal, variance_scaling
+from vqdna_jax.partition import gathered, sharded, spec
+
+ACTIVATIONS, LOOPS, REMATS = ("gelu", "geglu"), ("unrolled", "scanned"), ("none", "dots", "full")
+WEIGHT_AXES = {  # logical axes of one layer's weights
+    "attention_norm": (None,),
+    "qkv": ("embed", None, "heads", None),
+    "out": ("heads", None, "embed"),
+    "mlp_norm": (None,),
+    "up": ("embed", None, "mlp"),
+    "down": ("mlp", "embed"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Everything that fixes the network; the defaults are the paper's BERT-base (86 M parameters).
+
+    Attributes:
+        hidden: F; "geglu" has two matrices of it up and one down, "gelu" one and one.
+        window: codes that a code sees on both sides; 0: all.
+        cls: a learned vector goes in front of every sequence; for its place the window's last code is left out.
+        dtype: of activations and matmuls; parameters, norms, softmax and loss are f32.
+    """
+
+    layers: int = 12
+    width: int = 768
+    heads: int = 12
+    hidden: int = 3072
+    activation: str = "gelu"
+    window: int = 0
+    cls: bool = True
+    rope_base: float = 10000.0
+    dtype: str = "bfloat16"
+
+    @property
+    def matrices_up(self) -> int:
+        return 2 if self.activation == "geglu" else 1
+
+    def flops_per_code(self, length: int) -> float:
+        """Multiply-adds x 2 of one forward pass through the layers, a code of a sequence of `length` codes."""
+        matrices = 4 * self.width**2 + (1 + self.matrices_up) * self.width * self.hidden
+        seen = min(length, 2 * self.window + 1) if self.window else length
+        return 2 * self.layers * (matrices + 2 * seen * self.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compute:
+    """How the layers are run; results agree to rounding whatever is chosen.
+
+    Attributes:
+        layers: "unrolled" (fastest, and least memory on a TPU) or "scanned" (compiles in a fraction of the time).
+        remat: what the backward pass computes again: "none", "dots" (all but matmuls), "full" (whole layers).
+        attention: a kernel of attention.KERNELS.
+    """
+
+    layers: str = "unrolled"
+    remat: str = "none"
+    attention: str = "xla"
+
+
+class Transformer(nn.Module):
+    """(code vectors [B, L, N, E], masked [B, L], replaced [B]) -> context vectors [B, L, D], and of CLS [B, D].
+
+    Of a masked code the learned mask vector is added to the projected vectors, or takes their place where `replaced`.
+    """
+
+    config: TransformerConfig
+    compute: Compute = Compute()
+
+    @nn.compact
+    def __call__(
+        self,
+        vectors_BxLxNxE: Array,
+        masked_BxL: Array,
+        replaced_B: Array,
+        lengths_B: Array | None = None,
+        layers: int | None = None,
+    ) -> tuple[Array, Array | None]:
+        """`lengths_B`: codes of each sequence, CLS included; `layers`: how many to run, without the last norm then."""
+        c = self.config
+        x_BxLxD = self._embed(vectors_BxLxNxE, masked_BxL, replaced_B)
+        if c.cls:
+            cls_D = self.param("cls", sharded(truncated_normal(0.02), None), (c.width,))
+            first = jnp.broadcast_to(cls_D.astype(c.dtype)[None, None], (len(x_BxLxD), 1, c.width))
+            x_BxLxD = jnp.concatenate([jax.reshard(first, jax.typeof(x_BxLxD).sharding.spec), x_BxLxD], axis=1)
+        weights = {name: self._weight(name) for name in WEIGHT_AXES}
+        x_BxLxD = run_layers(c, self.compute, weights, x_BxLxD, lengths_B, layers)
+        norm_D = self.param("norm", sharded(nn.initializers.ones, None), (c.width,))
+        if layers is None:
+            x_BxLxD = _norm(x_BxLxD, norm_D, c.dtype)
+        return (x_BxLxD[:, 1:], x_BxLxD[:, 0]) if c.cls else (x_BxLxD, None)
+
+    def _embed(self, vectors_BxLxNxE: Array, masked_BxL: Array, replaced_B: Array) -> Array:
+        width, dtype = self.config.width, self.config.dtype
+        shape = (*vectors_BxLxNxE.shape[2:], width)
+        init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
+        project_NxExD = self.param("project", sharded(init, None, None, "embed"), shape)
+        mask_D = self.param("mask", sharded(truncated_normal(0.02), None), (width,))
+        project_NxExD = gathered(project_NxExD, None, None, "embed").astype(dtype)
+        x_BxLxD = jnp.einsum("blne,ned->bld", vectors_BxLxNxE.astype(dtype), project_NxExD)
+        gone_BxL = masked_BxL & replaced_B[:, None]
+        x_BxLxD = jnp.where(gone_BxL[..., None], 0, x_BxLxD)
+        return x_BxLxD + masked_BxL[..., None].astype(dtype) * mask_D.astype(dtype)[None, None]
+
+    def _weight(self, name: str) -> Array:
+        c = self.config
+        channels = c.width // c.heads
+        fan_in = functools.partial(variance_scaling, mode="fan_in", distribution="truncated_normal", batch_axis=(0,))
+        inward, outward = fan_in(1.0, in_axis=1), 1.0 / (2 * c.layers)  # the residual stream sums 2 layers of these
+        ones = nn.initializers.ones
+        init, shape = {
+            "attention_norm": (ones, (c.width,)),
+            "qkv": (fan_in(1.0, in_axis=1, out_axis=(2, 3, 4)), (c.width, 3, c.heads, channels)),
+            "out": (fan_in(outward, in_axis=(1, 2), out_axis=3), (c.heads, channels, c.width)),
+            "mlp_norm": (ones, (c.width,)),
+            "up": (inward, (c.width, c.matrices_up, c.hidden)),
+            "down": (fan_in(outward, in_axis=1, out_axis=2), (c.hidden, c.width)),
+        }[name]
+        return self.param(name, sharded(init, "layer", *WEIGHT_AXES[name]), (c.layers, *shape))
+
+
+def run_layers(c: TransformerConfig, compute: Compute, weights, x_BxLxD: Array, lengths_B=None, layers=None) -> Array:
+    """x through the first `layers` layers (all by default), unrolled or scanned."""
+    layers = c.layers if layers is None else layers
+    body = functools.partial(layer, c, compute.attention, lengths_B)
+    if compute.remat != "none":
+        policy = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims if compute.remat == "dots" else None
+        body = jax.checkpoint(body, policy=policy)
+    if compute.layers == "scanned":
+        chosen = jax.tree.map(lambda w: w[:layers], weights)
+        return lax.scan(lambda x, w: (body(x, w), None), x_BxLxD, chosen)[0]
+    each = {name: lax.split(w, (1,) * c.layers) for name, w in weights.items()}  # its gradient is one concatenation
+    for i in range(layers):
+        x_BxLxD = body(x_BxLxD, {name: parts[i][0] for name, parts in each.items()})
+    return x_BxLxD
+
+
+def layer(c: TransformerConfig, kernel: str, lengths_B: Array | None, x_BxLxD: Array, w: dict[str, Array]) -> Array:
+    """One pre-norm layer without biases: attention with rotary positions, then an MLP (GELU or GEGLU)."""
+    whole = {name: gathered(w[name], *axes).astype(c.dtype) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
+    h_BxLxD = _norm(x_BxLxD, w["attention_norm"], c.dtype)
+    qkv_BxLx3xHxC = jnp.einsum(
+        "bld,dthc->blthc", h_BxLxD, whole["qkv"], out_sharding=spec("batch", "length", None, "act_heads", None)
+    )
+    q, k, v = (qkv_BxLx3xHxC[:, :, i] for i in range(3))
+    q, k = (rotate(x, c.rope_base) for x in (q, k))
+    a_BxLxHxC = attention(q, k, v, kernel, c.window, lengths_B)
+    x_BxLxD += jnp.einsum("blhc,hcd->bld", a_BxLxHxC, whole["out"], out_sharding=spec(*ACTIVATION))
+    h_BxLxD = _norm(x_BxLxD, w["mlp_norm"], c.dtype)
+    h_BxLxTxF = jnp.einsum("bld,dtf->bltf", h_BxLxD, whole["up"], out_sharding=spec("batch", "length", None, "act_mlp"))
+    h_BxLxF = nn.gelu(h_BxLxTxF[:, :, 0])
+    if c.activation == "geglu":
+        h_BxLxF *= h_BxLxTxF[:, :, 1]
+    return x_BxLxD + jnp.einsum("blf,fd->bld", h_BxLxF, whole["down"], out_sharding=spec(*ACTIVATION))
+
+
+def rotate(x_BxLxHxC: Array, base: float) -> Array:
+    """Rotary positions (arXiv 2104.09864): channel pairs (c, c + C/2) turned by l * base^(-2c / C), in f32."""
+    length, channels = x_BxLxHxC.shape[1], x_BxLxHxC.shape[-1]
+    turns_LxC = jnp.arange(length)[:, None] * base ** (-jnp.arange(0, channels, 2)[None] / channels)
+    sin, cos = (f(turns_LxC)[None, :, None] for f in (jnp.sin, jnp.cos))
+    a, b = jnp.split(x_BxLxHxC.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BxLxHxC.dtype)
+
+
+def _norm(x_BxLxD: Array, scale_D: Array, dtype: str) -> Array:
+    return (normalise(x_BxLxD) * scale_D[None, None]).astype(dtype)
+
+
+class Heads(nn.Module):
+    """Context vectors [B, M, D] -> logits of the codes of every level, [B, M, K] each, and of the bases [B, M, R, 4].
+
+    A level's logits are inner products with its frozen code vectors: similar codes get similar logits, and the classes
+    cost no parameters. All heads begin at zero, so the first loss is the logarithm of the number of classes.
+    """
+
+    bases_per_code: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, h_BxMxD: Array, codes_KxE: tuple[Array, ...]) -> tuple[list[Array], Array]:
+        zeros, width = nn.initializers.zeros, h_BxMxD.shape[-1]
+        logits = []
+        for n, e_KxE in enumerate(codes_KxE, start=1):
+            size, channels = e_KxE.shape
+            to_code_DxE = self.param(f"code_{n}", sharded(zeros, "embed", None), (width, channels))
+            bias_K = self.param(f"code_{n}_bias", sharded(zeros, None), (size,))
+            to_code_DxE = gathered(to_code_DxE, "embed", None).astype(self.dtype)
+            u_BxMxE = jnp.einsum("bmd,de->bme", h_BxMxD, to_code_DxE) * channels**-0.5
+            scores = jnp.einsum("bme,ke->bmk", u_BxMxE, e_KxE.astype(self.dtype), preferred_element_type=jnp.float32)
+            logits.append(scores + bias_K[None, None])
+        shape = (width, self.bases_per_code, 4)
+        to_base_DxRx4 = gathered(self.param("base", sharded(zeros, "embed", None, None), shape), "embed", None, None)
+        bias_Rx4 = self.param("base_bias", sharded(zeros, None, None), shape[1:])
+        bases = jnp.einsum("bmd,drv->bmrv", h_BxMxD.astype(jnp.float32), to_base_DxRx4)
+        return logits, bases + bias_Rx4[None, None]
