@@ -102,7 +102,7 @@ def test_hidden_bases_are_scored_but_not_seen(initial):
 
 def test_predict_gives_codes_bases_and_the_mean_embedding(initial):
     batch, params, codebooks = initial
-    outputs = jax.jit(TASK.predict)(params, codebooks, batch)
+    outputs = jax.jit(TASK.predict)(params, codebooks, {"bases": batch})
     codes = np.asarray(outputs["codes"])
     assert codes.shape == (16, 32, 2) and (codes < [8, 16]).all()
     vectors = [np.asarray(codebook.codes_KxD())[codes[..., n]] for n, codebook in enumerate(codebooks)]

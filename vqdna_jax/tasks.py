@@ -11,7 +11,7 @@ from jax import Array
 
 from vqdna_jax.models import quantize
 from vqdna_jax.models.quantize import Codebook
-from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
+from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
 from vqdna_jax.partition import spec
 
 UNKNOWN = 4  # N, and a base hidden from the encoder
@@ -38,6 +38,11 @@ class Vocabulary:
     revive_below: float
     revive_to: float
     hidden_share: float
+
+    microbatches, params_ema_decay = 1, 0.0  # the codebooks' statistics are of whole batches
+
+    def prepare(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+        return batch
 
     def init_params(self, key: Array, batch: dict[str, Array]):
         encoder_key, decoder_key = jax.random.split(key)
@@ -76,9 +81,7 @@ class Vocabulary:
         return loss, (codebooks, metrics)
 
     def encode(self, params, codebooks: tuple[Codebook, ...], bases_BxS: Array) -> quantize.Quantized:
-        features = Encoder(self.model).apply({"params": params["encoder"]}, bases_BxS)
-        codes_KxD = [codebook.codes_KxD() for codebook in codebooks]
-        return quantize.hierarchical(features, codes_KxD, jnp.dtype(self.model.dtype))
+        return encode(self.model, params["encoder"], [codebook.codes_KxD() for codebook in codebooks], bases_BxS)
 
     def update_codebooks(self, codebooks, quantized: quantize.Quantized, key: Array):
         """The EMA step of every level, and what there is to log about it."""
@@ -94,9 +97,9 @@ class Vocabulary:
             metrics[f"codebook_{n + 1}_batch_utilisation"] = jnp.mean(new.counts_K > 0, dtype=jnp.float32)
         return tuple(updated), metrics
 
-    def predict(self, params, codebooks: tuple[Codebook, ...], bases_BxS: Array) -> dict[str, Array]:
+    def predict(self, params, codebooks: tuple[Codebook, ...], batch: dict[str, Array]) -> dict[str, Array]:
         """Codes [B, L, N], rebuilt bases [B, S] and the window's mean embedding [B, D], whole on every device."""
-        quantized = self.encode(params, codebooks, bases_BxS)
+        quantized = self.encode(params, codebooks, batch["bases"])
         logits_BxSx4 = Decoder(self.model).apply({"params": params["decoder"]}, quantized.embedding_BxLxD)
         outputs = {
             "codes": quantized.codes_BxLxN,
@@ -105,7 +108,7 @@ class Vocabulary:
         }
         return jax.tree.map(lambda x: jax.reshard(x, jax.P()), outputs)
 
-    def flops_per_base(self) -> float:
+    def flops_per_base(self, window_bp: int) -> float:
         """Of one training step: the backward pass costs twice the forward one."""
         return 3 * self.model.flops_per_base()
 

@@ -18,7 +18,7 @@ from vqdna_jax import partition, stitch
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_bases, to_text
 from vqdna_jax.models import quantize
-from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
+from vqdna_jax.models.tokenizer import Decoder, TokenizerConfig, encode
 
 # A call computes this many bases whether it has them or not: few on a CPU, where a read would wait for them. Elsewhere
 # the paper's model has activations of 200 MB in bf16.
@@ -33,7 +33,7 @@ class Model:
 
     Attributes:
         config: the network. digest: sha256 of config and tensors, what code files are checked against.
-        window_bp: bases of a training window, if recorded.
+        window_bp: bases of a training window, if recorded. hidden_share: of the bases hidden in training, likewise.
         params: {"encoder", "decoder"}. codes_KxD, counts_K: f32 arrays, one a level.
         windows: codes a window, halos included; results do not depend on it.
     """
@@ -46,6 +46,7 @@ class Model:
     counts_K: tuple[np.ndarray, ...]
     mesh: jax.sharding.Mesh
     windows: tuple[int, ...] = ()
+    hidden_share: float | None = None
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -170,8 +171,7 @@ def _code_dtype(config: TokenizerConfig) -> np.dtype:
 def _encode(config: TokenizerConfig, params, codes_KxD, bases_BxWxR: Array, valid_BxW: Array) -> Array:
     """Codes [B, W, N]."""
     bases_BxS = bases_BxWxR.reshape(len(bases_BxWxR), -1)
-    features = Encoder(config).apply({"params": params}, bases_BxS, valid_BxW)
-    codes_BxWxN = quantize.hierarchical(features, codes_KxD, jnp.dtype(config.dtype)).codes_BxLxN
+    codes_BxWxN = encode(config, params, codes_KxD, bases_BxS, valid_BxW).codes_BxLxN
     return codes_BxWxN.astype(_code_dtype(config))
 
 
