@@ -304,7 +304,7 @@ class TestProbe:
         for scale in (1e-5, 1, 1e5):
             scaled = features * scale + 7
             scores = code_statistics.linear_probe(scaled[:400], labels[:400], scaled[400:], labels[400:])
-            assert scores["accuracy"] == scores["macro_f1"] == 1
+            assert scores["accuracy"] == scores["macro_f1"] == scores["mcc"] == 1
 
     def test_shuffled_labels_are_not(self):
         rng = np.random.default_rng(0)
@@ -312,6 +312,7 @@ class TestProbe:
         scores = code_statistics.linear_probe(features[:2000], labels[:2000], features[2000:], labels[2000:])
         assert scores["accuracy"] == pytest.approx(0.5, abs=0.05)
         assert scores["macro_f1"] == pytest.approx(0.5, abs=0.06)
+        assert scores["mcc"] == pytest.approx(0, abs=0.1)
 
     def test_rare_class_missed_shows_in_macro_f1_and_in_the_majority(self):
         labels = np.array([0] * 90 + [1] * 10)
@@ -319,3 +320,9 @@ class TestProbe:
         scores = code_statistics.linear_probe(features, labels, features, labels)
         assert scores["majority"] == scores["accuracy"] == 0.9
         assert scores["macro_f1"] == pytest.approx((2 * 90 / 190) / 2)
+        assert scores["mcc"] == 0
+
+    def test_strong_penalty_answers_the_majority_whatever_the_features(self):
+        labels = np.array([0] * 60 + [1] * 40)
+        answers = [code_statistics.linear_probe(labels[:, None], labels, labels[:, None], labels, c) for c in (1e-6, 1)]
+        assert [scores["accuracy"] for scores in answers] == [0.6, 1]

@@ -232,18 +232,18 @@ def kmer_counts(bases_BxS: Array, k: int) -> Array:
     return (counts_BxF / np.maximum(counts_BxF.sum(axis=1, keepdims=True), 1)).astype(np.float32)
 
 
-def linear_probe(train_features_BxF: Array, train_labels: Array, test_features_BxF: Array, test_labels: Array) -> dict:
-    """Test scores of a logistic regression (C = 1, not tuned) on standardised features.
+def linear_probe(train_BxF: Array, train_labels: Array, test_BxF: Array, test_labels: Array, c: float = 1.0) -> dict:
+    """Test scores of a logistic regression (inverse penalty c, not tuned here) on standardised features.
 
-    majority: accuracy of always answering the training set's commonest label, the floor.
+    mcc: Matthews correlation. majority: accuracy of always answering the training set's commonest label, the floor.
     """
-    from sklearn import linear_model, metrics, pipeline, preprocessing
+    from sklearn import dummy, linear_model, metrics, pipeline, preprocessing
 
-    steps = preprocessing.StandardScaler(), linear_model.LogisticRegression(C=1.0, max_iter=2000)
-    predicted = pipeline.make_pipeline(*steps).fit(train_features_BxF, train_labels).predict(test_features_BxF)
-    labels, counts = np.unique(train_labels, return_counts=True)
+    steps = preprocessing.StandardScaler(), linear_model.LogisticRegression(C=c, max_iter=2000)
+    predicted = pipeline.make_pipeline(*steps).fit(train_BxF, train_labels).predict(test_BxF)
     return {
         "accuracy": float(np.mean(predicted == test_labels)),
         "macro_f1": float(metrics.f1_score(test_labels, predicted, average="macro", zero_division=0)),
-        "majority": float(np.mean(np.asarray(test_labels) == labels[counts.argmax()])),
+        "mcc": float(metrics.matthews_corrcoef(test_labels, predicted)),
+        "majority": float(dummy.DummyClassifier().fit(train_BxF, train_labels).score(test_BxF, test_labels)),
     }
