@@ -51,6 +51,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             b2=0.95,
             weight_decay=0.01,
             clip_norm=1.0,
+            skip_above=10.0,  # times the running mean of the gradient norm; 0: no step is skipped
         ),
         train=dict(
             total_epochs=1.0,

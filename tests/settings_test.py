@@ -69,15 +69,20 @@ def test_a_mesh_of_the_wrong_size_names_the_numbers():
 
 
 def test_resume_lists_the_changed_keys_and_lets_the_harmless_ones_pass():
-    old, new = hrq.get_config("tiny").to_dict(), hrq.get_config("tiny").to_dict()
-    new["train"]["log_every_steps"] = 99
-    new["eval"]["windows"] = 7
-    settings.refuse_changes(old, new, "a", "a")
-    new["model"]["width"] = 8
+    def meta(config, corpus="a", tokenizer="t"):
+        return {"config": config.to_dict(), "corpus_digest": corpus, "tokenizer_digest": tokenizer}
+
+    old, new = hrq.get_config("tiny"), hrq.get_config("tiny")
+    new.train.log_every_steps = 99
+    new.eval.windows = 7
+    settings.refuse_changes(meta(old), meta(new))
+    new.model.width = 8
     with pytest.raises(InputError, match="model.width was 96, is 8"):
-        settings.refuse_changes(old, new, "a", "a")
-    with pytest.raises(InputError, match="corpus digest"):
-        settings.refuse_changes(old, old, "a", "b")
+        settings.refuse_changes(meta(old), meta(new))
+    with pytest.raises(InputError, match="corpus_digest"):
+        settings.refuse_changes(meta(old), meta(old, corpus="b"))
+    with pytest.raises(InputError, match="tokenizer_digest was 't', is 'u'"):
+        settings.refuse_changes(meta(old), meta(old, tokenizer="u"))
 
 
 @pytest.mark.parametrize(

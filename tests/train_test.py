@@ -10,7 +10,7 @@ import safetensors.numpy
 from small_run import STEPS, rows_of, small_config, stop_at
 
 import vqdna_jax
-from vqdna_jax import partition, train
+from vqdna_jax import partition, stages, train
 from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError
 from vqdna_jax.genome.corpus import bundled_corpus, open_corpus
 from vqdna_jax.optimizer import make_optimizer
@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 def losses_on(data, fsdp, tensor):
     config = small_config()
-    task, tx = train.make_task(config), make_optimizer(config.optimizer, STEPS)
+    task, tx = stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
     batches = train.open_batches(config, open_corpus(bundled_corpus()))
     mesh = partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
     key, losses = jax.random.key(0), []
@@ -142,7 +142,7 @@ def test_meshes_agree():
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
     config = small_config()
-    task, tx = train.make_task(config), make_optimizer(config.optimizer, STEPS)
+    task, tx = stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
     mesh = partition.make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         batch = partition.batch_to_devices({"bases": np.zeros((8, 64), np.uint8)}, mesh, 8)
@@ -156,7 +156,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
 
 def test_a_batch_of_n_alone_has_a_defined_loss():
     config = small_config()
-    task, tx = train.make_task(config), make_optimizer(config.optimizer, STEPS)
+    task, tx = stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
     mesh = partition.make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         batch = partition.batch_to_devices({"bases": np.full((8, 64), 4, np.uint8)}, mesh, 8)

@@ -208,6 +208,13 @@ def describe(values: Mapping[str, float]) -> str:
         shown.append(f"loss {values['loss']:.4f}")
     if "reconstruction_accuracy" in values:
         shown.append(f"acc {100 * values['reconstruction_accuracy']:.2f}%")
+    if "base_bits" in values or "masked_base_bits" in values:
+        shown.append(f"bits a base {values.get('base_bits', values.get('masked_base_bits')):.4f}")
+    codes = [100 * v for k, v in values.items() if k.startswith("code_") and k.endswith("_accuracy")]
+    if codes:
+        shown.append("codes " + "/".join(f"{v:.1f}" for v in codes) + "%")
+    if values.get("skipped_steps"):
+        shown.append(f"skipped {values['skipped_steps']:.0f}")
     perplexities = [v for k, v in values.items() if k.startswith("codebook_") and k.endswith("_perplexity")]
     if perplexities:
         shown.append("perplexity " + "/".join(f"{v:.0f}" for v in perplexities))

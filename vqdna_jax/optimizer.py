@@ -8,9 +8,10 @@ import optax
 
 # First match wins and every parameter must match: matrices and kernels decay, vectors do not.
 DECAY_RULES: Sequence[tuple[str, bool]] = (
-    (r".*norm/(scale|bias)", False),
+    (r".*norm(/scale|/bias)?", False),
     (r".*bias", False),
-    (r".*(kernel|up|down)", True),
+    (r"transformer/(mask|cls)", False),
+    (r".*(kernel|up|down|project|qkv|out|code_\d+|base)", True),
 )
 
 

@@ -105,7 +105,8 @@ def split_rows(batch: dict, parts: int) -> tuple[dict, dict]:
     apart from them what has no rows (no sharded first axis)."""
 
     def split(x: jax.Array) -> jax.Array:
-        return jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+        split_x = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
+        return jax.reshard(split_x, spec(None, "batch", *[None] * (x.ndim - 1)))  # reshape drops axes of size 1
 
     rows, whole = {}, {}
     for name, value in batch.items():

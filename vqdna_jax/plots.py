@@ -31,12 +31,16 @@ _STYLE = {
 }
 _ACCURACY = "reconstruction_accuracy"
 _CURVES = {  # metric key to panel title; {} is the number of the codebook
-    "loss": "loss = reconstruction + β · commitment",
+    "loss": "loss (nats)",
     "reconstruction_loss": "reconstruction loss (nats a base)",
     _ACCURACY: "bases decoded wrongly (share)",
     "commitment_loss": "commitment loss",
     "codebook_{}_utilisation": "codes in use (share of the codebook)",
     "codebook_{}_perplexity": "perplexity of the codes (codes)",
+    "code_{}_accuracy": "masked codes named (share)",
+    "base_bits": "masked bases, as trained (bits a base)",
+    "masked_base_bits": "bases hidden before the tokenizer (bits a base)",
+    "gradient_norm": "gradient norm",
 }
 
 
@@ -60,7 +64,8 @@ def _series(metrics: Iterable[dict[str, Any]], key: str) -> tuple[list[float], l
 
 def _panel_lines(metrics: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """The lines of one panel as keyword arguments of `plot`: training solid, evaluation dashed with markers."""
-    found = {match[1] for row in metrics for name in row if (match := re.match(r"(?:eval_)?codebook_(\d+)_", name))}
+    level = re.compile(r"(?:eval_)?code(?:book)?_(\d+)_")
+    found = {match[1] for row in metrics for name in row if (match := level.match(name))}
     levels = sorted(found, key=int) if "{}" in key else [""]
     lines = []
     for index, level in enumerate(levels):

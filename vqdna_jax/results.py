@@ -1,62 +1,75 @@
-"""What a finished run leaves: result.json, two pictures and the exported model."""
+"""What a finished run leaves: result.json, pictures and the exported model."""
 
+import dataclasses
 import datetime
 import json
 import pathlib
 import shlex
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 
-from vqdna_jax import evaluation, hub, plots
+from vqdna_jax import plots
 from vqdna_jax.atomic import replacing
 from vqdna_jax.genome.corpus import Corpus
-from vqdna_jax.genome.windows import evaluation_windows
 from vqdna_jax.metrics import read_rows
 
-SHOWN = ("reconstruction_accuracy", "window_exact_rate", "code_bits_per_base", "hidden_base_accuracy")
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run at its end, as a stage sees it.
 
-def finish(config, workdir: pathlib.Path, corpus: Corpus, task, state, predict, untrained, held_out, speed) -> None:
-    """The full evaluation, its pictures and the export; every process evaluates, the first one writes.
-
-    `predict` and `untrained` are evaluation.Predict of the trained and the initial state; `speed` is in bases a second.
+    `predict` and `untrained()` give numpy outputs for a numpy batch, of the trained and of the initial state;
+    `initial()` is that state.
     """
-    print("evaluating on held-out windows ...", flush=True)
-    bases_BxS = held_out["bases"]
-    result, counts = evaluation.reconstruction(predict, bases_BxS, task.model)
-    result |= evaluation.vocabulary(predict, bases_BxS, task.model)
-    seen = evaluation_windows(corpus, "train", config.data.window_bp, len(bases_BxS), config.data.max_n_share)
-    result |= evaluation.species_probe(predict, untrained, seen, held_out)
-    result |= {
-        "held_out_windows": len(bases_BxS),
-        "steps": int(state.step),
-        "bases_seen": int(state.step) * config.data.global_batch * config.data.window_bp,
-    }
-    if speed:
-        result["bases_per_s"] = round(speed)
-    params = jax.tree.map(lambda x: jax.reshard(x, jax.P()), state.params)  # whole on every process, for the export
-    if jax.process_index():
-        return
-    plots.plot_curves(read_rows(workdir / "metrics.jsonl"), workdir / "curves.png")
-    plots.plot_codebook_usage(counts, workdir / "codebooks.png")
-    card = {
-        "result": result,
-        "config": config.to_dict(),
-        "species": {entry["name"]: entry["splits"]["train"]["bases"] for entry in corpus.manifest["species"]},
-        "steps": int(state.step),
-        "date": datetime.date.today().isoformat(),
-        "throughput": result.get("bases_per_s"),
-        "command": f"python -m vqdna_jax.main {shlex.join(sys.argv[1:])}",
-    }
-    hub.save(workdir / "export", task.model, params, state.codebooks, card)
-    write_json(workdir / "result.json", result)  # last: it marks the run as finished
-    say(result, task.model.codebook_sizes, workdir)
+
+    config: Any
+    workdir: pathlib.Path
+    corpus: Corpus
+    held_out: dict
+    state: Any
+    initial: Callable[[], Any]
+    predict: Callable
+    untrained: Callable[[], Callable]
+    bases_per_s: float
+
+    def facts(self) -> dict[str, float]:
+        data, steps = self.config.data, int(self.state.step)
+        facts = {
+            "held_out_windows": len(self.held_out["bases"]),
+            "steps": steps,
+            "skipped_steps": int(self.state.guard.skipped),
+            "bases_seen": steps * data.global_batch * data.window_bp,
+        }
+        return facts | ({"bases_per_s": round(self.bases_per_s)} if self.bases_per_s else {})
+
+    def card(self, result: dict) -> dict[str, Any]:
+        species = self.corpus.manifest["species"]
+        return {
+            "result": result,
+            "config": self.config.to_dict(),
+            "species": {entry["name"]: entry["splits"]["train"]["bases"] for entry in species},
+            "steps": int(self.state.step),
+            "date": datetime.date.today().isoformat(),
+            "throughput": result.get("bases_per_s"),
+            "command": f"python -m vqdna_jax.main {shlex.join(sys.argv[1:])}",
+        }
+
+    def close(self, result: dict) -> None:
+        """The curves, and last result.json: it marks the run as finished."""
+        plots.plot_curves(read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png")
+        write_json(self.workdir / "result.json", result)
 
 
-def say(result: dict, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) -> None:
-    for name in SHOWN:
-        print(f"{name:28} {result[name]:.4f}")
+def whole(params):
+    """Parameters whole on every process, for the export."""
+    return jax.tree.map(lambda x: jax.reshard(x, jax.P()), params)
+
+
+def say_vocabulary(result: dict, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) -> None:
+    _say(result, ("reconstruction_accuracy", "window_exact_rate", "code_bits_per_base", "hidden_base_accuracy"))
     for n, size in enumerate(codebook_sizes, start=1):
         of = {
             key: result[f"codebook_{n}_{key}"]
@@ -68,6 +81,19 @@ def say(result: dict, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) ->
             f" {100 * of['best_kmer_explained_share']:.0f} % of its information"
         )
     print(f"results, curves.png, codebooks.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+
+
+def say_masked_codes(result: dict, workdir: pathlib.Path) -> None:
+    _say(result, [name for name in result if name.startswith("code_") or name.startswith("probe_mean")])
+    print("bits a hidden base (hidden before the tokenizer), and how often the best guess is right:")
+    for name in ("masked_base", "order0", "markov11", "context55"):
+        print(f"  {name:26} {result[f'{name}_bits']:.4f}  {100 * result[f'{name}_accuracy']:.1f} %")
+    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+
+
+def _say(result: dict, names: Sequence[str]) -> None:
+    for name in names:
+        print(f"{name:28} {result[name]:.4f}")
 
 
 def write_json(path: pathlib.Path, value: dict) -> None:

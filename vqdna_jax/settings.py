@@ -3,51 +3,65 @@
 import math
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.masking import KINDS, LEAK_BASES, Masking
+from vqdna_jax.models.attention import KERNELS
 from vqdna_jax.models.tokenizer import BASES_PER_CODE
+from vqdna_jax.models.transformer import ACTIVATIONS, LOOPS, REMATS
 
 # A resumed run may change these; any other key decides what is computed and must stay as it was.
 MUTABLE = (
     "data.corpus",
+    "tokenizer",
+    "compute",
     "train.log_every_steps",
     "train.checkpoint_every_steps",
     "train.keep_checkpoints",
     "eval",
     "mesh",
 )
+# Directories may move; what they hold may not change.
+DIGESTS = ("corpus_digest", "tokenizer_digest")
 
 
 def validate(config) -> None:
     """Raises InputError naming the first key whose value cannot work."""
     for key in (
-        "data.window_bp", "data.global_batch", "model.code_size", "model.width", "model.blocks", "model.expansion",
-        "model.stem_channels", "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints",
-        "eval.windows", "eval.every_steps", "eval.batch",
+        "data.window_bp", "data.global_batch", "model.width", "train.log_every_steps", "train.checkpoint_every_steps",
+        "train.keep_checkpoints", "eval.windows", "eval.every_steps", "eval.batch",
     ):  # fmt: skip
         _expect(config, key, lambda v: v > 0, "a positive integer")
     for key in (
         "seed", "train.total_steps", "train.total_epochs", "optimizer.warmup_steps", "optimizer.weight_decay",
-        "codebook.commitment_weight",
+        "optimizer.skip_above",
     ):  # fmt: skip
         _expect(config, key, lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
-    for key in ("model.kernel_size", "model.stem_kernel_size"):
-        _expect(config, key, lambda v: v % 2 == 1, "an odd size, at least 1")
     for key in ("optimizer.learning_rate", "optimizer.clip_norm", "data.temperature"):
         _expect(config, key, lambda v: v > 0 and math.isfinite(v), "a positive number")
-    for key in (
-        "data.max_n_share", "hidden_share", "codebook.revive_below", "optimizer.b1", "optimizer.b2",
-        "optimizer.final_fraction",
-    ):  # fmt: skip
+    for key in ("data.max_n_share", "optimizer.b1", "optimizer.b2", "optimizer.final_fraction"):
+        _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
+    _expect(config, "model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"')
+    _expect(config, "mesh.context", lambda v: v == 1, "1: no stage splits its sequence yet")
+    {"vocabulary": _validate_vocabulary, "mcm": _validate_masked_codes}[config.task](config)
+    if config.data.species_weights and config.data.temperature != 1:
+        raise InputError("config keys data.temperature and data.species_weights: set one of them, not both")
+    if (config.train.total_steps > 0) == (config.train.total_epochs > 0):
+        raise InputError(
+            "config keys train.total_steps and train.total_epochs: set one of them above 0, the other to 0"
+        )
+
+
+def _validate_vocabulary(config) -> None:
+    for key in ("model.code_size", "model.blocks", "model.expansion", "model.stem_channels"):
+        _expect(config, key, lambda v: v > 0, "a positive integer")
+    for key in ("model.kernel_size", "model.stem_kernel_size"):
+        _expect(config, key, lambda v: v % 2 == 1, "an odd size, at least 1")
+    for key in ("hidden_share", "codebook.revive_below"):
         _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
     for key in ("codebook.ema_decay", "codebook.revive_to"):
         _expect(config, key, lambda v: 0 < v < 1, "between 0 and 1, without the ends")
+    _expect(config, "codebook.commitment_weight", lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
     _expect(config, "model.quantizer", lambda v: v in ("vqvae", "hrq"), '"vqvae" or "hrq"')
-    _expect(config, "model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"')
     _expect(config, "model.bases_per_code", lambda v: v in BASES_PER_CODE, f"one of {BASES_PER_CODE}")
-    _expect(config, "mesh.context", lambda v: v == 1, "1: stage 1 does not split its sequence")
-    _validate_shapes(config)
-
-
-def _validate_shapes(config) -> None:
     window, bases_per_code = config.data.window_bp, config.model.bases_per_code
     if window % bases_per_code:
         raise InputError(
@@ -57,23 +71,64 @@ def _validate_shapes(config) -> None:
         raise InputError(
             "config key model.blocks: 1 is too few for hrq, which quantises after two blocks; set 2 or more"
         )
-    if config.data.species_weights and config.data.temperature != 1:
-        raise InputError("config keys data.temperature and data.species_weights: set one of them, not both")
-    if (config.train.total_steps > 0) == (config.train.total_epochs > 0):
+
+
+def _validate_masked_codes(config) -> None:
+    for key in ("model.layers", "model.heads", "model.hidden", "train.microbatches", "eval.probe_rows"):
+        _expect(config, key, lambda v: v > 0, "a positive integer")
+    for key in ("base_weight", "model.window"):
+        _expect(config, key, lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
+    _expect(config, "model.rope_base", lambda v: v > 1 and math.isfinite(v), "a number above 1")
+    _expect(config, "train.params_ema_decay", lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
+    _expect(config, "masking.rate", lambda v: 0 < v < 1, "a share of the codes, between 0 and 1 without the ends")
+    _expect(
+        config, "masking.kind", lambda v: v and all(kind in KINDS for kind in v.split("+")),
+        f'one of {", ".join(KINDS)}, or several joined by "+"',
+    )  # fmt: skip
+    for key, allowed in (
+        ("model.activation", ACTIVATIONS), ("compute.layers", LOOPS), ("compute.remat", REMATS),
+        ("compute.attention", ("auto", *KERNELS)),
+    ):  # fmt: skip
+        _expect(config, key, lambda v, allowed=allowed: v in allowed, f"one of {', '.join(allowed)}")
+    heads = config.model.heads
+    _expect(config, "model.width", lambda v: v % (2 * heads) == 0, f"a multiple of 2 x model.heads={heads}")
+    parts = config.train.microbatches
+    _expect(config, "data.global_batch", lambda v: v % parts == 0, f"a multiple of train.microbatches={parts}")
+
+
+def validate_masking(masking: Masking, codes: int, bases_per_code: int) -> None:
+    """Checks the masking against a window of `codes` codes. Raises InputError."""
+    if "span" not in masking.kind:
+        return
+    leak = -(-LEAK_BASES // bases_per_code)
+    least = 2 * leak + 1 if "code_spans" in masking.kinds else 1
+    room = masking.blocks(codes) * masking.span
+    if masking.span < least or not masking.count(codes) <= room <= codes:
         raise InputError(
-            "config keys train.total_steps and train.total_epochs: set one of them above 0, the other to 0"
+            f"config keys masking.span={masking.span} and masking.rate={masking.rate}: expected a span of at least"
+            f" {least} codes (within {leak} of its edges a code is not scored), and spans that fit into the {codes}"
+            " codes of a window"
         )
 
 
 def validate_mesh(config, shards: int) -> None:
     """Checks what depends on the number of devices. Raises InputError."""
-    for key in ("data.global_batch", "eval.batch"):
-        _expect(
-            config, key, lambda v: v % shards == 0, f"a multiple of the {shards} shards of the batch (mesh data x fsdp)"
-        )
+    parts = config.train.get("microbatches", 1)
+    _expect(
+        config, "data.global_batch", lambda v: v % (shards * parts) == 0,
+        f"a multiple of the {shards} shards of the batch (mesh data x fsdp)"
+        + (f" x train.microbatches={parts}" if parts > 1 else ""),
+    )  # fmt: skip
+    _expect(
+        config, "eval.batch", lambda v: v % shards == 0,
+        f"a multiple of the {shards} shards of the batch (mesh data x fsdp)",
+    )  # fmt: skip
     for axis in ("fsdp", "tensor"):
         size = config.mesh[axis]
         _expect(config, "model.width", lambda v, size=size: v % size == 0, f"a multiple of mesh.{axis}={size}")
+    tensor = config.mesh.tensor
+    for key in ("model.heads", "model.hidden") if config.task == "mcm" else ():
+        _expect(config, key, lambda v: v % tensor == 0, f"a multiple of mesh.tensor={tensor}")
 
 
 def _expect(config, key: str, holds, expected: str) -> None:
@@ -84,18 +139,25 @@ def _expect(config, key: str, holds, expected: str) -> None:
         raise InputError(f"config key {key}: found {value!r}, expected {expected}")
 
 
-def refuse_changes(old: dict, new: dict, old_corpus: str, new_corpus: str) -> None:
-    """Raises InputError listing every key that a resumed run may not change but did; the corpus goes by its digest."""
-    old, new = _flat(old) | {"corpus digest": old_corpus}, _flat(new) | {"corpus digest": new_corpus}
+def refuse_changes(saved: dict, now: dict) -> None:
+    """Raises InputError listing what a resumed run may not change but did; `saved` and `now` are checkpoint metas.
+
+    Corpus and tokenizer go by their digests.
+    """
+    old, new = (_flat(meta["config"]) | {name: meta.get(name) for name in DIGESTS} for meta in (saved, now))
     changed = [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(MUTABLE)
+        if old.get(key) != new.get(key) and not _mutable(key)
     ]
     if changed:
         raise InputError(
             f"the workdir holds a run with another config: {'; '.join(changed)}; change it back or name a new --workdir"
         )
+
+
+def _mutable(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in MUTABLE)
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:

@@ -10,17 +10,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vqdna_jax import evaluation, hub, results, settings
+from vqdna_jax import hub, results, settings
 from vqdna_jax.checkpoint import Checkpoints
 from vqdna_jax.errors import EXIT_STOPPED, cannot_write
 from vqdna_jax.genome.corpus import Corpus, bundled_corpus, open_corpus
 from vqdna_jax.genome.windows import WindowBatches, evaluation_windows, train_iterator
 from vqdna_jax.metrics import StepLog, Throughput
-from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
+from vqdna_jax.stages import make_stage
 from vqdna_jax.step import init_state, train_step
-from vqdna_jax.tasks import Vocabulary
 
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
 
@@ -36,23 +35,27 @@ def train(config, workdir: pathlib.Path) -> int:
     settings.validate(config)
     mesh = make_mesh(**config.mesh)
     settings.validate_mesh(config, batch_shards(mesh))
+    stage = make_stage(config, mesh)
     corpus = open_corpus(config.data.corpus or bundled_corpus())
     batches = open_batches(config, corpus)
     held_out = evaluation_windows(
         corpus, "validation", config.data.window_bp, config.eval.windows, config.data.max_n_share
     )
     total_steps = config.train.total_steps or math.ceil(config.train.total_epochs * batches.steps_per_epoch)
-    task, tx = make_task(config), make_optimizer(config.optimizer, total_steps)
+    task, tx = stage.task, make_optimizer(config.optimizer, total_steps)
     make_workdir(workdir)
 
     with jax.set_mesh(mesh), StopRequest() as stop:
         key = jax.random.key(config.seed)
-        to_devices = functools.partial(batch_to_devices, mesh=mesh, global_batch=config.data.global_batch)
+
+        def to_devices(batch):
+            return batch_to_devices({"bases": batch["bases"]}, mesh, config.data.global_batch) | stage.frozen
+
         init = jax.jit(functools.partial(init_state, task, tx))
         init_key = jax.random.fold_in(key, NO_STEP)
-        init_arguments = (init_key, to_devices({"bases": batches[0]["bases"]}))
+        init_arguments = (init_key, to_devices(batches[0]))
         checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
-        meta = {"config": config.to_dict(), "corpus_digest": corpus.digest, "versions": hub.versions()}
+        meta = {"config": config.to_dict(), "corpus_digest": corpus.digest, "versions": hub.versions()} | stage.digests
         state = resume(checkpoints, lambda: abstract_state(init, mesh, *init_arguments), meta)
         if state is None:
             state = init(*init_arguments)
@@ -63,25 +66,24 @@ def train(config, workdir: pathlib.Path) -> int:
         if jax.process_index() == 0:
             results.write_json(workdir / "config.json", meta["config"])
         found = f"validation: {len(held_out['bases']):,} windows held out, of {config.eval.windows:,} asked for"
-        say_plan(config, corpus, batches, found, mesh, task, state, first_step, total_steps)
+        say_plan(config, corpus, batches, found, mesh, stage, state, first_step, total_steps)
 
-        step_fn = jax.jit(functools.partial(train_step, task, tx), donate_argnums=0)
-        predict = make_predict(task, mesh, config.eval.batch)
+        one_step = functools.partial(train_step, task, tx, skip_above=config.optimizer.skip_above)
+        step_fn = jax.jit(one_step, donate_argnums=0)
+        predict = make_predict(task, mesh, config.eval.batch, stage.frozen)
         schedule = learning_rate_schedule(config.optimizer, total_steps)
         bases_per_step = config.data.global_batch * config.data.window_bp
-        throughput = Throughput(bases_per_step, bases_per_step * task.flops_per_base())
+        throughput = Throughput(bases_per_step, bases_per_step * task.flops_per_base(config.data.window_bp))
         log = StepLog(workdir, first_step, total_steps, config.train.log_every_steps, schedule, throughput)
         iterator, done = train_iterator(batches, first_step), first_step
         while done < total_steps and not stop.requested:
             if done and done % config.eval.every_steps == 0 and done not in log.evaluated:
                 log.pause()
-                bases_BxS = held_out["bases"]
-                values, _ = evaluation.reconstruction(functools.partial(predict, state), bases_BxS, task.model)
-                log.evaluation(done, values)
+                log.evaluation(done, stage.evaluate(functools.partial(predict, state), held_out))
             if done > first_step and done % config.train.checkpoint_every_steps == 0:
                 log.pause()
                 checkpoints.save(done, state, meta)
-            batch = to_devices({"bases": next(iterator)["bases"]})
+            batch = to_devices(next(iterator))
             state, metrics = step_fn(state, batch, key)
             log.step(done, metrics)
             done += 1
@@ -93,9 +95,11 @@ def train(config, workdir: pathlib.Path) -> int:
                 f"stopped by {stop.name} after {done} steps, all saved; run the same command to go on", file=sys.stderr
             )
             return EXIT_STOPPED
-        trained = functools.partial(predict, state)
-        untrained = functools.partial(predict, init(*init_arguments))
-        results.finish(config, workdir, corpus, task, state, trained, untrained, held_out, throughput.bases_per_s())
+        print("evaluating on held-out windows ...", flush=True)
+        initial = functools.partial(init, *init_arguments)
+        trained, untrained = functools.partial(predict, state), lambda: functools.partial(predict, initial())
+        speed = throughput.bases_per_s()
+        stage.finish(results.Run(config, workdir, corpus, held_out, state, initial, trained, untrained, speed))
     return 0
 
 
@@ -115,10 +119,6 @@ def open_batches(config, corpus: Corpus) -> WindowBatches:
     )
 
 
-def make_task(config) -> Vocabulary:
-    return Vocabulary(TokenizerConfig(**config.model), hidden_share=config.hidden_share, **config.codebook)
-
-
 def make_workdir(workdir: pathlib.Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def resume(checkpoints: Checkpoints, abstract, meta: dict):
     saved = checkpoints.newest_meta()
     if saved is None:
         return None
-    settings.refuse_changes(saved["config"], meta["config"], saved["corpus_digest"], meta["corpus_digest"])
+    settings.refuse_changes(saved, meta)
     was = saved["versions"]
     changed = [f"{name} {was.get(name)} -> {now}" for name, now in meta["versions"].items() if was.get(name) != now]
     if changed:
@@ -141,42 +141,41 @@ def resume(checkpoints: Checkpoints, abstract, meta: dict):
     return restored and restored[0]
 
 
-def say_plan(config, corpus, batches, held_out, mesh: Mesh, task, state, first_step: int, total_steps: int) -> None:
+def say_plan(config, corpus, batches, held_out, mesh: Mesh, stage, state, first_step: int, total_steps: int) -> None:
     """Before the first step: what runs where, on what, and how much it is."""
     if jax.process_index():
         return
     bundled = "" if config.data.corpus else " (bundled genomes: no config.data.corpus was named)"
     parameters = sum(x.size for x in jax.tree.leaves(state.params)) / 1e6
-    codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
-    flops = task.flops_per_base() * config.data.global_batch * config.data.window_bp
+    flops = stage.task.flops_per_base(config.data.window_bp) * config.data.global_batch * config.data.window_bp
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    sizes = " + ".join(map(str, task.model.codebook_sizes))
     print(f"corpus     {corpus.path}{bundled}")
     print(f"           {batches.summary()}")
     print(f"           {held_out}")
     print(f"devices    {mesh.size} x {jax.devices()[0].device_kind}, mesh {shape}")
-    print(f"parameters {parameters:.2f} M, codebooks {codes:.2f} M, of {sizes} codes")
+    print(f"parameters {parameters:.2f} M")
+    for line in stage.plan(state):
+        print(line)
     print(f"step       {flops / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)
 
 
-def make_predict(task, mesh: Mesh, batch_size: int):
-    """(state, bases_BxS) -> numpy outputs for any B, computed `batch_size` windows at a time."""
+def make_predict(task, mesh: Mesh, batch_size: int, frozen):
+    """(state, batch of numpy arrays [B, ...]) -> numpy outputs for any B, computed `batch_size` windows at a time."""
 
     @jax.jit
-    def predict_batch(params, codebooks, bases_BxS):
-        return task.predict(params, codebooks, bases_BxS)
+    def predict_batch(params, codebooks, batch):
+        return task.predict(params, codebooks, batch)
 
-    def predict(state, bases_BxS: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = []
-        for start in range(0, len(bases_BxS), batch_size):
-            rows = bases_BxS[start : start + batch_size]
-            padded = np.pad(rows, ((0, batch_size - len(rows)), (0, 0)), mode="edge")
-            share = batch_size // jax.process_count()
-            mine = padded[jax.process_index() * share :][:share]
-            on_devices = batch_to_devices({"bases": mine}, mesh, batch_size)["bases"]
-            got = jax.device_get(predict_batch(state.params, state.codebooks, on_devices))
-            outputs.append({name: value[: len(rows)] for name, value in got.items()})
-        return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
+    def predict(state, batch) -> dict[str, np.ndarray]:
+        outputs, share, count = [], batch_size // jax.process_count(), len(batch["bases"])
+        for start in range(0, count, batch_size):
+            rows = np.arange(start, start + batch_size)[jax.process_index() * share :][:share]
+            rows = np.minimum(rows, count - 1)  # the last window again, beyond the end
+            mine = jax.tree.map(lambda x, rows=rows: x[rows], batch)
+            on_devices = batch_to_devices(mine, mesh, batch_size) | frozen
+            got = jax.device_get(predict_batch(state.best_params(), state.codebooks, on_devices))
+            outputs.append(jax.tree.map(lambda x, stop=count - start: x[:stop], got))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 
     return predict
 

@@ -1,0 +1,146 @@
+"""What differs between the stages around the one training loop. The only place that branches on `config.task`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vqdna_jax import evaluation, hub, masked_evaluation, plots, results, settings
+from vqdna_jax.errors import InputError
+from vqdna_jax.genome.windows import evaluation_windows
+from vqdna_jax.masked_codes import TOKENIZER, MaskedCodes
+from vqdna_jax.masking import Masking
+from vqdna_jax.models.attention import best_kernel
+from vqdna_jax.models.tokenizer import TokenizerConfig
+from vqdna_jax.models.transformer import Compute, TransformerConfig
+from vqdna_jax.pretrained import Pretrained
+from vqdna_jax.tasks import Vocabulary
+
+
+def vocabulary_task(config) -> Vocabulary:
+    return Vocabulary(TokenizerConfig(**config.model), hidden_share=config.hidden_share, **config.codebook)
+
+
+def masked_codes_task(config, tokenizer: TokenizerConfig, platform: str) -> MaskedCodes:
+    """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open."""
+    model, compute = TransformerConfig(**config.model), dict(config.compute)
+    if compute["attention"] == "auto":
+        codes = config.data.window_bp // tokenizer.bases_per_code
+        compute["attention"] = best_kernel(platform, codes, model.window, model.dtype)
+    train = config.train
+    return MaskedCodes(
+        tokenizer, model, Compute(**compute), Masking(**config.masking), config.base_weight,
+        train.microbatches, train.params_ema_decay,
+    )  # fmt: skip
+
+
+class VocabularyStage:
+    """Stage 1. `frozen` goes into every batch; `digests` into every checkpoint's meta."""
+
+    frozen: dict[str, Any] = {}
+    digests: dict[str, str] = {}
+
+    def __init__(self, config, mesh: Mesh):
+        self._config, self.task = config, vocabulary_task(config)
+
+    def plan(self, state) -> list[str]:
+        codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
+        return [f"codebooks  {codes:.2f} M, of {' + '.join(map(str, self.task.model.codebook_sizes))} codes"]
+
+    def evaluate(self, predict: Callable, held_out) -> dict[str, float]:
+        return self._reconstruction(predict, held_out["bases"])[0]
+
+    def _reconstruction(self, predict: Callable, bases_BxS: np.ndarray):
+        return evaluation.reconstruction(_of_bases(predict), bases_BxS, self.task.model)
+
+    def finish(self, run: results.Run) -> None:
+        """The full evaluation, its pictures and the export; every process evaluates, the first one writes."""
+        bases_BxS = run.held_out["bases"]
+        predict, untrained = _of_bases(run.predict), _of_bases(run.untrained())
+        result, counts = self._reconstruction(run.predict, bases_BxS)
+        result |= evaluation.vocabulary(predict, bases_BxS, self.task.model)
+        data = self._config.data
+        seen = evaluation_windows(run.corpus, "train", data.window_bp, len(bases_BxS), data.max_n_share)
+        result |= evaluation.species_probe(predict, untrained, seen, run.held_out)
+        result |= run.facts()
+        params = results.whole(run.state.best_params())
+        if jax.process_index():
+            return
+        plots.plot_codebook_usage(counts, run.workdir / "codebooks.png")
+        hub.save(run.workdir / "export", self.task.model, params, run.state.codebooks, run.card(result))
+        run.close(result)
+        results.say_vocabulary(result, self.task.model.codebook_sizes, run.workdir)
+
+
+class MaskedCodesStage:
+    """Stage 2, on top of the tokenizer that config.tokenizer names."""
+
+    def __init__(self, config, mesh: Mesh):
+        if not config.tokenizer:
+            raise InputError(
+                "config key tokenizer: is empty, expected the export directory of a stage 1 run;"
+                " for example --config.tokenizer=runs/hrq/export"
+            )
+        self._config, self._mesh = config, mesh
+        self.tokenizer = hub.load(config.tokenizer, mesh)
+        r, window_bp = self.tokenizer.config.bases_per_code, config.data.window_bp
+        if window_bp % r or window_bp // r < 8:
+            raise InputError(
+                f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases a"
+                f" code ({config.tokenizer}), at least {8 * r}"
+            )
+        settings.validate_masking(Masking(**config.masking), window_bp // r - config.model.cls, r)
+        self.task = masked_codes_task(config, self.tokenizer.config, mesh.devices.flat[0].platform)
+        self.frozen = {TOKENIZER: {"encoder": self.tokenizer.params["encoder"], "codes": self.tokenizer.codes_KxD}}
+        self.digests = {"tokenizer_digest": self.tokenizer.digest}
+
+    def plan(self, state) -> list[str]:
+        task, model = self.task, self.tokenizer
+        hidden = model.hidden_share or 0
+        lines = [
+            f"tokenizer  {self._config.tokenizer} ({model.digest[:12]}), {model.config.quantizer}, codes"
+            f" {' + '.join(map(str, model.codebook_sizes))}, bases a code {model.config.bases_per_code}",
+            f"masking    {task.masking.kind}, {task.masking.rate:.0%} of the codes; attention {task.compute.attention}",
+        ]
+        if task.masking.hides_bases and not hidden:
+            lines.append("warning    this tokenizer never saw a hidden base: train it with --config.hidden_share=0.15")
+        return lines
+
+    def evaluate(self, predict: Callable, held_out) -> dict[str, float]:
+        hidden = masked_evaluation.hidden_bases(self.task, predict, held_out["bases"])
+        return masked_evaluation.masked_codes(self.task, predict, held_out["bases"]) | hidden.values()
+
+    def finish(self, run: results.Run) -> None:
+        """The full evaluation, baselines, probe and the export; every process evaluates, the first one writes."""
+        hidden = masked_evaluation.hidden_bases(self.task, run.predict, run.held_out["bases"])
+        result = masked_evaluation.masked_codes(self.task, run.predict, run.held_out["bases"]) | hidden.values()
+        result |= {"codes_seen": run.facts()["bases_seen"] // self.task.tokenizer.bases_per_code} | run.facts()
+        params, untrained = (results.whole(state.best_params()) for state in (run.state, run.initial()))
+        if jax.process_index():
+            return
+        result |= masked_evaluation.baselines(run.corpus, run.held_out, hidden)
+        if self._config.eval.probe:
+            models = (self._model(weights) for weights in (params, untrained))
+            result |= masked_evaluation.probe(*models, self._config.eval.probe, self._config.eval.probe_rows)
+        window_bp = self._config.data.window_bp
+        hub.save_pretrained(
+            run.workdir / "export", self.tokenizer, self.task.model, params, window_bp, run.card(result)
+        )
+        run.close(result)
+        results.say_masked_codes(result, run.workdir)
+
+    def _model(self, weights) -> Pretrained:
+        return hub.in_memory(self.tokenizer, self.task.model, weights, self._config.data.window_bp)
+
+
+STAGES = {"vocabulary": VocabularyStage, "mcm": MaskedCodesStage}
+
+
+def make_stage(config, mesh: Mesh) -> VocabularyStage | MaskedCodesStage:
+    return STAGES[config.task](config, mesh)
+
+
+def _of_bases(predict: Callable) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    return lambda bases_BxS: predict({"bases": bases_BxS})
