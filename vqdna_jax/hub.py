@@ -1,10 +1,11 @@
-"""The saved tokenizer: a directory of config.json, model.safetensors and README.md, and the `Model` read from it.
+"""Saved models: a directory of config.json, model.safetensors and README.md, and the `Model` read from it.
+
+A pretrained model's directory holds its tokenizer too: one directory is all that a user needs.
 
 Legend: K codebook size, D width.
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -16,20 +17,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
 
 import vqdna_jax
-from vqdna_jax import model_card, partition
+from vqdna_jax import export_files, model_card, partition
 from vqdna_jax.atomic import replace_directory
 from vqdna_jax.errors import InputError
+from vqdna_jax.export_files import CARD, CONFIG, TENSORS
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
+from vqdna_jax.models.transformer import Heads, Transformer, TransformerConfig
+from vqdna_jax.pretrained import Pretrained
 from vqdna_jax.trained_model import Model
 
-SCHEMA = "vqdna-tokenizer/1"
-CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
+TOKENIZER, PRETRAINED = "vqdna-tokenizer/1", "vqdna-pretrained/1"
+SCHEMAS = {
+    TOKENIZER: {"model", "tokenizer_digest", "window_bp"},
+    PRETRAINED: {"model", "tokenizer_digest", "window_bp", "transformer", "pretrained_digest"},
+}
+_TRANSFORMER, _HEADS = "transformer/", "heads/"
 
 
 def save(
@@ -52,81 +60,159 @@ def save(
     Raises:
         InputError: the directory holds something else. StorageError: it cannot be written.
     """
-    directory = pathlib.Path(directory)
-    _refuse_foreign(directory)
-    tensors = _tensors(params, codebooks)
+    params, codebooks = jax.device_get((dict(params), tuple(codebooks)))
+    codes = [codebook.sums_KxD / np.maximum(codebook.counts_K, 1e-12)[:, None] for codebook in codebooks]
+    tensors = _tokenizer_tensors(params, codes, [codebook.counts_K for codebook in codebooks])
     model = dataclasses.asdict(config)
-    digest = _digest(model, tensors)
+    digest = export_files.digest(model, tensors)
+    run = card.get("config") or {}
     described = {
-        "schema": SCHEMA,
+        "schema": TOKENIZER,
         "tokenizer_digest": digest,
         "model": model,
         "codebook_sizes": list(config.codebook_sizes),
         "receptive_codes": config.receptive_codes,
-        "window_bp": (card.get("config") or {}).get("data", {}).get("window_bp"),
+        "window_bp": run.get("data", {}).get("window_bp"),
+        "hidden_share": run.get("hidden_share"),
         "steps": card.get("steps"),
         "versions": versions(),
     }
-    files = {
-        CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
-        TENSORS: safetensors.numpy.save(tensors),
-        CARD: model_card.write(config, digest, card).encode(),
-    }
-    replace_directory(directory, files)
+    _write(directory, described, tensors, model_card.write(config, digest, card))
     return digest
 
 
-def load(directory: str | os.PathLike) -> Model:
-    """Reads a tokenizer that `save` wrote, onto the first local device.
+def save_pretrained(
+    directory: str | os.PathLike,
+    tokenizer: Model,
+    transformer: TransformerConfig,
+    weights: Mapping[str, Any],
+    window_bp: int,
+    card: Mapping[str, Any],
+) -> str:
+    """Writes a transformer, {"transformer": params, "heads": params}, with its tokenizer, as `save` does.
+
+    `window_bp`: bases of a training window, the longest context that it knows.
+    """
+    transformer_tensors = dict(flatten_dict(jax.device_get(dict(weights)), sep="/"))
+    tensors = _tokenizer_tensors(*jax.device_get((tokenizer.params, tokenizer.codes_KxD, tokenizer.counts_K)))
+    digest = _pretrained_digest(tokenizer.digest, transformer, window_bp, transformer_tensors)
+    described = {
+        "schema": PRETRAINED,
+        "pretrained_digest": digest,
+        "tokenizer_digest": tokenizer.digest,
+        "model": dataclasses.asdict(tokenizer.config),
+        "transformer": dataclasses.asdict(transformer),
+        "window_bp": window_bp,
+        "steps": card.get("steps"),
+        "versions": versions(),
+    }
+    text = model_card.write_pretrained(tokenizer.config, transformer, digest, card)
+    _write(directory, described, tensors | transformer_tensors, text)
+    return digest
+
+
+def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Model:
+    """Reads a tokenizer, or a pretrained model, that was saved here.
+
+    Args:
+        mesh: the devices to put it on; the first local one by default.
 
     Raises:
         InputError: a file is missing or damaged, the schema is another one, a tensor is missing or has another shape.
     """
-    directory = pathlib.Path(directory)
-    described = _read_config(directory / CONFIG)
-    config = _tokenizer_config(directory / CONFIG, described["model"])
-    tensors = _read_tensors(directory / TENSORS)
+    path = pathlib.Path(directory)
+    described = export_files.read_config(path / CONFIG, SCHEMAS)
+    config = export_files.typed(path / CONFIG, "model", described["model"], TokenizerConfig)
+    tensors = export_files.read_tensors(path / TENSORS)
+    mesh = mesh or partition.make_mesh(devices=jax.local_devices()[:1])
+    expected = _expected_tokenizer(config, mesh)
+    transformer = None
+    if described["schema"] == PRETRAINED:
+        transformer = export_files.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig)
+        expected |= _expected_transformer(config, transformer, mesh)
+    export_files.check_tensors(path / TENSORS, tensors, expected)
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith((_TRANSFORMER, _HEADS))}
+    digest = export_files.digest(described["model"], own)
+    export_files.check_digest(path / TENSORS, digest, described["tokenizer_digest"])
+    parts = _model_parts(config, digest, described, {name: _put(own[name], expected[name]) for name in own}, mesh)
+    if transformer is None:
+        return Model(**parts)
+    rest = {name: tensor for name, tensor in tensors.items() if name not in own}
+    digest = _pretrained_digest(digest, transformer, described["window_bp"], rest)
+    export_files.check_digest(path / TENSORS, digest, described["pretrained_digest"])
+    weights = unflatten_dict({name: _put(tensor, expected[name]) for name, tensor in rest.items()}, sep="/")
+    return Pretrained(**parts, transformer=transformer, pretrained_digest=digest, weights=weights)
+
+
+def in_memory(
+    tokenizer: Model, transformer: TransformerConfig, weights: Mapping[str, Any], window_bp: int
+) -> Pretrained:
+    """The model that `save_pretrained` would write and `load` read, on the first local device."""
     mesh = partition.make_mesh(devices=jax.local_devices()[:1])
-    expected = _expected_tensors(config, mesh)
-    _check_tensors(directory / TENSORS, tensors, expected)
-    digest = _digest(described["model"], tensors)
-    if digest != described["tokenizer_digest"]:
-        raise InputError(
-            f"{directory / TENSORS}: the digest is {digest[:12]}, {CONFIG} says {described['tokenizer_digest'][:12]};"
-            " the files are damaged or do not belong together, copy the directory again"
-        )
-    placed = {name: jax.device_put(tensors[name], leaf.sharding) for name, leaf in expected.items()}
-    codes_KxD = tuple(placed.pop(f"codebook_{n}/codes") for n in range(1, len(config.codebook_sizes) + 1))
-    counts_K = tuple(np.asarray(placed.pop(f"codebook_{n}/counts")) for n in range(1, len(codes_KxD) + 1))
-    return Model(config, digest, described["window_bp"], unflatten_dict(placed, sep="/"), codes_KxD, counts_K, mesh)
+    tensors = _tokenizer_tensors(*jax.device_get((tokenizer.params, tokenizer.codes_KxD, tokenizer.counts_K)))
+    rest = dict(flatten_dict(jax.device_get(dict(weights)), sep="/"))
+    expected = _expected_tokenizer(tokenizer.config, mesh) | _expected_transformer(tokenizer.config, transformer, mesh)
+    described = {"window_bp": window_bp, "hidden_share": tokenizer.hidden_share}
+    placed = {name: _put(tensors[name], expected[name]) for name in tensors}
+    parts = _model_parts(tokenizer.config, tokenizer.digest, described, placed, mesh)
+    weights = unflatten_dict({name: _put(tensor, expected[name]) for name, tensor in rest.items()}, sep="/")
+    digest = _pretrained_digest(tokenizer.digest, transformer, window_bp, rest)
+    return Pretrained(**parts, transformer=transformer, pretrained_digest=digest, weights=weights)
 
 
-def _tensors(params: Mapping[str, Any], codebooks: Sequence[Codebook]) -> dict[str, np.ndarray]:
-    """Flat names to arrays on the host."""
-    params, codebooks = jax.device_get((dict(params), tuple(codebooks)))
-    tensors = dict(flatten_dict(params, sep="/"))
-    for n, codebook in enumerate(codebooks, start=1):
-        tensors[f"codebook_{n}/codes"] = codebook.sums_KxD / np.maximum(codebook.counts_K, 1e-12)[:, None]
-        tensors[f"codebook_{n}/counts"] = codebook.counts_K
+def _put(tensor: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.make_array_from_callback(tensor.shape, like.sharding, lambda index: tensor[index])
+
+
+def _model_parts(config: TokenizerConfig, digest: str, described: Mapping[str, Any], placed: dict, mesh: Mesh) -> dict:
+    levels = range(1, len(config.codebook_sizes) + 1)
+    return {
+        "config": config,
+        "digest": digest,
+        "window_bp": described["window_bp"],
+        "hidden_share": described.get("hidden_share"),
+        "codes_KxD": tuple(placed.pop(f"codebook_{n}/codes") for n in levels),
+        "counts_K": tuple(np.asarray(placed.pop(f"codebook_{n}/counts")) for n in levels),
+        "params": unflatten_dict(placed, sep="/"),
+        "mesh": mesh,
+    }
+
+
+def _write(directory: str | os.PathLike, described: dict, tensors: Mapping[str, np.ndarray], card: str) -> None:
+    directory = pathlib.Path(directory)
+    _refuse_foreign(directory)
+    files = {
+        CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
+        TENSORS: safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}),
+        CARD: card.encode(),
+    }
+    replace_directory(directory, files)
+
+
+def _tokenizer_tensors(params: Mapping[str, Any], codes_KxD: Sequence, counts_K: Sequence) -> dict[str, np.ndarray]:
+    """Flat names to contiguous arrays on the host."""
+    tensors = dict(flatten_dict(dict(params), sep="/"))
+    for n, (codes, counts) in enumerate(zip(codes_KxD, counts_K), start=1):
+        tensors |= {f"codebook_{n}/codes": codes, f"codebook_{n}/counts": counts}
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
-def _digest(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    """sha256 of what decides the codes: the network's config and every tensor by name. Other facts do not count."""
-    digest = hashlib.sha256(json.dumps(model, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
-        digest.update(tensor.data)
-    return digest.hexdigest()
+def _pretrained_digest(
+    tokenizer_digest: str, transformer: TransformerConfig, window_bp: int, tensors: Mapping[str, np.ndarray]
+) -> str:
+    decides = {"tokenizer": tokenizer_digest, "window_bp": window_bp} | dataclasses.asdict(transformer)
+    return export_files.digest(decides, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
 
-def _expected_tensors(config: TokenizerConfig, mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape, dtype and sharding of every tensor of such a model."""
+def _expected_tokenizer(config: TokenizerConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape, dtype and sharding of every tensor of such a tokenizer."""
+
+    rows = partition.batch_shards(mesh)
 
     def init():
         key = jax.random.key(0)
-        bases = jnp.zeros((1, config.bases_per_code), jnp.uint8)
-        features = jnp.zeros((1, 1, config.width), config.dtype)
+        bases = jnp.zeros((rows, config.bases_per_code), jnp.uint8)
+        features = jnp.zeros((rows, 1, config.width), config.dtype)
         levels = {
             f"codebook_{n}": {"codes": jnp.zeros((size, config.width)), "counts": jnp.zeros(size)}
             for n, size in enumerate(config.codebook_sizes, start=1)
@@ -137,49 +223,21 @@ def _expected_tensors(config: TokenizerConfig, mesh) -> dict[str, jax.ShapeDtype
     return flatten_dict(partition.abstract_state(init, mesh), sep="/")
 
 
-def _check_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray], expected: Mapping[str, Any]) -> None:
-    for name in sorted(tensors.keys() | expected.keys()):
-        found = f"{tensors[name].dtype}{list(tensors[name].shape)}" if name in tensors else "missing"
-        wanted = f"{expected[name].dtype}{list(expected[name].shape)}" if name in expected else "no such tensor"
-        if found != wanted:
-            raise InputError(f"{path}: tensor {name} is {found}, {CONFIG} asks for {wanted}; export the model again")
+def _expected_transformer(
+    config: TokenizerConfig, transformer: TransformerConfig, mesh: Mesh
+) -> dict[str, jax.ShapeDtypeStruct]:
+    rows = partition.batch_shards(mesh)
 
+    def init():
+        key, sizes = jax.random.key(0), config.codebook_sizes
+        vectors = jnp.zeros((rows, 1, len(sizes), config.width))
+        network = Transformer(transformer).init(key, vectors, jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool))
+        codes = tuple(jnp.zeros((size, config.width)) for size in sizes)
+        h = jnp.zeros((rows, 1, transformer.width))
+        heads = Heads(config.bases_per_code, transformer.dtype).init(key, h, codes)
+        return {"transformer": network["params"], "heads": heads["params"]}
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        described = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected the export directory of a run") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); copy the export directory again") from error
-    schema = described.get("schema") if isinstance(described, dict) else None
-    if schema != SCHEMA:
-        raise InputError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}; name the export directory of a run")
-    missing = {"model", "tokenizer_digest", "window_bp"} - described.keys()
-    if missing:
-        raise InputError(f"{path}: no key {sorted(missing)[0]!r}; copy the export directory again")
-    return described
-
-
-def _tokenizer_config(path: pathlib.Path, model: Mapping[str, Any]) -> TokenizerConfig:
-    names = {field.name for field in dataclasses.fields(TokenizerConfig)}
-    odd = sorted(names ^ set(model))
-    if odd:
-        state = "missing" if odd[0] in names else "unknown"
-        raise InputError(f"{path}: key model.{odd[0]} is {state}; this is vqdna_jax {vqdna_jax.__version__}")
-    for name, value in dataclasses.asdict(TokenizerConfig()).items():
-        if type(model[name]) is not type(value):
-            raise InputError(f"{path}: key model.{name} is {model[name]!r}, expected {type(value).__name__}")
-    return TokenizerConfig(**model)
-
-
-def _read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        return safetensors.numpy.load(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; copy the export directory again") from error
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: damaged ({error}); copy the export directory again") from error
+    return flatten_dict(partition.abstract_state(init, mesh), sep="/")
 
 
 def versions() -> dict[str, str]:
@@ -194,6 +252,6 @@ def _refuse_foreign(directory: pathlib.Path) -> None:
         return
     if directory.exists():
         try:
-            _read_config(directory / CONFIG)
+            export_files.read_config(directory / CONFIG, SCHEMAS)
         except (InputError, NotADirectoryError) as error:
             raise InputError(f"{directory}: exists and is not an exported model; name a new directory") from error

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vqdna_jax.models.tokenizer import TokenizerConfig
+from vqdna_jax.models.transformer import TransformerConfig
 
 # YAML front matter is what model hubs read the library from.
 TEMPLATE = """\
@@ -50,6 +51,47 @@ Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.
 """
 
 
+PRETRAINED = """\
+---
+library_name: vqdna_jax
+tags: [dna, genomics, masked-language-model, vector-quantization, jax]
+---
+# A DNA language model over learned codes
+
+{summary}
+Made by vqdna_jax, an independent implementation of VQDNA ([arXiv 2405.10812](https://arxiv.org/abs/2405.10812)).
+Digest: `{digest}`. The tokenizer is in this directory too.
+
+## Use
+```python
+import vqdna_jax
+model = vqdna_jax.load("DIRECTORY_OF_THIS_FILE")
+vector = model.embed("ACGTTGCA")  # float32 [D]; pool="none" gives one vector a code
+```
+Files: `vqdna embed genome.fa --model=DIRECTORY --out=genome.embeddings`; `vqdna encode` and `decode` work too.
+
+## Training data
+{corpus}
+
+## How it was trained
+{run}
+
+## Metrics
+Of the final evaluation, on windows held out from training. masked_base_bits is the honest one: bases hidden before the
+tokenizer, beside count-based models (order0, markov11, context55) on the same bases.
+
+{metrics}
+
+## Limits
+- The other strand has other embeddings; average both where that matters.
+- It knows the species above; on others expect less.
+- It has no opinion on function, disease or identity, and was not tested for clinical use.
+
+## Licence
+Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.0; the genomes keep their own terms.
+"""
+
+
 def write(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
     """The text of the card. `card` as in `hub.save`; what it does not hold is said to be not recorded."""
     sizes = " and ".join(f"{size:,}" for size in config.codebook_sizes)
@@ -68,12 +110,30 @@ def write(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
     )
 
 
+def write_pretrained(
+    tokenizer: TokenizerConfig, transformer: TransformerConfig, digest: str, card: Mapping[str, Any]
+) -> str:
+    """The text of a pretrained model's card, as `write`."""
+    c = transformer
+    summary = (
+        f"{c.layers} layers of width {c.width}, {c.heads} heads, hidden {c.hidden} ({c.activation}), on the codes of a"
+        f" {tokenizer.quantizer} tokenizer with {tokenizer.bases_per_code} bases a code."
+    )
+    return PRETRAINED.format(
+        summary=summary,
+        digest=digest,
+        corpus=_corpus(card.get("species") or {}),
+        run=_table(("what", "value"), _run(c, card)),
+        metrics=_table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
+    )
+
+
 def _corpus(bases_by_species: Mapping[str, int]) -> str:
     rows = [(name, f"{bases:,}") for name, bases in bases_by_species.items()]
     return _table(("species", "bases"), [*rows, ("all", f"{sum(bases_by_species.values()):,}")] if rows else [])
 
 
-def _run(config: TokenizerConfig, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _run(config: TokenizerConfig | TransformerConfig, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     run = card.get("config") or {}
     data = run.get("data", {})
     facts = {
