@@ -11,9 +11,11 @@ nearest base least significant, so that its k nearest bases are context % 4^k. B
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import tqdm
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, reverse_complement
@@ -140,7 +142,8 @@ def _groups(corpus: Corpus, split: str, reach: int) -> Iterator[Array]:
     if not last_base.size:  # and no file either
         return
     records, gap = corpus.records(split), np.full(reach, N, np.uint8)
-    for group in np.split(np.arange(last_base.size), np.flatnonzero(np.diff(last_base // _GROUP_BASES)) + 1):
+    groups = np.split(np.arange(last_base.size), np.flatnonzero(np.diff(last_base // _GROUP_BASES)) + 1)
+    for group in tqdm.tqdm(groups, desc="counting contexts", unit="block", disable=not sys.stderr.isatty()):
         chunks = [chunk_bases(parse_chunk(record)) for record in records.__getitems__(group.tolist())]
         yield np.concatenate([piece for chunk_S in chunks for piece in (chunk_S, gap)])
 

@@ -6,6 +6,7 @@ No code is in them: JSON and safetensors, whose names, shapes and dtypes must be
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -15,10 +16,39 @@ import safetensors
 import safetensors.numpy
 
 import vqdna_jax
+from vqdna_jax.atomic import replace_directory
 from vqdna_jax.errors import InputError
 
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 Config = TypeVar("Config")
+
+
+def write(
+    directory: str | os.PathLike,
+    schemas: Mapping[str, set[str]],
+    described: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    card: str,
+) -> None:
+    """The three files in the place of an export of one of the `schemas`, or of nothing; whole or not at all."""
+    directory = pathlib.Path(directory)
+    _refuse_foreign(directory, schemas)
+    files = {
+        CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
+        TENSORS: safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}),
+        CARD: card.encode(),
+    }
+    replace_directory(directory, files)
+
+
+def _refuse_foreign(directory: pathlib.Path, schemas: Mapping[str, set[str]]) -> None:
+    if directory.is_dir() and not any(directory.iterdir()):
+        return
+    if directory.exists():
+        try:
+            read_config(directory / CONFIG, schemas)
+        except (InputError, NotADirectoryError) as error:
+            raise InputError(f"{directory}: exists and is not an exported model; name a new directory") from error
 
 
 def digest(described: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:

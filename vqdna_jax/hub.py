@@ -7,7 +7,6 @@ Legend: K codebook size, D width.
 
 import dataclasses
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -17,15 +16,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 import vqdna_jax
 from vqdna_jax import export_files, model_card, partition
-from vqdna_jax.atomic import replace_directory
-from vqdna_jax.errors import InputError
-from vqdna_jax.export_files import CARD, CONFIG, TENSORS
+from vqdna_jax.export_files import CONFIG, TENSORS
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Heads, Transformer, TransformerConfig
@@ -77,7 +73,7 @@ def save(
         "steps": card.get("steps"),
         "versions": versions(),
     }
-    _write(directory, described, tensors, model_card.write(config, digest, card))
+    export_files.write(directory, SCHEMAS, described, tensors, model_card.write(config, digest, card))
     return digest
 
 
@@ -107,7 +103,7 @@ def save_pretrained(
         "versions": versions(),
     }
     text = model_card.write_pretrained(tokenizer.config, transformer, digest, card)
-    _write(directory, described, tensors | transformer_tensors, text)
+    export_files.write(directory, SCHEMAS, described, tensors | transformer_tensors, text)
     return digest
 
 
@@ -115,7 +111,7 @@ def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Model:
     """Reads a tokenizer, or a pretrained model, that was saved here.
 
     Args:
-        mesh: the devices to put it on; the first local one by default.
+        mesh: the devices to put it on, whole on each; the first local one by default.
 
     Raises:
         InputError: a file is missing or damaged, the schema is another one, a tensor is missing or has another shape.
@@ -125,23 +121,20 @@ def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Model:
     config = export_files.typed(path / CONFIG, "model", described["model"], TokenizerConfig)
     tensors = export_files.read_tensors(path / TENSORS)
     mesh = mesh or partition.make_mesh(devices=jax.local_devices()[:1])
-    expected = _expected_tokenizer(config, mesh)
+    expected = _expected_tokenizer(config)
     transformer = None
     if described["schema"] == PRETRAINED:
         transformer = export_files.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig)
-        expected |= _expected_transformer(config, transformer, mesh)
+        expected |= _expected_transformer(config, transformer)
     export_files.check_tensors(path / TENSORS, tensors, expected)
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith((_TRANSFORMER, _HEADS))}
-    digest = export_files.digest(described["model"], own)
+    rest = {name: tensors.pop(name) for name in list(tensors) if name.startswith((_TRANSFORMER, _HEADS))}
+    digest = export_files.digest(described["model"], tensors)
     export_files.check_digest(path / TENSORS, digest, described["tokenizer_digest"])
-    parts = _model_parts(config, digest, described, {name: _put(own[name], expected[name]) for name in own}, mesh)
     if transformer is None:
-        return Model(**parts)
-    rest = {name: tensor for name, tensor in tensors.items() if name not in own}
-    digest = _pretrained_digest(digest, transformer, described["window_bp"], rest)
-    export_files.check_digest(path / TENSORS, digest, described["pretrained_digest"])
-    weights = unflatten_dict({name: _put(tensor, expected[name]) for name, tensor in rest.items()}, sep="/")
-    return Pretrained(**parts, transformer=transformer, pretrained_digest=digest, weights=weights)
+        return Model(**_model_parts(config, digest, described, tensors, mesh))
+    model = _pretrained(config, digest, described, tensors, transformer, rest, mesh)
+    export_files.check_digest(path / TENSORS, model.pretrained_digest, described["pretrained_digest"])
+    return model
 
 
 def in_memory(
@@ -151,21 +144,30 @@ def in_memory(
     mesh = partition.make_mesh(devices=jax.local_devices()[:1])
     tensors = _tokenizer_tensors(*jax.device_get((tokenizer.params, tokenizer.codes_KxD, tokenizer.counts_K)))
     rest = dict(flatten_dict(jax.device_get(dict(weights)), sep="/"))
-    expected = _expected_tokenizer(tokenizer.config, mesh) | _expected_transformer(tokenizer.config, transformer, mesh)
     described = {"window_bp": window_bp, "hidden_share": tokenizer.hidden_share}
-    placed = {name: _put(tensors[name], expected[name]) for name in tensors}
-    parts = _model_parts(tokenizer.config, tokenizer.digest, described, placed, mesh)
-    weights = unflatten_dict({name: _put(tensor, expected[name]) for name, tensor in rest.items()}, sep="/")
-    digest = _pretrained_digest(tokenizer.digest, transformer, window_bp, rest)
-    return Pretrained(**parts, transformer=transformer, pretrained_digest=digest, weights=weights)
+    return _pretrained(tokenizer.config, tokenizer.digest, described, tensors, transformer, rest, mesh)
 
 
-def _put(tensor: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
-    return jax.make_array_from_callback(tensor.shape, like.sharding, lambda index: tensor[index])
+def _pretrained(config, digest: str, described, tensors: dict, transformer, rest: dict, mesh: Mesh) -> Pretrained:
+    """`tensors` of the tokenizer and the `rest`, by flat names on the host."""
+    return Pretrained(
+        **_model_parts(config, digest, described, tensors, mesh),
+        transformer=transformer,
+        pretrained_digest=_pretrained_digest(digest, transformer, described["window_bp"], rest),
+        weights=unflatten_dict(_place(rest, mesh), sep="/"),
+    )
 
 
-def _model_parts(config: TokenizerConfig, digest: str, described: Mapping[str, Any], placed: dict, mesh: Mesh) -> dict:
-    levels = range(1, len(config.codebook_sizes) + 1)
+def _place(tensors: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    whole = jax.NamedSharding(mesh, jax.P())
+    return {
+        name: jax.make_array_from_callback(tensor.shape, whole, lambda index, tensor=tensor: tensor[index])
+        for name, tensor in tensors.items()
+    }
+
+
+def _model_parts(config: TokenizerConfig, digest: str, described: Mapping[str, Any], tensors: dict, mesh: Mesh) -> dict:
+    levels, placed = range(1, len(config.codebook_sizes) + 1), _place(tensors, mesh)
     return {
         "config": config,
         "digest": digest,
@@ -176,17 +178,6 @@ def _model_parts(config: TokenizerConfig, digest: str, described: Mapping[str, A
         "params": unflatten_dict(placed, sep="/"),
         "mesh": mesh,
     }
-
-
-def _write(directory: str | os.PathLike, described: dict, tensors: Mapping[str, np.ndarray], card: str) -> None:
-    directory = pathlib.Path(directory)
-    _refuse_foreign(directory)
-    files = {
-        CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
-        TENSORS: safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}),
-        CARD: card.encode(),
-    }
-    replace_directory(directory, files)
 
 
 def _tokenizer_tensors(params: Mapping[str, Any], codes_KxD: Sequence, counts_K: Sequence) -> dict[str, np.ndarray]:
@@ -204,15 +195,13 @@ def _pretrained_digest(
     return export_files.digest(decides, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
 
-def _expected_tokenizer(config: TokenizerConfig, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape, dtype and sharding of every tensor of such a tokenizer."""
-
-    rows = partition.batch_shards(mesh)
+def _expected_tokenizer(config: TokenizerConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of every tensor of such a tokenizer."""
 
     def init():
         key = jax.random.key(0)
-        bases = jnp.zeros((rows, config.bases_per_code), jnp.uint8)
-        features = jnp.zeros((rows, 1, config.width), config.dtype)
+        bases = jnp.zeros((1, config.bases_per_code), jnp.uint8)
+        features = jnp.zeros((1, 1, config.width), config.dtype)
         levels = {
             f"codebook_{n}": {"codes": jnp.zeros((size, config.width)), "counts": jnp.zeros(size)}
             for n, size in enumerate(config.codebook_sizes, start=1)
@@ -220,23 +209,24 @@ def _expected_tokenizer(config: TokenizerConfig, mesh: Mesh) -> dict[str, jax.Sh
         encoder, decoder = Encoder(config).init(key, bases), Decoder(config).init(key, features)
         return {"encoder": encoder["params"], "decoder": decoder["params"], **levels}
 
-    return flatten_dict(partition.abstract_state(init, mesh), sep="/")
+    return _shapes(init)
 
 
-def _expected_transformer(
-    config: TokenizerConfig, transformer: TransformerConfig, mesh: Mesh
-) -> dict[str, jax.ShapeDtypeStruct]:
-    rows = partition.batch_shards(mesh)
-
+def _expected_transformer(config: TokenizerConfig, transformer: TransformerConfig) -> dict[str, jax.ShapeDtypeStruct]:
     def init():
         key, sizes = jax.random.key(0), config.codebook_sizes
-        vectors = jnp.zeros((rows, 1, len(sizes), config.width))
-        network = Transformer(transformer).init(key, vectors, jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool))
+        vectors = jnp.zeros((1, 1, len(sizes), config.width))
+        network = Transformer(transformer).init(key, vectors, jnp.zeros((1, 1), bool), jnp.zeros(1, bool))
         codes = tuple(jnp.zeros((size, config.width)) for size in sizes)
-        h = jnp.zeros((rows, 1, transformer.width))
+        h = jnp.zeros((1, 1, transformer.width))
         heads = Heads(config.bases_per_code, transformer.dtype).init(key, h, codes)
         return {"transformer": network["params"], "heads": heads["params"]}
 
+    return _shapes(init)
+
+
+def _shapes(init) -> dict[str, jax.ShapeDtypeStruct]:
+    mesh = partition.make_mesh(devices=jax.local_devices()[:1])
     return flatten_dict(partition.abstract_state(init, mesh), sep="/")
 
 
@@ -245,13 +235,3 @@ def versions() -> dict[str, str]:
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "safetensors")
     own = {"python": platform.python_version(), "vqdna-jax": vqdna_jax.__version__}
     return own | {name: importlib.metadata.version(name) for name in packages}
-
-
-def _refuse_foreign(directory: pathlib.Path) -> None:
-    if directory.is_dir() and not any(directory.iterdir()):
-        return
-    if directory.exists():
-        try:
-            export_files.read_config(directory / CONFIG, SCHEMAS)
-        except (InputError, NotADirectoryError) as error:
-            raise InputError(f"{directory}: exists and is not an exported model; name a new directory") from error
