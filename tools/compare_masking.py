@@ -45,6 +45,7 @@ def run(bases_per_code: int, hidden_share: float, kind: str, arguments) -> dict:
         "eval.every_steps": arguments.steps,
         "eval.windows": arguments.windows,
         "eval.probe": arguments.probe,
+        "eval.probe_rows": arguments.probe_rows,
     }
     name = f"mcm-r{bases_per_code}-h{hidden_share}-{kind}-s{arguments.steps}"
     result = train("mcm.py", arguments.out / name, settings | corpus)
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=512, help="held-out windows")
     parser.add_argument("--corpus", default="", help="a directory made by `vqdna corpus`; the bundled genomes else")
     parser.add_argument("--probe", default="", help="a folder of labelled sets")
+    parser.add_argument("--probe-rows", type=int, default=2000, help="of a set, for training and for dev")
     parser.add_argument("--only", type=int, nargs="*", help="numbers of cells, from 0")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/masking"))
     arguments = parser.parse_args()

@@ -63,7 +63,7 @@ class Model:
         """
         numbers = isinstance(sequences, np.ndarray) and sequences.dtype.kind in "iufb"
         single = numbers or isinstance(sequences, str | bytes)
-        bases = [_as_bases(i, sequence) for i, sequence in enumerate([sequences] if single else sequences)]
+        bases = [as_bases(i, sequence) for i, sequence in enumerate([sequences] if single else sequences)]
         codes = [codes_LxN.astype(np.int32) for codes_LxN in self.encode_bases(bases)]
         return codes[0] if single else codes
 
@@ -142,7 +142,7 @@ class Model:
         return codes * r if length is None else length
 
 
-def _as_bases(index: int, sequence: DNA) -> np.ndarray:
+def as_bases(index: int, sequence: DNA) -> np.ndarray:
     if isinstance(sequence, np.ndarray):
         if sequence.dtype != np.uint8 or sequence.ndim != 1:
             found = f"{sequence.dtype}{list(sequence.shape)}"

@@ -1,0 +1,44 @@
+"""A pretrained model of random weights, small enough for tests, and its export."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tiny_tokenizer import save_tiny
+
+from vqdna_jax import hub, partition
+from vqdna_jax.models.transformer import Heads, Transformer, TransformerConfig
+
+
+def tiny_transformer(**changes) -> TransformerConfig:
+    return TransformerConfig(**{"layers": 1, "width": 16, "heads": 2, "hidden": 32, "dtype": "float32"} | changes)
+
+
+def random_weights(config: TransformerConfig, levels: tuple[int, ...], code_width: int, bases_per_code: int, seed: int):
+    """{"transformer", "heads"} with noise on every parameter: norms that are ones and heads that are zeros hide what is
+    left out."""
+
+    def init():
+        key, rows = jax.random.key(0), partition.spec("batch")
+        shapes = [(1, 1, len(levels), code_width), (1, 1, config.width), (1, 1)]
+        vectors, context, none = (jnp.zeros(shape, out_sharding=rows) for shape in shapes)
+        transformer = Transformer(config).init(key, vectors, none > 0, none[:, 0] > 0)
+        codes = tuple(jnp.zeros((size, code_width)) for size in levels)
+        heads = Heads(bases_per_code, config.dtype).init(key, context, codes)
+        return {"transformer": transformer["params"], "heads": heads["params"]}
+
+    shapes = partition.abstract_state(init, partition.make_mesh(devices=jax.devices()[:1]))
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
+
+
+def save_tiny_pretrained(
+    directory: pathlib.Path, bases_per_code: int = 1, context: int = 64, seed: int = 0, **transformer
+) -> str:
+    """An export whose training windows have `context` codes, CLS included; returns its digest."""
+    tokenizer_dir = directory.with_name(f"{directory.name}-tokenizer")
+    save_tiny(tokenizer_dir, "hrq", bases_per_code)
+    tokenizer, config = hub.load(tokenizer_dir), tiny_transformer(**transformer)
+    weights = random_weights(config, tokenizer.codebook_sizes, tokenizer.config.width, bases_per_code, seed)
+    return hub.save_pretrained(directory, tokenizer, config, weights, context * bases_per_code, {})
