@@ -24,7 +24,17 @@ def vocabulary_task(config) -> Vocabulary:
 
 
 def masked_codes_task(config, tokenizer: TokenizerConfig, platform: str) -> MaskedCodes:
-    """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open."""
+    """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open.
+
+    Raises InputError: the window or the masking does not fit the tokenizer's codes.
+    """
+    r, window_bp = tokenizer.bases_per_code, config.data.window_bp
+    if window_bp % r or window_bp // r < 8:
+        raise InputError(
+            f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases a code,"
+            f" at least {8 * r}"
+        )
+    settings.validate_masking(Masking(**config.masking), window_bp // r - config.model.cls, r)
     model, compute = TransformerConfig(**config.model), dict(config.compute)
     if compute["attention"] == "auto":
         codes = config.data.window_bp // tokenizer.bases_per_code
@@ -85,13 +95,6 @@ class MaskedCodesStage:
             )
         self._config, self._mesh = config, mesh
         self.tokenizer = hub.load(config.tokenizer, mesh)
-        r, window_bp = self.tokenizer.config.bases_per_code, config.data.window_bp
-        if window_bp % r or window_bp // r < 8:
-            raise InputError(
-                f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases a"
-                f" code ({config.tokenizer}), at least {8 * r}"
-            )
-        settings.validate_masking(Masking(**config.masking), window_bp // r - config.model.cls, r)
         self.task = masked_codes_task(config, self.tokenizer.config, mesh.devices.flat[0].platform)
         self.frozen = {TOKENIZER: {"encoder": self.tokenizer.params["encoder"], "codes": self.tokenizer.codes_KxD}}
         self.digests = {"tokenizer_digest": self.tokenizer.digest}
