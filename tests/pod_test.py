@@ -1,6 +1,5 @@
 """Full-size configs compiled by the TPU compiler, without a TPU. Skipped where libtpu is not installed."""
 
-import functools
 import importlib.util
 import platform
 
@@ -9,45 +8,21 @@ import jax.numpy as jnp
 import pytest
 
 from configs import hrq
-from vqdna_jax import partition
+from vqdna_jax import partition, plan, stages
 from vqdna_jax.models import quantize
-from vqdna_jax.optimizer import make_optimizer
-from vqdna_jax.step import init_state, train_step
-from vqdna_jax.train import make_task
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None or platform.machine() != "x86_64",
     reason="libtpu, the TPU compiler, is not installed (tools/test.sh brings it on Linux x86_64)",
 )
-V5E_HBM = 15.75 * 2**30  # bytes that the compiler may use of 16 GiB
-
-
-def topology(name: str):
-    from jax.experimental import topologies
-
-    return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-
-
-def abstract_batch(config, mesh):
-    sharding = jax.NamedSharding(mesh, partition.spec("batch", None))
-    shape = (config.data.global_batch, config.data.window_bp)
-    return {"bases": jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=sharding)}
-
-
-def compile_step(config, mesh):
-    task, tx = make_task(config), make_optimizer(config.optimizer, 1000)
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=jax.NamedSharding(mesh, jax.P()))
-    batch = abstract_batch(config, mesh)
-    state = partition.abstract_state(functools.partial(init_state, task, tx), mesh, key, batch)
-    with jax.set_mesh(mesh):
-        step = jax.jit(functools.partial(train_step, task, tx), donate_argnums=0)
-        return state, step.lower(state, batch, key).compile()
+V5E_HBM = plan.HBM_GIB["TPU v5 lite"] * 2**30
 
 
 @pytest.mark.parametrize("axes", [{}, pytest.param({"fsdp": 4}, marks=pytest.mark.slow)])
 def test_base_fits_a_v5e_4x4(axes):
-    mesh = partition.make_mesh(**axes, devices=topology("v5e:4x4"))
-    state, compiled = compile_step(hrq.get_config("base"), mesh)
+    mesh = partition.make_mesh(**axes, devices=plan.topology_devices("v5e:4x4"))
+    config = hrq.get_config("base")
+    state, compiled = plan.compile_step(config, stages.vocabulary_task(config), mesh)
     memory = compiled.memory_analysis()
     print(f"v5e:4x4 {axes}: peak {memory.peak_memory_in_bytes / 2**30:.2f} GiB a chip")
     assert memory.peak_memory_in_bytes < V5E_HBM
@@ -61,7 +36,7 @@ def test_base_fits_a_v5e_4x4(axes):
 @pytest.mark.parametrize("codes, dtype", [(1024, jnp.bfloat16), (2048, jnp.bfloat16), (2048, jnp.float32)])
 def test_lookup_keeps_no_scores(codes, dtype):
     """65,536 tokens on a chip: under 1 MB of temporaries, where the scores alone would be 256 to 512 MB."""
-    mesh = partition.make_mesh(devices=topology("v5e:2x2")[:1])
+    mesh = partition.make_mesh(devices=plan.topology_devices("v5e:2x2")[:1])
 
     def abstract(shape, dtype):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=jax.NamedSharding(mesh, jax.P()))
@@ -74,7 +49,7 @@ def test_lookup_keeps_no_scores(codes, dtype):
 
 def test_statistics_keep_no_one_hot():
     """The EMA sums of 65,536 tokens over 2,048 codes: a kept one-hot would be 256 MB."""
-    mesh = partition.make_mesh(devices=topology("v5e:2x2")[:1])
+    mesh = partition.make_mesh(devices=plan.topology_devices("v5e:2x2")[:1])
     sharding = jax.NamedSharding(mesh, jax.P())
     h_TxD = jax.ShapeDtypeStruct((65536, 384), jnp.bfloat16, sharding=sharding)
     codes_T = jax.ShapeDtypeStruct((65536,), jnp.int32, sharding=sharding)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import pathlib
 import re
 import sys
@@ -75,6 +76,57 @@ def decode(codes: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
     print(f"sequences written to {out}")
 
 
+def embed(
+    fasta: tyro.conf.Positional[Path],
+    model: Path,
+    out: Path,
+    pool: Literal["mean", "max", "cls", "none"] = "mean",
+    layer: int = -1,
+    as_json: AsJson = False,
+) -> None:
+    """Turn sequences into vectors. Stopped and started again, it goes on where it was.
+
+    Args:
+        fasta: a FASTA file, plain or .gz
+        model: a pretrained model, the export directory of a run with configs/mcm.py
+        out: the file of embeddings to write, which numpy.load opens
+        pool: one vector a sequence (mean or max of its codes, or CLS), or one a code (none)
+        layer: -1 after the last norm, or after so many layers, 0 for the input
+        as_json: print the summary as JSON on stdout
+    """
+    _must_exist(fasta, model)
+    from vqdna_jax.embeddings import embed_fasta
+
+    summary = embed_fasta(fasta, model, out, pool, layer)
+    text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
+    print(json.dumps(summary, indent=2) if as_json else text.format(**summary))
+
+
+def plan(
+    config: str,
+    topology: tyro.conf.UseAppendAction[tuple[str, ...]],
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    mfu: float = 0.4,
+    as_json: AsJson = False,
+) -> None:
+    """Compile the training step for a TPU pod, without one: memory, what is sent between chips, time at a given MFU.
+
+    Args:
+        config: an experiment and its preset, configs/mcm.py:base
+        topology: v5e:16x16, v5p:4x4x4, v6e:16x16 and the like; may be given several times
+        set: KEY=VALUE of the config, mesh.fsdp=16; may be given several times
+        mfu: share of the chips' peak FLOP/s at which times are stated
+        as_json: print the findings as JSON on stdout
+    """
+    # jax computes on the CPU here; the compiler asks no metadata server, and several may run at once.
+    os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    from vqdna_jax import plan as pods
+    from vqdna_jax import plan_table
+
+    rows = pods.plan(config, topology, set, mfu)
+    print(json.dumps(rows, indent=2) if as_json else plan_table.describe(rows))
+
+
 def doctor(as_json: AsJson = False) -> None:
     """Check this machine: devices, versions, and the install line it needs. Exit code 1 if something wants attention.
 
@@ -89,7 +141,7 @@ def doctor(as_json: AsJson = False) -> None:
         sys.exit(1)
 
 
-VERBS = {"corpus": corpus, "encode": encode, "decode": decode, "doctor": doctor}
+VERBS = {"corpus": corpus, "encode": encode, "decode": decode, "embed": embed, "plan": plan, "doctor": doctor}
 
 
 def parse(argv: Sequence[str]) -> Callable[[], None]:
