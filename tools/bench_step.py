@@ -1,0 +1,249 @@
+"""Speed of the masked-code training step, beside the same model in PyTorch on the same machine in the same run.
+
+    python tools/bench_step.py --preset=base --torch-python=PATH [--batch=B --window=BP --layers=N] [--json=FILE]
+
+PATH: a Python with torch and numpy; torch is no dependency of this project, and without it there are only JAX rows.
+Both sides read codes, so that the work is the same; two more JAX rows have the frozen tokenizer in the step, as it is
+in training: what they lose is the most that a corpus of codes could save. First the losses and gradient norms of both
+sides are compared. Then the rows take turns, a block of steps each, and nothing runs beside a block.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import runpy
+import subprocess
+import tempfile
+import time
+
+import jax
+import numpy as np
+
+from vqdna_jax.masked_codes import TOKENIZER, MaskedCodes
+from vqdna_jax.masking import Masking
+from vqdna_jax.metrics import PEAK_FLOPS
+from vqdna_jax.models.attention import best_kernel
+from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
+from vqdna_jax.models.transformer import Compute, TransformerConfig
+from vqdna_jax.optimizer import DECAY_RULES, by_rule, learning_rate_schedule, make_optimizer
+from vqdna_jax.partition import batch_to_devices, make_mesh
+from vqdna_jax.step import init_state, train_step
+
+HERE = pathlib.Path(__file__).resolve().parent
+BATCHES = {"base": 64}  # windows: what one of 32 chips has of the global batch; else the preset's
+WARM_STEPS, CHECK_STEPS, CHECK_RTOL = 2, 3, 1e-4
+JAX, EAGER, COMPILED = "JAX", "PyTorch, eager", "PyTorch, torch.compile"
+ENCODING = {"codes": "JAX, 1 encode in the step", "bases": "JAX, 2 encodes in the step"}  # by kind of masking
+TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenCodes(MaskedCodes):
+    """MaskedCodes on codes that come with the batch: the step without the frozen tokenizer."""
+
+    def codes(self, batch, masks):
+        return batch["inputs"], batch["targets"]
+
+    def flops_per_base(self, window_bp: int) -> float:
+        encodes = (1 + self.masking.hides_bases) * self.tokenizer.encoder_flops_per_base()
+        return super().flops_per_base(window_bp) - encodes
+
+
+def make_batch(config, tokenizer: TokenizerConfig, unknown_share: float = 0.0) -> dict:
+    """Random bases and codes, and a frozen tokenizer of random weights."""
+    rng, mesh, windows = np.random.default_rng(0), jax.sharding.get_mesh(), config.data.global_batch
+    shape = (windows, config.data.window_bp // tokenizer.bases_per_code - config.model.cls)
+    bases_BxS = rng.integers(0, 4, (windows, config.data.window_bp), np.uint8)
+    rows = {"bases": np.where(rng.random(bases_BxS.shape) < unknown_share, np.uint8(4), bases_BxS)}
+    for name in ("inputs", "targets"):
+        rows[name] = np.stack([rng.integers(0, k, shape, np.int32) for k in tokenizer.codebook_sizes], axis=-1)
+    codes = tuple(rng.standard_normal((k, tokenizer.width), np.float32) for k in tokenizer.codebook_sizes)
+    batch = batch_to_devices(rows, mesh, windows)
+    encoder = jax.jit(Encoder(tokenizer).init)(jax.random.key(1), batch["bases"])["params"]
+    return batch | {TOKENIZER: {"encoder": encoder, "codes": jax.device_put(codes, jax.NamedSharding(mesh, jax.P()))}}
+
+
+class JaxHalf:
+    """A task's state and its compiled step."""
+
+    def __init__(self, kind: type[MaskedCodes], config, tokenizer: TokenizerConfig, batch: dict):
+        self._config, self._batch, self._key = config, batch, jax.random.key(config.seed)
+        model, codes = TransformerConfig(**config.model), config.data.window_bp // tokenizer.bases_per_code
+        kernel = best_kernel(jax.default_backend(), codes, model.window, model.dtype)
+        compute = Compute(**config.compute.to_dict() | {"attention": kernel})
+        self.task = kind(tokenizer, model, compute, Masking(**config.masking), config.base_weight)
+        self.flops = batch["bases"].size * self.task.flops_per_base(config.data.window_bp)
+        fixed = self.task, make_optimizer(config.optimizer, config.train.total_steps)
+        step = functools.partial(train_step, *fixed, skip_above=config.optimizer.skip_above)
+        self._step = jax.jit(step, donate_argnums=0)
+        self.state = jax.jit(functools.partial(init_state, *fixed))(self._key, batch)
+
+    def step(self) -> dict[str, jax.Array]:
+        self.state, metrics = self._step(self.state, self._batch, self._key)
+        return metrics
+
+    def block(self, steps: int) -> dict[str, float]:
+        for i in range(WARM_STEPS + steps):
+            if i == WARM_STEPS:
+                jax.block_until_ready(self.state)
+                start = time.perf_counter()
+            metrics = self.step()
+        jax.block_until_ready((self.state, metrics))
+        return {"seconds": (time.perf_counter() - start) / steps, "loss": float(metrics["loss"])}
+
+    def disturb(self) -> None:
+        """Noise on every parameter, so that heads of zeros and norms of ones hide nothing."""
+        rng, scale = np.random.default_rng(1), 0.5 * self._config.model.width**-0.5
+        noisy = jax.tree.map(lambda p: p + scale * rng.standard_normal(p.shape, np.float32), self.state.params)
+        self.state = self.state.replace(params=noisy)
+
+    def arrays(self, steps: int) -> dict[str, np.ndarray]:
+        """Parameters, the batch, and for so many steps what it is once strands and masks are drawn."""
+        tree = {"params": self.state.params, "batch": self._batch}
+        tree |= {str(i): self.task.prepare(self._batch, jax.random.fold_in(self._key, i)) for i in range(steps)}
+        return {name: np.asarray(x) for name, x in by_name(tree).items()}
+
+    def torch_config(self) -> dict:
+        """The same model and optimizer in plain values."""
+        c, per_code = self._config, self.task.tokenizer.bases_per_code
+        codes = c.data.window_bp // per_code - c.model.cls
+        rates = learning_rate_schedule(c.optimizer, c.train.total_steps)(np.arange(1000))
+        return c.model.to_dict() | c.optimizer.to_dict() | {
+            "codes": codes, "masked": self.task.masking.count(codes), "kind": c.masking.kind,
+            "bases_per_code": per_code, "base_weight": c.base_weight, "device": TORCH_DEVICES[jax.default_backend()],
+            "learning_rates": np.asarray(rates).tolist(), "decay": by_name(by_rule(self.state.params, DECAY_RULES)),
+        }  # fmt: skip
+
+
+def by_name(tree) -> dict:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+class TorchHalf(subprocess.Popen):
+    """bench_step_torch.py in a process of its own, which waits while it is not asked."""
+
+    def __init__(self, python: str):
+        super().__init__([python, HERE / "bench_step_torch.py"], stdin=-1, stdout=-1, text=True)  # -1: PIPE
+        self.version = self.ask(do="hello", device=TORCH_DEVICES.get(jax.default_backend()))["torch"]
+
+    def ask(self, **command) -> dict:
+        """Raises RuntimeError with what went wrong there."""
+        print(json.dumps(command), file=self.stdin, flush=True)
+        reply = json.loads(self.stdout.readline() or '{"error": "the process ended"}')
+        if "error" in reply:
+            raise RuntimeError(reply["error"])
+        return reply
+
+    def start(self, ours: JaxHalf, do: str, steps: int = 0, **arguments) -> dict:
+        """A model there of the weights and the batch that `ours` has here."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "arrays.npz")
+            np.savez(path, **ours.arrays(steps))
+            return self.ask(do=do, config=ours.torch_config(), path=path, steps=steps, **arguments)
+
+
+def agreement(config, tokenizer: TokenizerConfig, torch: TorchHalf) -> np.ndarray:
+    """[JAX or PyTorch, step, loss or gradient norm] in f32, from the same weights, on the same masks."""
+    config = config.copy_and_resolve_references()
+    config.data.update(global_batch=8, window_bp=64 * tokenizer.bases_per_code)
+    config.model.update(layers=min(2, config.model.layers), dtype="float32")
+    # At this rate a mistake of the optimizer shows in the next step, and rounding does not.
+    config.optimizer.update(learning_rate=0.3 / config.model.width, warmup_steps=0, weight_decay=1.0)
+    config.masking.kind, config.train.total_steps = "codes+bases", CHECK_STEPS + 1
+    with jax.default_matmul_precision("highest"):
+        ours = JaxHalf(GivenCodes, config, tokenizer, make_batch(config, tokenizer, unknown_share=0.02))
+        ours.disturb()
+        theirs = torch.start(ours, "check", steps=CHECK_STEPS, compile_mode=None)["losses_norms"]
+        metrics = [jax.device_get(ours.step()) for _ in range(CHECK_STEPS)]
+    return np.array([[(m["loss"], m["gradient_norm"]) for m in metrics], theirs])
+
+
+def make_rows(config, tokenizer: TokenizerConfig, torch: TorchHalf | None) -> dict[str, tuple]:
+    """name -> (block of steps, FLOPs a step), in an order that gives the sides their turns."""
+    batch = make_batch(config, tokenizer)
+    given = JaxHalf(GivenCodes, config, tokenizer, batch)
+    rows = {JAX: (given.block, given.flops)}
+    for (theirs, mode), (kind, ours) in zip({EAGER: None, COMPILED: "default"}.items(), ENCODING.items()):
+        try:
+            if torch and torch.start(given, "build", name=theirs, compile_mode=mode):
+                rows[theirs] = functools.partial(torch.ask, do="block", name=theirs), given.flops
+        except RuntimeError as error:
+            print(f"{theirs} does not run: {error}\n")
+        other = config.copy_and_resolve_references()
+        other.masking.kind = kind
+        half = JaxHalf(MaskedCodes, other, tokenizer, batch)
+        rows[ours] = half.block, half.flops
+    return rows
+
+
+def table(rows: dict[str, tuple], seconds: dict[str, list[float]], codes: int, peak: float) -> str:
+    """A ratio over 1: so many times as fast as that PyTorch row, from blocks of the same turn."""
+    rivals = [name for name in (EAGER, COMPILED) if name in rows]
+    heads = ["step", "ms a step", "codes/s", "TFLOP/s", "MFU", *(f"speed, {name} = 1" for name in rivals)]
+    lines = [heads, ["---"] * len(heads)]
+    for name, (_, flops) in rows.items():
+        median = np.median(seconds[name])
+        mfu = f"{flops / median / peak:.1%}" if peak else "-"
+        rates = [f"{codes / median:,.0f}", f"{flops / median / 1e12:.3g}", mfu]
+        ratios = [spread(np.divide(seconds[rival], seconds[name])) for rival in rivals]
+        lines.append([name, spread(1e3 * np.array(seconds[name])), *rates, *ratios])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def spread(values: np.ndarray) -> str:
+    return f"{np.median(values):.2f} ({np.min(values):.2f} to {np.max(values):.2f})"
+
+
+def chip() -> str:
+    kind, cpu = jax.devices()[0].device_kind, pathlib.Path("/proc/cpuinfo")
+    name = cpu.read_text().partition("model name\t: ")[2].partition("\n")[0] if cpu.exists() else ""
+    return f"{name or 'CPU'}, {os.cpu_count()} threads" if kind == "cpu" else kind
+
+
+def bench(options: argparse.Namespace, torch: TorchHalf | None) -> dict:
+    """Compares the sides, measures, prints; returns what it printed and all blocks."""
+    files = [runpy.run_path(str(HERE.parent / "configs" / name)) for name in ("mcm.py", "hrq.py")]
+    config, hrq = (file["get_config"](options.preset) for file in files)
+    data, model, tokenizer = config.data, config.model, TokenizerConfig(**hrq.model)
+    data.global_batch = options.batch or BATCHES.get(options.preset, data.global_batch)
+    data.window_bp, model.layers = options.window or data.window_bp, options.layers or model.layers
+    numbers = agreement(config, tokenizer, torch).tolist() if torch else []
+    if torch:
+        print(f"(loss, gradient norm) in f32, step by step: JAX {numbers[0]}, PyTorch {numbers[1]}\n", flush=True)
+        np.testing.assert_allclose(*numbers, rtol=CHECK_RTOL, err_msg="the sides do not compute the same")
+    rows, turns = make_rows(config, tokenizer, torch), range(1 + options.repeats)
+    blocks = [{name: block(steps=options.steps) for name, (block, _) in rows.items()} for _ in turns]
+    seconds = {name: [turn[name]["seconds"] for turn in blocks[1:]] for name in rows}  # the first compiles
+    peak = max(peak * (part in chip()) for part, peak in PEAK_FLOPS.items()) * (model.dtype == "bfloat16")
+    text = table(rows, seconds, data.global_batch * data.window_bp // tokenizer.bases_per_code, peak)
+    head = f"{time.strftime('%Y-%m-%d')}, {chip()}, jax {jax.__version__}, torch {torch.version if torch else '-'}. "
+    head += f"{options.preset}, {model.layers} layers, {model.dtype}, {data.global_batch} x {data.window_bp} bp; "
+    print(f"{head}median (range) of {options.repeats} blocks of {options.steps} steps.\n\n{text}")
+    return {"head": head, "table": text, "agreement": numbers, "blocks": blocks, "config": config.to_dict()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    defaults = dict(preset="tiny", torch_python="", device="auto", json="", batch=0, window=0, layers=0)
+    for name, default in (defaults | dict(steps=20, repeats=5)).items():
+        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
+    options = parser.parse_args()
+    if options.device != "auto":
+        jax.config.update("jax_platforms", options.device)
+    os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", "0.45")  # of a GPU's; PyTorch needs as much
+    with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
+        try:
+            torch = TorchHalf(options.torch_python)
+        except (RuntimeError, OSError) as error:
+            torch = print(f"JAX rows only: --torch-python={options.torch_python!r} is no Python with torch: {error}\n")
+        report = bench(options, torch)
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
