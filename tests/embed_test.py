@@ -254,6 +254,10 @@ def stop_at(monkeypatch, call: int, stop) -> None:
     )
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt  # not by the signal: a shell in the background starts its children without it
+
+
 @pytest.mark.parametrize(("pool", "seconds"), [("mean", 0), ("none", 0), ("mean", 3600)])
 def test_a_stopped_job_goes_on_and_gives_the_same_file(export, fasta, tmp_path, monkeypatch, pool, seconds):
     run = functools.partial(embeddings.embed_fasta, fasta, export, pool=pool, progress=False)
@@ -261,7 +265,7 @@ def test_a_stopped_job_goes_on_and_gives_the_same_file(export, fasta, tmp_path, 
     monkeypatch.setattr(embeddings, "SECONDS_A_COMMIT", seconds)
     for call in (2, 1):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            stop_at(patch, call, lambda: signal.raise_signal(signal.SIGINT))
+            stop_at(patch, call, interrupt)
             run(tmp_path / "out")
         assert not (tmp_path / "out").exists()
     with open(tmp_path / "out.partial/vectors.bin", "ab") as file:
@@ -307,7 +311,7 @@ def stopped(export, fasta, tmp_path, monkeypatch):
     """A job that was stopped, as a function that goes on with it with other arguments."""
     run = functools.partial(embeddings.embed_fasta, out=tmp_path / "out", progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, 2, lambda: signal.raise_signal(signal.SIGINT))
+        stop_at(patch, 2, interrupt)
         run(fasta, export)
     return run
 

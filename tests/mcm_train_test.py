@@ -141,8 +141,8 @@ def test_how_layers_are_run_changes_no_loss(place):
     np.testing.assert_allclose(scanned, unrolled, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["codes", "code_spans", "base_spans", "codes+base_spans"])
-def test_every_masking_trains_at_four_bases_a_code(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["code_spans", "codes+base_spans"])
+def test_other_maskings_train_at_four_bases_a_code(tmp_path, kind):
     config = small_config(tmp_path, 4)
     config.masking.update(kind=kind, span=8)
     config.train.total_steps = 2

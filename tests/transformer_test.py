@@ -13,7 +13,7 @@ from vqdna_jax import partition
 from vqdna_jax.models import attention, transformer
 from vqdna_jax.models.transformer import Compute, Heads, Transformer, TransformerConfig
 
-SMALL = TransformerConfig(layers=3, width=32, heads=4, hidden=48, dtype="float32")
+SMALL = TransformerConfig(layers=2, width=32, heads=4, hidden=48, dtype="float32")
 B, L, N, E = 4, 24, 2, 8
 
 
@@ -103,7 +103,7 @@ def test_attention_is_softmax_of_scaled_products_full_or_in_a_window(window):
 
 def test_a_window_bounds_what_reaches_a_code_by_gradient():
     """Three layers that see two codes on each side: six, and not one more."""
-    local = dataclasses.replace(SMALL, window=2, cls=False)
+    local = dataclasses.replace(SMALL, layers=3, window=2, cls=False)
     params, (vectors, masked, replaced) = weights(local), inputs()
 
     def middle(vectors):
