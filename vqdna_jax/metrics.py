@@ -22,6 +22,7 @@ PEAK_FLOPS = {
     "TPU v5 lite": 197e12,
     "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
+    "TPU v5": 459e12,  # how a v5p may name itself; after the names that begin like it
 }
 
 HEALTHY_UTILISATION = 0.9  # of the codes; under it, the log warns
