@@ -218,7 +218,7 @@ def bench(options: argparse.Namespace, torch: TorchHalf | None) -> dict:
     rows, turns = make_rows(config, tokenizer, torch), range(1 + options.repeats)
     blocks = [{name: block(steps=options.steps) for name, (block, _) in rows.items()} for _ in turns]
     seconds = {name: [turn[name]["seconds"] for turn in blocks[1:]] for name in rows}  # the first compiles
-    peak = max(peak * (part in chip()) for part, peak in PEAK_FLOPS.items()) * (model.dtype == "bfloat16")
+    peak = next((peak for part, peak in PEAK_FLOPS.items() if part in chip()), 0) * (model.dtype == "bfloat16")
     text = table(rows, seconds, data.global_batch * data.window_bp // tokenizer.bases_per_code, peak)
     head = f"{time.strftime('%Y-%m-%d')}, {chip()}, jax {jax.__version__}, torch {torch.version if torch else '-'}. "
     head += f"{options.preset}, {model.layers} layers, {model.dtype}, {data.global_batch} x {data.window_bp} bp; "
