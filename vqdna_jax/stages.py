@@ -34,16 +34,14 @@ def masked_codes_task(config, tokenizer: TokenizerConfig, platform: str) -> Mask
             f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases a code,"
             f" at least {8 * r}"
         )
-    settings.validate_masking(Masking(**config.masking), window_bp // r - config.model.cls, r)
-    model, compute = TransformerConfig(**config.model), dict(config.compute)
+    model, masking, compute = TransformerConfig(**config.model), Masking(**config.masking), dict(config.compute)
+    settings.validate_masking(masking, window_bp // r - model.cls, r)
     if compute["attention"] == "auto":
-        codes = config.data.window_bp // tokenizer.bases_per_code
-        compute["attention"] = best_kernel(platform, codes, model.window, model.dtype)
+        compute["attention"] = best_kernel(platform, window_bp // r, model.window, model.dtype)
     train = config.train
     return MaskedCodes(
-        tokenizer, model, Compute(**compute), Masking(**config.masking), config.base_weight,
-        train.microbatches, train.params_ema_decay,
-    )  # fmt: skip
+        tokenizer, model, Compute(**compute), masking, config.base_weight, train.microbatches, train.params_ema_decay
+    )
 
 
 class VocabularyStage:
@@ -93,7 +91,7 @@ class MaskedCodesStage:
                 "config key tokenizer: is empty, expected the export directory of a stage 1 run;"
                 " for example --config.tokenizer=runs/hrq/export"
             )
-        self._config, self._mesh = config, mesh
+        self._config = config
         self.tokenizer = hub.load(config.tokenizer, mesh)
         self.task = masked_codes_task(config, self.tokenizer.config, mesh.devices.flat[0].platform)
         self.frozen = {TOKENIZER: {"encoder": self.tokenizer.params["encoder"], "codes": self.tokenizer.codes_KxD}}
@@ -112,21 +110,26 @@ class MaskedCodesStage:
         return lines
 
     def evaluate(self, predict: Callable, held_out) -> dict[str, float]:
-        hidden = masked_evaluation.hidden_bases(self.task, predict, held_out["bases"])
-        return masked_evaluation.masked_codes(self.task, predict, held_out["bases"]) | hidden.values()
+        return self._scores(predict, held_out["bases"])[0]
+
+    def _scores(self, predict: Callable, bases_BxS: np.ndarray):
+        hidden = masked_evaluation.hidden_bases(self.task, predict, bases_BxS)
+        return masked_evaluation.masked_codes(self.task, predict, bases_BxS) | hidden.values(), hidden
 
     def finish(self, run: results.Run) -> None:
         """The full evaluation, baselines, probe and the export; every process evaluates, the first one writes."""
-        hidden = masked_evaluation.hidden_bases(self.task, run.predict, run.held_out["bases"])
-        result = masked_evaluation.masked_codes(self.task, run.predict, run.held_out["bases"]) | hidden.values()
-        result |= {"codes_seen": run.facts()["bases_seen"] // self.task.tokenizer.bases_per_code} | run.facts()
-        params, untrained = (results.whole(state.best_params()) for state in (run.state, run.initial()))
+        result, hidden = self._scores(run.predict, run.held_out["bases"])
+        facts, evaluation_config = run.facts(), self._config.eval
+        result |= {"codes_seen": facts["bases_seen"] // self.task.tokenizer.bases_per_code} | facts
+        params = results.whole(run.state.best_params())
+        # A second state is made only where it is asked for: a large model may not fit twice.
+        untrained = results.whole(run.initial().best_params()) if evaluation_config.probe else None
         if jax.process_index():
             return
         result |= masked_evaluation.baselines(run.corpus, run.held_out, hidden)
-        if self._config.eval.probe:
+        if evaluation_config.probe:
             models = (self._model(weights) for weights in (params, untrained))
-            result |= masked_evaluation.probe(*models, self._config.eval.probe, self._config.eval.probe_rows)
+            result |= masked_evaluation.probe(*models, evaluation_config.probe, evaluation_config.probe_rows)
         window_bp = self._config.data.window_bp
         hub.save_pretrained(
             run.workdir / "export", self.tokenizer, self.task.model, params, window_bp, run.card(result)
