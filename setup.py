@@ -40,12 +40,14 @@ setup(
         "packaging>=24",
         "safetensors>=0.5",
         "scikit-learn>=1.6",
+        "scipy>=1.14",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.10",  # builds and reads ArrayRecord without TensorFlow
         "tqdm>=4.66",
         "tyro>=1.0",
     ],
     extras_require={
+        "bpe": ["tokenizers>=0.20"],  # the byte-pair baseline of tools/compare_tokenizers.py
         "cuda": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
         "cuda12": ["jax[cuda12]"],  # NVIDIA driver 525 or newer
         "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
@@ -57,6 +59,7 @@ setup(
             "pytest-timeout>=2.3",
             "ruff>=0.9",
             "setuptools>=77",  # builds the editable install, and the one dependency that has no wheel
+            "tokenizers>=0.20",
             "uv>=0.7",  # tools/setup.sh takes it from the lock and installs the rest with it
         ],
     },

@@ -11,6 +11,8 @@ DECAY_RULES: Sequence[tuple[str, bool]] = (
     (r".*norm(/scale|/bias)?", False),
     (r".*bias", False),
     (r"transformer/(mask|cls)", False),
+    (r"table", False),  # decay would shrink the vectors of rare tokens, which few gradients reach
+    (r"lora/.*", True),
     (r".*(kernel|up|down|project|qkv|out|code_\d+|base)", True),
 )
 
@@ -33,8 +35,12 @@ def by_rule(params, rules: Sequence[tuple[str, object]]):
 
 
 def learning_rate_schedule(config, total_steps: int) -> optax.Schedule:
-    """Linear warm-up from 0, then cosine to `final_fraction` of the peak at `total_steps`."""
+    """Linear warm-up from 0, then `config.decay` (cosine, the default, or linear) to `final_fraction` of the peak."""
     warmup = min(config.warmup_steps, total_steps // 2)
+    if config.get("decay") == "linear":
+        peak, end = config.learning_rate, config.final_fraction * config.learning_rate
+        down = optax.linear_schedule(peak, end, max(total_steps - warmup, 1))
+        return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), down], [warmup]) if warmup else down
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup else config.learning_rate,
         peak_value=config.learning_rate,
