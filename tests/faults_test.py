@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_run import STEPS, rows_of, small_config, stop_at
 
-from vqdna_jax import partition, stages, train
+from vqdna_jax import partition, train, window_stages
 from vqdna_jax.errors import EXIT_STOPPED, InputError, StorageError, cannot_write, report_and_exit
 from vqdna_jax.genome.corpus import build_corpus
 
@@ -120,7 +120,7 @@ def test_an_export_that_fails_is_made_by_the_next_run(tmp_path, monkeypatch):
         raise StorageError("export: cannot be written (No space left on device)")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError):
-        patch.setattr(stages.hub, "save", full_disk)
+        patch.setattr(window_stages.hub, "save", full_disk)
         train.train(small_config(), tmp_path)
     assert not (tmp_path / "result.json").exists()
     assert train.train(small_config(), tmp_path) == 0

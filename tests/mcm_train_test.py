@@ -15,7 +15,6 @@ from tiny_tokenizer import save_tiny
 import vqdna_jax
 from vqdna_jax import partition, stages, train
 from vqdna_jax.errors import EXIT_STOPPED, InputError
-from vqdna_jax.genome.corpus import bundled_corpus, open_corpus
 from vqdna_jax.optimizer import make_optimizer
 from vqdna_jax.step import init_state, train_step
 
@@ -101,7 +100,7 @@ def steps_on(place, data=1, fsdp=1, tensor=1, steps=STEPS, tx=None, change=lambd
     with jax.set_mesh(mesh):
         stage = stages.make_stage(config, mesh)
         task, tx = change(stage.task), tx or make_optimizer(config.optimizer, STEPS)
-        batches = train.open_batches(config, open_corpus(bundled_corpus()))
+        batches = stage.open_data().batches
 
         def batch(t):
             rows = {"bases": batches[t]["bases"]}

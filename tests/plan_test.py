@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs import mcm
-from vqdna_jax import errors, hub, partition, plan, plan_table, stages
+from vqdna_jax import errors, hub, partition, plan, plan_table, window_stages
 from vqdna_jax.collectives import collectives
 from vqdna_jax.models.attention import HEADS, attention
 from vqdna_jax.models.tokenizer import TokenizerConfig
@@ -104,7 +104,7 @@ def small_config(**mesh):
 def small_row(**mesh) -> dict:
     config = small_config(**mesh)
     tokenizer = TokenizerConfig(quantizer="vqvae", code_size=64, width=32, blocks=1, stem_channels=16)
-    task = stages.masked_codes_task(config, tokenizer, "tpu")
+    task = window_stages.masked_codes_task(config, tokenizer, "tpu")
     assert task.compute.attention == "splash"
     devices = partition.make_mesh(**config.mesh, devices=plan.topology_devices(TOPOLOGY))
     return {"config": "small", "set": [], "topology": TOPOLOGY} | plan.plan_row(config, task, devices, 0.4)

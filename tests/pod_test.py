@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import hrq
-from vqdna_jax import partition, plan, stages
+from vqdna_jax import partition, plan, window_stages
 from vqdna_jax.models import quantize
 
 pytestmark = pytest.mark.skipif(
@@ -22,7 +22,7 @@ V5E_HBM = plan.HBM_GIB["TPU v5 lite"] * 2**30
 def test_base_fits_a_v5e_4x4(axes):
     mesh = partition.make_mesh(**axes, devices=plan.topology_devices("v5e:4x4"))
     config = hrq.get_config("base")
-    state, compiled = plan.compile_step(config, stages.vocabulary_task(config), mesh)
+    state, compiled = plan.compile_step(config, window_stages.vocabulary_task(config), mesh)
     memory = compiled.memory_analysis()
     print(f"v5e:4x4 {axes}: peak {memory.peak_memory_in_bytes / 2**30:.2f} GiB a chip")
     assert memory.peak_memory_in_bytes < V5E_HBM

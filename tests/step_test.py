@@ -19,6 +19,7 @@ class Scaled:
 
     params_ema_decay: float = 0.0
     microbatches: int = 1
+    keeps_best: bool = False
 
     def init_params(self, key, batch):
         return {"w": jnp.zeros(())}
@@ -87,7 +88,7 @@ def test_averaged_parameters_follow_the_recurrence_and_skip_with_the_step():
     for previous, w in zip([0.0, *path], path):
         ema = ema if w == previous else 0.9 * ema + 0.1 * w
     assert float(state.ema_params["w"]) == pytest.approx(ema, rel=1e-5)
-    assert state.best_params() is state.ema_params
+    assert state.final_params() is state.ema_params
 
 
 def test_microbatches_average_the_gradient_of_their_rows():

@@ -10,10 +10,12 @@ import safetensors.numpy
 from small_run import STEPS, rows_of, small_config, stop_at
 
 import vqdna_jax
-from vqdna_jax import partition, stages, train
+from vqdna_jax import partition, train, window_stages
 from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError
 from vqdna_jax.genome.corpus import bundled_corpus, open_corpus
+from vqdna_jax.genome.windows import evaluation_windows
 from vqdna_jax.optimizer import make_optimizer
+from vqdna_jax.run_data import open_windows
 from vqdna_jax.step import init_state, train_step
 
 
@@ -48,7 +50,7 @@ def test_a_finished_run_leaves_results_pictures_and_a_model(finished):
 def test_the_export_encodes_as_the_result_says(finished, bundled):
     """The model read back gives the codes that were evaluated: same share of bases rebuilt on the same windows."""
     model = vqdna_jax.load(finished / "export")
-    held_out = train.evaluation_windows(open_corpus(bundled_corpus()), "validation", 64, 64)["bases"]
+    held_out = evaluation_windows(open_corpus(bundled_corpus()), "validation", 64, 64)["bases"]
     rebuilt = model.decode(model.encode(list(held_out)))
     accuracy = np.mean(
         ["ACGT"[base] == letter for row, text in zip(held_out, rebuilt) for base, letter in zip(row, text)]
@@ -114,8 +116,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 def losses_on(data, fsdp, tensor):
     config = small_config()
-    task, tx = stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
-    batches = train.open_batches(config, open_corpus(bundled_corpus()))
+    task, tx = window_stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
+    batches = open_windows(config).batches
     mesh = partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
     key, losses = jax.random.key(0), []
     with jax.set_mesh(mesh):
@@ -142,7 +144,7 @@ def test_meshes_agree():
 
 def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
     config = small_config()
-    task, tx = stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
+    task, tx = window_stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
     mesh = partition.make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         batch = partition.batch_to_devices({"bases": np.zeros((8, 64), np.uint8)}, mesh, 8)
@@ -156,7 +158,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
 
 def test_a_batch_of_n_alone_has_a_defined_loss():
     config = small_config()
-    task, tx = stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
+    task, tx = window_stages.vocabulary_task(config), make_optimizer(config.optimizer, STEPS)
     mesh = partition.make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         batch = partition.batch_to_devices({"bases": np.full((8, 64), 4, np.uint8)}, mesh, 8)

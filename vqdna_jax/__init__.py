@@ -12,7 +12,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str):
     """Finds `load` on first use, so that `import vqdna_jax` (and `vqdna --help`) does not wait for jax."""
     if name == "load":
-        from vqdna_jax.hub import load
+        from vqdna_jax.loading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -154,20 +154,12 @@ def _pretrained(config, digest: str, described, tensors: dict, transformer, rest
         **_model_parts(config, digest, described, tensors, mesh),
         transformer=transformer,
         pretrained_digest=_pretrained_digest(digest, transformer, described["window_bp"], rest),
-        weights=unflatten_dict(_place(rest, mesh), sep="/"),
+        weights=unflatten_dict(partition.whole_on(mesh, rest), sep="/"),
     )
 
 
-def _place(tensors: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    whole = jax.NamedSharding(mesh, jax.P())
-    return {
-        name: jax.make_array_from_callback(tensor.shape, whole, lambda index, tensor=tensor: tensor[index])
-        for name, tensor in tensors.items()
-    }
-
-
 def _model_parts(config: TokenizerConfig, digest: str, described: Mapping[str, Any], tensors: dict, mesh: Mesh) -> dict:
-    levels, placed = range(1, len(config.codebook_sizes) + 1), _place(tensors, mesh)
+    levels, placed = range(1, len(config.codebook_sizes) + 1), partition.whole_on(mesh, tensors)
     return {
         "config": config,
         "digest": digest,

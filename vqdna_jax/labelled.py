@@ -21,6 +21,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import reverse_complement
 from vqdna_jax.labelled_table import Kind, Table, find_column, read, values
 
+NAMES = "labels.txt"  # of the classes, in the folder of a set
 _SEED = b"0:"  # another one divides single files otherwise
 
 
@@ -85,6 +86,15 @@ def read_set(
         if name in splits
     }
     return LabelledSet(train.kind, names, found, _digest(train.kind, names, found))
+
+
+def label_names(directory: str | os.PathLike) -> tuple[str, ...]:
+    """The names in the set's labels.txt, one a line; none where there is no such file."""
+    path = pathlib.Path(directory) / NAMES
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a name of a class on each line") from error
 
 
 def read_table(path: str | os.PathLike, kind: str, label_names: Sequence[str]) -> Split:

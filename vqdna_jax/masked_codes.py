@@ -41,6 +41,8 @@ class MaskedCodes:
     microbatches: int = 1
     params_ema_decay: float = 0.0
 
+    keeps_best = False
+
     def init_params(self, key: Array, batch: dict[str, Array]):
         transformer_key, heads_key = jax.random.split(key)
         codes = batch["bases"][:, :: self.tokenizer.bases_per_code] * 0

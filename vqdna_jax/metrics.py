@@ -25,6 +25,7 @@ PEAK_FLOPS = {
     "TPU v5": 459e12,  # how a v5p may name itself; after the names that begin like it
 }
 
+HEADLINES = ("accuracy", "token_accuracy", "mcc", "spearman", "macro_f1")
 HEALTHY_UTILISATION = 0.9  # of the codes; under it, the log warns
 
 
@@ -151,7 +152,8 @@ class StepLog:
         self._writer = MetricWriter(workdir, first_step) if jax.process_index() == 0 else None
         self._progress = Progress(total_steps, first_step)
         self._pending = None
-        self.evaluated = {row["step"] for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)}
+        rows = [row for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)]
+        self.evaluated = {row["step"]: row.get("eval_loss") for row in rows}  # and the loss
 
     def step(self, step: int, metrics) -> None:
         previous, self._pending = self._pending, (step, metrics)
@@ -159,6 +161,7 @@ class StepLog:
             self._write(*previous)
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
+        self.evaluated[step] = values.get("loss")
         if self._writer:
             self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
         self._progress.say(f"held-out after {step} steps: {describe(values)}")
@@ -207,6 +210,7 @@ def describe(values: Mapping[str, float]) -> str:
     shown = []
     if "loss" in values:
         shown.append(f"loss {values['loss']:.4f}")
+    shown += [f"{name} {values[name]:.4f}" for name in HEADLINES if name in values]
     if "reconstruction_accuracy" in values:
         shown.append(f"acc {100 * values['reconstruction_accuracy']:.2f}%")
     if "base_bits" in values or "masked_base_bits" in values:

@@ -91,6 +91,41 @@ tokenizer, beside count-based models (order0, markov11, context55) on the same b
 Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.0; the genomes keep their own terms.
 """
 
+FINETUNED = """\
+---
+library_name: vqdna_jax
+tags: [dna, genomics, sequence-classification, lora, jax]
+---
+# A fine-tuned DNA model
+
+Kind: {kind}; labels: {labels}. Trained: {method}. Digest: `{digest}`.
+Made by vqdna_jax, an independent implementation of VQDNA ([arXiv 2405.10812](https://arxiv.org/abs/2405.10812)).
+This directory holds what was trained; it needs its base model, whose digest is `{base}`, and refuses another.
+
+## Use
+```python
+import vqdna_jax
+model = vqdna_jax.load("DIRECTORY_OF_THIS_FILE", base="DIRECTORY_OF_THE_BASE")  # base: only if it was moved
+model.predict(["ACGTTGCA"]).labels
+```
+Files: `vqdna predict sequences.csv --model=DIRECTORY --out=predictions.csv`, CSV or FASTA.
+
+## How it was trained
+{run}
+
+## Metrics
+Of the best parameters on dev; test was read once.
+
+{metrics}
+
+## Limits
+- It was scored on data like its own. On other species, assays or lengths expect less.
+- It has no opinion on disease or identity, and was not tested for clinical use.
+
+## Licence
+Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.0; the data keep their own terms.
+"""
+
 
 def write(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
     """The text of the card. `card` as in `hub.save`; what it does not hold is said to be not recorded."""
@@ -128,12 +163,25 @@ def write_pretrained(
     )
 
 
+def write_finetuned(described: Mapping[str, Any], digest: str, card: Mapping[str, Any]) -> str:
+    """The text of a fine-tuned model's card, as `write`; `described`: its config.json."""
+    return FINETUNED.format(
+        kind=described["kind"],
+        labels=", ".join(described["label_names"]),
+        method=described["method"],
+        digest=digest,
+        base=described["pretrained_digest"],
+        run=_table(("what", "value"), _run(None, card)),
+        metrics=_table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
+    )
+
+
 def _corpus(bases_by_species: Mapping[str, int]) -> str:
     rows = [(name, f"{bases:,}") for name, bases in bases_by_species.items()]
     return _table(("species", "bases"), [*rows, ("all", f"{sum(bases_by_species.values()):,}")] if rows else [])
 
 
-def _run(config: TokenizerConfig | TransformerConfig, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     run = card.get("config") or {}
     data = run.get("data", {})
     facts = {
@@ -144,7 +192,7 @@ def _run(config: TokenizerConfig | TransformerConfig, card: Mapping[str, Any]) -
         "bases a window": data.get("window_bp"),
         "learning rate": run.get("optimizer", {}).get("learning_rate"),
         "seed": run.get("seed"),
-        "dtype": config.dtype,
+        "dtype": config.dtype if config else None,
         "bases a second": card.get("throughput"),
     }
     return ((name, _number(value)) for name, value in facts.items() if value is not None)

@@ -100,6 +100,16 @@ def batch_to_devices(batch: dict, mesh: Mesh, global_batch: int) -> dict:
     return jax.tree.map(put, batch)
 
 
+def whole_on(mesh: Mesh, tree):
+    """Host arrays, a tree, whole on every device."""
+
+    def put(x) -> jax.Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, jax.NamedSharding(mesh, jax.P()), lambda index: x[index])
+
+    return jax.tree.map(put, tree)
+
+
 def split_rows(batch: dict, parts: int) -> tuple[dict, dict]:
     """The batch's rows as [parts, rows / parts, ...], each part as evenly spread over the devices as the whole, and
     apart from them what has no rows (no sharded first axis)."""

@@ -22,7 +22,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from vqdna_jax import export_files, hub, settings, stages
+from vqdna_jax import export_files, hub, settings, window_stages
 from vqdna_jax.collectives import collectives
 from vqdna_jax.errors import InputError
 from vqdna_jax.masked_codes import TOKENIZER
@@ -119,11 +119,11 @@ def make_task(config, source: str):
     """The stage's task, for a TPU. A tokenizer that config.tokenizer does not name is the one of hrq.py beside the
     experiment, of the same preset. Raises InputError: the tokenizer does not fit the window or the masking."""
     if config.task == "vocabulary":
-        return stages.vocabulary_task(config)
+        return window_stages.vocabulary_task(config)
     tokenizer = _tokenizer_config(config, source)
     if config.compute.attention == "cudnn":
         raise InputError('config key compute.attention: found "cudnn", which is for GPUs; expected auto, splash or xla')
-    return stages.masked_codes_task(config, tokenizer, "tpu")
+    return window_stages.masked_codes_task(config, tokenizer, "tpu")
 
 
 def _tokenizer_config(config, source: str) -> TokenizerConfig:

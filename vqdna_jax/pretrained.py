@@ -67,6 +67,10 @@ class Pretrained(Model):
         """Codes of a window that it was trained on, CLS included."""
         return self.window_bp // self.config.bases_per_code
 
+    def vectors_KxE(self) -> tuple[Array, ...]:
+        """The code vectors of each level as the transformer reads them."""
+        return tuple(map(quantize.standardised, self.codes_KxD))
+
     def embed(
         self, sequences: DNA | Iterable[DNA], pool: Pool = "mean", layer: int = -1
     ) -> np.ndarray | list[np.ndarray]:

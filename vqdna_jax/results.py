@@ -13,8 +13,8 @@ import jax
 
 from vqdna_jax import plots
 from vqdna_jax.atomic import replacing
-from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.metrics import read_rows
+from vqdna_jax.run_data import RunData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,7 @@ class Run:
 
     config: Any
     workdir: pathlib.Path
-    corpus: Corpus
-    held_out: dict
+    data: RunData
     state: Any
     initial: Callable[[], Any]
     predict: Callable
@@ -36,17 +35,16 @@ class Run:
     bases_per_s: float
 
     def facts(self) -> dict[str, float]:
-        data, steps = self.config.data, int(self.state.step)
+        steps = int(self.state.step)
         facts = {
-            "held_out_windows": len(self.held_out["bases"]),
             "steps": steps,
             "skipped_steps": int(self.state.guard.skipped),
-            "bases_seen": steps * data.global_batch * data.window_bp,
+            "bases_seen": round(steps * self.data.bases_per_step),
         }
         return facts | ({"bases_per_s": round(self.bases_per_s)} if self.bases_per_s else {})
 
     def card(self, result: dict) -> dict[str, Any]:
-        species = self.corpus.manifest["species"]
+        species = self.data.corpus.manifest["species"] if self.data.corpus else ()
         return {
             "result": result,
             "config": self.config.to_dict(),
@@ -89,6 +87,20 @@ def say_masked_codes(result: dict, workdir: pathlib.Path) -> None:
     for name in ("masked_base", "order0", "markov11", "context55"):
         print(f"  {name:26} {result[f'{name}_bits']:.4f}  {100 * result[f'{name}_accuracy']:.1f} %")
     print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+
+
+def say_masked_tokens(result: dict, workdir: pathlib.Path) -> None:
+    _say(result, ("token_accuracy", "token_perplexity", "bits_per_base"))
+    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+
+
+def say_finetuned(result: dict, workdir: pathlib.Path) -> None:
+    for name, value in result.items():
+        if name.startswith(("dev_", "test_", "best_")) and isinstance(value, float):
+            print(f"{name:28} {value:.4f}")
+    if result.get("dev_collapsed"):
+        print("warning: it predicts one class (or value) for all of dev: this run learnt nothing", file=sys.stderr)
+    print(f"results, predictions, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
 
 
 def _say(result: dict, names: Sequence[str]) -> None:

@@ -1,17 +1,24 @@
 """Checks a config before anything is built: every complaint names its key, what was found and what was expected."""
 
 import math
+import re
+from typing import get_args
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.finetuning import METHODS, POOLS
+from vqdna_jax.labelled import Kind
 from vqdna_jax.masking import KINDS, LEAK_BASES, Masking
 from vqdna_jax.models.attention import KERNELS
+from vqdna_jax.models.lora import TARGETS, LoraConfig
 from vqdna_jax.models.tokenizer import BASES_PER_CODE
 from vqdna_jax.models.transformer import ACTIVATIONS, LOOPS, REMATS
 
 # A resumed run may change these; any other key decides what is computed and must stay as it was.
 MUTABLE = (
     "data.corpus",
+    "data.labelled",
     "tokenizer",
+    "pretrained",
     "compute",
     "train.log_every_steps",
     "train.checkpoint_every_steps",
@@ -20,14 +27,16 @@ MUTABLE = (
     "mesh",
 )
 # Directories may move; what they hold may not change.
-DIGESTS = ("corpus_digest", "tokenizer_digest")
+DIGESTS = ("corpus_digest", "tokenizer_digest", "pretrained_digest", "labelled_digest")
+
+_COMPUTE = (("compute.layers", LOOPS), ("compute.remat", REMATS), ("compute.attention", ("auto", *KERNELS)))
 
 
 def validate(config) -> None:
     """Raises InputError naming the first key whose value cannot work."""
     for key in (
-        "data.window_bp", "data.global_batch", "model.width", "train.log_every_steps", "train.checkpoint_every_steps",
-        "train.keep_checkpoints", "eval.windows", "eval.every_steps", "eval.batch",
+        "data.global_batch", "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints",
+        "eval.every_steps", "eval.batch",
     ):  # fmt: skip
         _expect(config, key, lambda v: v > 0, "a positive integer")
     for key in (
@@ -35,19 +44,57 @@ def validate(config) -> None:
         "optimizer.skip_above",
     ):  # fmt: skip
         _expect(config, key, lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
-    for key in ("optimizer.learning_rate", "optimizer.clip_norm", "data.temperature"):
+    for key in ("optimizer.learning_rate", "optimizer.clip_norm"):
         _expect(config, key, lambda v: v > 0 and math.isfinite(v), "a positive number")
-    for key in ("data.max_n_share", "optimizer.b1", "optimizer.b2", "optimizer.final_fraction"):
+    for key in ("optimizer.b1", "optimizer.b2", "optimizer.final_fraction"):
         _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
-    _expect(config, "model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"')
     _expect(config, "mesh.context", lambda v: v == 1, "1: no stage splits its sequence yet")
-    {"vocabulary": _validate_vocabulary, "mcm": _validate_masked_codes}[config.task](config)
-    if config.data.species_weights and config.data.temperature != 1:
-        raise InputError("config keys data.temperature and data.species_weights: set one of them, not both")
+    if config.task != "finetune":
+        _validate_windows(config)
+    {"vocabulary": _validate_vocabulary, "mcm": _validate_masked_codes, "finetune": _validate_finetune}[config.task](
+        config
+    )
     if (config.train.total_steps > 0) == (config.train.total_epochs > 0):
         raise InputError(
             "config keys train.total_steps and train.total_epochs: set one of them above 0, the other to 0"
         )
+
+
+def _validate_windows(config) -> None:
+    for key in ("data.window_bp", "model.width", "eval.windows"):
+        _expect(config, key, lambda v: v > 0, "a positive integer")
+    _expect(config, "data.temperature", lambda v: v > 0 and math.isfinite(v), "a positive number")
+    _expect(config, "data.max_n_share", lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
+    _expect(config, "model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"')
+    if config.data.species_weights and config.data.temperature != 1:
+        raise InputError("config keys data.temperature and data.species_weights: set one of them, not both")
+
+
+def _validate_finetune(config) -> None:
+    _expect(config, "tuning.rank", lambda v: v > 0, "a positive integer")
+    _expect(config, "tuning.alpha", lambda v: v > 0 and math.isfinite(v), "a positive number")
+    for key in ("data.train_rows", "data.dev_rows", "data.test_rows", "train.patience", "train.retries"):
+        _expect(config, key, lambda v: v >= 0, "an integer, 0 or more")
+    for key in ("tuning.dropout", "head.dropout"):
+        _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
+    for key, allowed in (
+        ("tuning.method", METHODS), ("data.kind", ("auto", *get_args(Kind))), ("data.long", ("refuse", "window")),
+        ("data.class_weights", ("none", "balanced")), ("optimizer.decay", ("linear", "cosine")),
+        *_COMPUTE,
+    ):  # fmt: skip
+        _expect(config, key, lambda v, allowed=allowed: v in allowed, f"one of {', '.join(allowed)}")
+    _expect(
+        config, "head.pool", lambda v: v and all(part in POOLS for part in v.split("+")),
+        f'one of {", ".join(POOLS)}, or several joined by "+"',
+    )  # fmt: skip
+    _expect(config, "tuning.targets", _matches, f"a regular expression that matches one of {', '.join(TARGETS)}")
+
+
+def _matches(targets: str) -> bool:
+    try:
+        return bool(LoraConfig(targets=targets).names)
+    except re.error:
+        return False
 
 
 def _validate_vocabulary(config) -> None:
@@ -85,10 +132,7 @@ def _validate_masked_codes(config) -> None:
         config, "masking.kind", lambda v: v and all(kind in KINDS for kind in v.split("+")),
         f'one of {", ".join(KINDS)}, or several joined by "+"',
     )  # fmt: skip
-    for key, allowed in (
-        ("model.activation", ACTIVATIONS), ("compute.layers", LOOPS), ("compute.remat", REMATS),
-        ("compute.attention", ("auto", *KERNELS)),
-    ):  # fmt: skip
+    for key, allowed in (("model.activation", ACTIVATIONS), *_COMPUTE):
         _expect(config, key, lambda v, allowed=allowed: v in allowed, f"one of {', '.join(allowed)}")
     heads = config.model.heads
     _expect(config, "model.width", lambda v: v % (2 * heads) == 0, f"a multiple of 2 x model.heads={heads}")
@@ -123,6 +167,8 @@ def validate_mesh(config, shards: int) -> None:
         config, "eval.batch", lambda v: v % shards == 0,
         f"a multiple of the {shards} shards of the batch (mesh data x fsdp)",
     )  # fmt: skip
+    if config.task == "finetune":
+        return
     for axis in ("fsdp", "tensor"):
         size = config.mesh[axis]
         _expect(config, "model.width", lambda v, size=size: v % size == 0, f"a multiple of mesh.{axis}={size}")
@@ -142,7 +188,7 @@ def _expect(config, key: str, holds, expected: str) -> None:
 def refuse_changes(saved: dict, now: dict) -> None:
     """Raises InputError listing what a resumed run may not change but did; `saved` and `now` are checkpoint metas.
 
-    Corpus and tokenizer go by their digests.
+    Corpora, labelled data and models go by their digests.
     """
     old, new = (_flat(meta["config"]) | {name: meta.get(name) for name in DIGESTS} for meta in (saved, now))
     changed = [
@@ -163,5 +209,8 @@ def _mutable(key: str) -> bool:
 def _flat(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:  # as JSON has them
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return flat

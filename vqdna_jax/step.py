@@ -21,10 +21,24 @@ class Guard:
 
 
 @flax.struct.dataclass
+class Best:
+    """The parameters of the lowest held-out loss so far, and how many evaluations have passed since.
+
+    `seen` is the step of the last evaluation: none counts twice.
+    """
+
+    params: dict
+    loss: Array
+    step: Array
+    since: Array
+    seen: Array
+
+
+@flax.struct.dataclass
 class TrainState:
     """Data only; random keys are derived from (seed, step), never stored.
 
-    `ema_params` is () unless the task averages its parameters.
+    `ema_params` is () unless the task averages its parameters, `best` unless it keeps the best ones.
     """
 
     step: Array
@@ -33,10 +47,23 @@ class TrainState:
     codebooks: tuple
     ema_params: dict | tuple
     guard: Guard
+    best: Best | tuple = ()
 
-    def best_params(self) -> dict:
+    def final_params(self) -> dict:
         """What is evaluated and exported: the averaged parameters where there are any."""
         return self.ema_params or self.params
+
+    def judged(self, loss: float | None) -> "TrainState":
+        """After an evaluation: its parameters are the best if its loss is lower than all before."""
+        if int(self.best.seen) == int(self.step):
+            return self
+        # Copies: the step that follows takes the memory of the originals.
+        seen = jnp.copy(self.step)
+        if loss is None or not loss < float(self.best.loss):  # NaN, None in metrics.jsonl, is no best
+            return self.replace(best=self.best.replace(since=self.best.since + 1, seen=seen))
+        params, step = jax.tree.map(jnp.copy, (self.final_params(), self.step))
+        best = Best(params, jnp.full_like(self.best.loss, loss), step, jnp.zeros_like(step), seen)
+        return self.replace(best=best)
 
 
 def init_state(task, tx: optax.GradientTransformation, key: Array, batch: dict[str, Array]) -> TrainState:
@@ -46,7 +73,9 @@ def init_state(task, tx: optax.GradientTransformation, key: Array, batch: dict[s
     codebooks = task.init_codebooks(params, codebooks_key, batch)
     ema_params = params if task.params_ema_decay else ()
     guard = Guard(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
-    return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params), codebooks, ema_params, guard)
+    zero = jnp.zeros((), jnp.int32)
+    best = Best(params, jnp.full((), jnp.inf), zero, zero, zero) if task.keeps_best else ()
+    return TrainState(zero, params, tx.init(params), codebooks, ema_params, guard, best)
 
 
 def train_step(

@@ -40,6 +40,7 @@ class Vocabulary:
     hidden_share: float
 
     microbatches, params_ema_decay = 1, 0.0  # the codebooks' statistics are of whole batches
+    keeps_best = False
 
     def prepare(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
         return batch

@@ -1,6 +1,8 @@
 """The training loop of every stage, top to bottom."""
 
+import copy
 import functools
+import json
 import math
 import pathlib
 import signal
@@ -13,14 +15,14 @@ from jax.sharding import Mesh
 from vqdna_jax import hub, results, settings
 from vqdna_jax.checkpoint import Checkpoints
 from vqdna_jax.errors import EXIT_STOPPED, cannot_write
-from vqdna_jax.genome.corpus import Corpus, bundled_corpus, open_corpus
-from vqdna_jax.genome.windows import WindowBatches, evaluation_windows, train_iterator
+from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.metrics import StepLog, Throughput
 from vqdna_jax.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
 from vqdna_jax.stages import make_stage
 from vqdna_jax.step import init_state, train_step
 
+RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
 
 
@@ -36,11 +38,8 @@ def train(config, workdir: pathlib.Path) -> int:
     mesh = make_mesh(**config.mesh)
     settings.validate_mesh(config, batch_shards(mesh))
     stage = make_stage(config, mesh)
-    corpus = open_corpus(config.data.corpus or bundled_corpus())
-    batches = open_batches(config, corpus)
-    held_out = evaluation_windows(
-        corpus, "validation", config.data.window_bp, config.eval.windows, config.data.max_n_share
-    )
+    data = stage.open_data()
+    batches, held_out = data.batches, data.held_out
     total_steps = config.train.total_steps or math.ceil(config.train.total_epochs * batches.steps_per_epoch)
     task, tx = stage.task, make_optimizer(config.optimizer, total_steps)
     make_workdir(workdir)
@@ -49,37 +48,41 @@ def train(config, workdir: pathlib.Path) -> int:
         key = jax.random.key(config.seed)
 
         def to_devices(batch):
-            return batch_to_devices({"bases": batch["bases"]}, mesh, config.data.global_batch) | stage.frozen
+            return batch_to_devices(stage.inputs(batch), mesh, config.data.global_batch) | stage.frozen
 
         init = jax.jit(functools.partial(init_state, task, tx))
         init_key = jax.random.fold_in(key, NO_STEP)
         init_arguments = (init_key, to_devices(batches[0]))
         checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints)
-        meta = {"config": config.to_dict(), "corpus_digest": corpus.digest, "versions": hub.versions()} | stage.digests
+        meta = {"config": config.to_dict(), "versions": hub.versions()} | data.digests | stage.digests
         state = resume(checkpoints, lambda: abstract_state(init, mesh, *init_arguments), meta)
         if state is None:
             state = init(*init_arguments)
         first_step = int(state.step)
-        if first_step == total_steps and (workdir / "result.json").exists():
+        if (first_step == total_steps or stage.enough(state)) and (workdir / "result.json").exists():
             print(f"{workdir}: this run is finished; its results are in result.json")
             return 0
         if jax.process_index() == 0:
             results.write_json(workdir / "config.json", meta["config"])
-        found = f"validation: {len(held_out['bases']):,} windows held out, of {config.eval.windows:,} asked for"
-        say_plan(config, corpus, batches, found, mesh, stage, state, first_step, total_steps)
+        flops_per_step = stage.flops_per_step(data)
+        say_plan(data, mesh, stage, state, flops_per_step, first_step, total_steps)
 
         one_step = functools.partial(train_step, task, tx, skip_above=config.optimizer.skip_above)
         step_fn = jax.jit(one_step, donate_argnums=0)
         predict = make_predict(task, mesh, config.eval.batch, stage.frozen)
         schedule = learning_rate_schedule(config.optimizer, total_steps)
-        bases_per_step = config.data.global_batch * config.data.window_bp
-        throughput = Throughput(bases_per_step, bases_per_step * task.flops_per_base(config.data.window_bp))
+        throughput = Throughput(data.bases_per_step, flops_per_step)
         log = StepLog(workdir, first_step, total_steps, config.train.log_every_steps, schedule, throughput)
         iterator, done = train_iterator(batches, first_step), first_step
-        while done < total_steps and not stop.requested:
-            if done and done % config.eval.every_steps == 0 and done not in log.evaluated:
+        while not stop.requested:
+            due = done % config.eval.every_steps == 0 or (task.keeps_best and done == total_steps)
+            if done and due and done not in log.evaluated:
                 log.pause()
                 log.evaluation(done, stage.evaluate(functools.partial(predict, state), held_out))
+            if done and due and task.keeps_best:
+                state = state.judged(log.evaluated[done])
+            if done == total_steps or stage.enough(state):
+                break
             if done > first_step and done % config.train.checkpoint_every_steps == 0:
                 log.pause()
                 checkpoints.save(done, state, meta)
@@ -95,28 +98,28 @@ def train(config, workdir: pathlib.Path) -> int:
                 f"stopped by {stop.name} after {done} steps, all saved; run the same command to go on", file=sys.stderr
             )
             return EXIT_STOPPED
-        print("evaluating on held-out windows ...", flush=True)
+        print("evaluating on held-out data ...", flush=True)
         initial = functools.partial(init, *init_arguments)
         trained, untrained = functools.partial(predict, state), lambda: functools.partial(predict, initial())
-        speed = throughput.bases_per_s()
-        stage.finish(results.Run(config, workdir, corpus, held_out, state, initial, trained, untrained, speed))
+        stage.finish(results.Run(config, workdir, data, state, initial, trained, untrained, throughput.bases_per_s()))
     return 0
 
 
-def open_batches(config, corpus: Corpus) -> WindowBatches:
-    data = config.data
-    mixing = data.species_weights.to_dict() or (data.temperature if data.temperature != 1 else None)
-    return WindowBatches(
-        corpus,
-        "train",
-        data.window_bp,
-        data.global_batch,
-        config.seed,
-        max_n_share=data.max_n_share,
-        mixing=mixing,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+def train_again(config, workdir: pathlib.Path) -> tuple[int, pathlib.Path]:
+    """`train`, and up to `config.train.retries` times more with another seed, in workdir/retry_N, while a finished run
+    predicts one class (or value) only. Returns the exit code and the directory of the last run; all are kept."""
+    for attempt in range(1 + config.train.get("retries", 0)):
+        directory = workdir / f"retry_{attempt}" if attempt else workdir
+        changed = copy.deepcopy(config)
+        changed.seed = config.seed + RETRY_SEEDS * attempt
+        code = train(changed, directory)
+        if code or jax.process_count() > 1 or not _collapsed(directory):
+            break
+    return code, directory
+
+
+def _collapsed(workdir: pathlib.Path) -> bool:
+    return json.loads((workdir / "result.json").read_text()).get("dev_collapsed", False)
 
 
 def make_workdir(workdir: pathlib.Path) -> None:
@@ -141,22 +144,19 @@ def resume(checkpoints: Checkpoints, abstract, meta: dict):
     return restored and restored[0]
 
 
-def say_plan(config, corpus, batches, held_out, mesh: Mesh, stage, state, first_step: int, total_steps: int) -> None:
+def say_plan(data, mesh: Mesh, stage, state, flops_per_step: float, first_step: int, total_steps: int) -> None:
     """Before the first step: what runs where, on what, and how much it is."""
     if jax.process_index():
         return
-    bundled = "" if config.data.corpus else " (bundled genomes: no config.data.corpus was named)"
     parameters = sum(x.size for x in jax.tree.leaves(state.params)) / 1e6
-    flops = stage.task.flops_per_base(config.data.window_bp) * config.data.global_batch * config.data.window_bp
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    print(f"corpus     {corpus.path}{bundled}")
-    print(f"           {batches.summary()}")
-    print(f"           {held_out}")
+    for line in data.lines:
+        print(line)
     print(f"devices    {mesh.size} x {jax.devices()[0].device_kind}, mesh {shape}")
-    print(f"parameters {parameters:.2f} M")
+    print(f"parameters {parameters:.{2 if parameters >= 0.1 else 4}f} M")
     for line in stage.plan(state):
         print(line)
-    print(f"step       {flops / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)
+    print(f"step       {flops_per_step / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)
 
 
 def make_predict(task, mesh: Mesh, batch_size: int, frozen):
@@ -167,13 +167,13 @@ def make_predict(task, mesh: Mesh, batch_size: int, frozen):
         return task.predict(params, codebooks, batch)
 
     def predict(state, batch) -> dict[str, np.ndarray]:
-        outputs, share, count = [], batch_size // jax.process_count(), len(batch["bases"])
+        outputs, share, count = [], batch_size // jax.process_count(), len(jax.tree.leaves(batch)[0])
         for start in range(0, count, batch_size):
             rows = np.arange(start, start + batch_size)[jax.process_index() * share :][:share]
             rows = np.minimum(rows, count - 1)  # the last window again, beyond the end
             mine = jax.tree.map(lambda x, rows=rows: x[rows], batch)
             on_devices = batch_to_devices(mine, mesh, batch_size) | frozen
-            got = jax.device_get(predict_batch(state.best_params(), state.codebooks, on_devices))
+            got = jax.device_get(predict_batch(state.final_params(), state.codebooks, on_devices))
             outputs.append(jax.tree.map(lambda x, stop=count - start: x[:stop], got))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 

@@ -1,4 +1,4 @@
-"""What differs between the stages around the one training loop. The only place that branches on `config.task`."""
+"""Stages 1 and 2, which read windows of a corpus: what differs between them around the one training loop."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +16,7 @@ from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.pretrained import Pretrained
+from vqdna_jax.run_data import RunData, open_windows
 from vqdna_jax.tasks import Vocabulary
 
 
@@ -44,11 +45,28 @@ def masked_codes_task(config, tokenizer: TokenizerConfig, platform: str) -> Mask
     )
 
 
-class VocabularyStage:
-    """Stage 1. `frozen` goes into every batch; `digests` into every checkpoint's meta."""
+class WindowStage:
+    """`frozen` goes into every batch; `digests` into every checkpoint's meta."""
 
     frozen: dict[str, Any] = {}
     digests: dict[str, str] = {}
+    task: Vocabulary | MaskedCodes
+
+    def open_data(self) -> RunData:
+        return open_windows(self._config)
+
+    def inputs(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"bases": batch["bases"]}
+
+    def flops_per_step(self, data: RunData) -> float:
+        return data.bases_per_step * self.task.flops_per_base(self._config.data.window_bp)
+
+    def enough(self, state) -> bool:
+        return False
+
+
+class VocabularyStage(WindowStage):
+    """Stage 1."""
 
     def __init__(self, config, mesh: Mesh):
         self._config, self.task = config, vocabulary_task(config)
@@ -65,15 +83,15 @@ class VocabularyStage:
 
     def finish(self, run: results.Run) -> None:
         """The full evaluation, its pictures and the export; every process evaluates, the first one writes."""
-        bases_BxS = run.held_out["bases"]
+        bases_BxS = run.data.held_out["bases"]
         predict, untrained = _of_bases(run.predict), _of_bases(run.untrained())
         result, counts = self._reconstruction(run.predict, bases_BxS)
         result |= evaluation.vocabulary(predict, bases_BxS, self.task.model)
         data = self._config.data
-        seen = evaluation_windows(run.corpus, "train", data.window_bp, len(bases_BxS), data.max_n_share)
-        result |= evaluation.species_probe(predict, untrained, seen, run.held_out)
-        result |= run.facts()
-        params = results.whole(run.state.best_params())
+        seen = evaluation_windows(run.data.corpus, "train", data.window_bp, len(bases_BxS), data.max_n_share)
+        result |= evaluation.species_probe(predict, untrained, seen, run.data.held_out)
+        result |= {"held_out_windows": len(bases_BxS)} | run.facts()
+        params = results.whole(run.state.final_params())
         if jax.process_index():
             return
         plots.plot_codebook_usage(counts, run.workdir / "codebooks.png")
@@ -82,7 +100,7 @@ class VocabularyStage:
         results.say_vocabulary(result, self.task.model.codebook_sizes, run.workdir)
 
 
-class MaskedCodesStage:
+class MaskedCodesStage(WindowStage):
     """Stage 2, on top of the tokenizer that config.tokenizer names."""
 
     def __init__(self, config, mesh: Mesh):
@@ -118,15 +136,16 @@ class MaskedCodesStage:
 
     def finish(self, run: results.Run) -> None:
         """The full evaluation, baselines, probe and the export; every process evaluates, the first one writes."""
-        result, hidden = self._scores(run.predict, run.held_out["bases"])
+        result, hidden = self._scores(run.predict, run.data.held_out["bases"])
         facts, evaluation_config = run.facts(), self._config.eval
+        result |= {"held_out_windows": len(run.data.held_out["bases"])}
         result |= {"codes_seen": facts["bases_seen"] // self.task.tokenizer.bases_per_code} | facts
-        params = results.whole(run.state.best_params())
+        params = results.whole(run.state.final_params())
         # A second state is made only where it is asked for: a large model may not fit twice.
-        untrained = results.whole(run.initial().best_params()) if evaluation_config.probe else None
+        untrained = results.whole(run.initial().final_params()) if evaluation_config.probe else None
         if jax.process_index():
             return
-        result |= masked_evaluation.baselines(run.corpus, run.held_out, hidden)
+        result |= masked_evaluation.baselines(run.data.corpus, run.data.held_out, hidden)
         if evaluation_config.probe:
             models = (self._model(weights) for weights in (params, untrained))
             result |= masked_evaluation.probe(*models, evaluation_config.probe, evaluation_config.probe_rows)
@@ -139,13 +158,6 @@ class MaskedCodesStage:
 
     def _model(self, weights) -> Pretrained:
         return hub.in_memory(self.tokenizer, self.task.model, weights, self._config.data.window_bp)
-
-
-STAGES = {"vocabulary": VocabularyStage, "mcm": MaskedCodesStage}
-
-
-def make_stage(config, mesh: Mesh) -> VocabularyStage | MaskedCodesStage:
-    return STAGES[config.task](config, mesh)
 
 
 def _of_bases(predict: Callable) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from vqdna_jax.models import lora
 from vqdna_jax.models.attention import attention
 from vqdna_jax.models.layers import ACTIVATION, normalise, truncated_normal, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
@@ -91,6 +92,7 @@ class Transformer(nn.Module):
         replaced_B: Array,
         lengths_B: Array | None = None,
         layers: int | None = None,
+        adapter: lora.Adapter | None = None,
     ) -> tuple[Array, Array | None]:
         """`lengths_B`: codes of each sequence, CLS included; `layers`: how many to run, without the last norm then."""
         c = self.config
@@ -100,7 +102,7 @@ class Transformer(nn.Module):
             first = jnp.broadcast_to(cls_D.astype(c.dtype)[None, None], (len(x_BxLxD), 1, c.width))
             x_BxLxD = jnp.concatenate([jax.reshard(first, jax.typeof(x_BxLxD).sharding.spec), x_BxLxD], axis=1)
         weights = {name: self._weight(name) for name in WEIGHT_AXES}
-        x_BxLxD = run_layers(c, self.compute, weights, x_BxLxD, lengths_B, layers)
+        x_BxLxD = run_layers(c, self.compute, weights, x_BxLxD, lengths_B, layers, adapter)
         norm_D = self.param("norm", sharded(nn.initializers.ones, None), (c.width,))
         if layers is None:
             x_BxLxD = _norm(x_BxLxD, norm_D, c.dtype)
@@ -135,7 +137,9 @@ class Transformer(nn.Module):
         return self.param(name, sharded(init, "layer", *WEIGHT_AXES[name]), (c.layers, *shape))
 
 
-def run_layers(c: TransformerConfig, compute: Compute, weights, x_BxLxD: Array, lengths_B=None, layers=None) -> Array:
+def run_layers(
+    c: TransformerConfig, compute: Compute, weights, x_BxLxD: Array, lengths_B=None, layers=None, adapter=None
+) -> Array:
     """x through the first `layers` layers (all by default), unrolled or scanned."""
     layers = c.layers if layers is None else layers
     body = functools.partial(layer, c, compute.attention, lengths_B)
@@ -143,31 +147,42 @@ def run_layers(c: TransformerConfig, compute: Compute, weights, x_BxLxD: Array, 
         policy = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims if compute.remat == "dots" else None
         body = jax.checkpoint(body, policy=policy)
     if compute.layers == "scanned":
-        chosen = jax.tree.map(lambda w: w[:layers], weights)
-        return lax.scan(lambda x, w: (body(x, w), None), x_BxLxD, chosen)[0]
+        chosen = jax.tree.map(lambda w: w[:layers], (weights, adapter))
+        return lax.scan(lambda x, w: (body(x, *w), None), x_BxLxD, chosen)[0]
     each = {name: lax.split(w, (1,) * c.layers) for name, w in weights.items()}  # its gradient is one concatenation
     for i in range(layers):
-        x_BxLxD = body(x_BxLxD, {name: parts[i][0] for name, parts in each.items()})
+        of_layer = adapter and adapter.of_layer(i)
+        x_BxLxD = body(x_BxLxD, {name: parts[i][0] for name, parts in each.items()}, of_layer)
     return x_BxLxD
 
 
-def layer(c: TransformerConfig, kernel: str, lengths_B: Array | None, x_BxLxD: Array, w: dict[str, Array]) -> Array:
+def layer(
+    c: TransformerConfig,
+    kernel: str,
+    lengths_B: Array | None,
+    x_BxLxD: Array,
+    w: dict[str, Array],
+    adapter: lora.Adapter | None = None,
+) -> Array:
     """One pre-norm layer without biases: attention with rotary positions, then an MLP (GELU or GEGLU)."""
     whole = {name: gathered(w[name], *axes).astype(c.dtype) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
     h_BxLxD = _norm(x_BxLxD, w["attention_norm"], c.dtype)
     qkv_BxLx3xHxC = jnp.einsum(
         "bld,dthc->blthc", h_BxLxD, whole["qkv"], out_sharding=spec("batch", "length", None, "act_heads", None)
     )
-    q, k, v = (qkv_BxLx3xHxC[:, :, i] for i in range(3))
+    q, k, v = (qkv_BxLx3xHxC[:, :, i] + lora.delta(adapter, name, h_BxLxD) for i, name in enumerate("qkv"))
     q, k = (rotate(x, c.rope_base) for x in (q, k))
     a_BxLxHxC = attention(q, k, v, kernel, c.window, lengths_B)
     x_BxLxD += jnp.einsum("blhc,hcd->bld", a_BxLxHxC, whole["out"], out_sharding=spec(*ACTIVATION))
+    x_BxLxD += lora.delta(adapter, "out", a_BxLxHxC)
     h_BxLxD = _norm(x_BxLxD, w["mlp_norm"], c.dtype)
     h_BxLxTxF = jnp.einsum("bld,dtf->bltf", h_BxLxD, whole["up"], out_sharding=spec("batch", "length", None, "act_mlp"))
+    h_BxLxTxF += lora.delta(adapter, "up", h_BxLxD)
     h_BxLxF = nn.gelu(h_BxLxTxF[:, :, 0])
     if c.activation == "geglu":
         h_BxLxF *= h_BxLxTxF[:, :, 1]
-    return x_BxLxD + jnp.einsum("blf,fd->bld", h_BxLxF, whole["down"], out_sharding=spec(*ACTIVATION))
+    down_BxLxD = jnp.einsum("blf,fd->bld", h_BxLxF, whole["down"], out_sharding=spec(*ACTIVATION))
+    return x_BxLxD + down_BxLxD + lora.delta(adapter, "down", h_BxLxF)
 
 
 def rotate(x_BxLxHxC: Array, base: float) -> Array:

@@ -1,0 +1,134 @@
+"""Low-rank adaptation (LoRA, arXiv 2106.09685) of the transformer's stacked weights.
+
+A weight W of [in, out] becomes W + alpha / rank * A B with A [in, r] and B [r, out]; B begins at zero, so an adapted
+network begins as the one it adapts.
+
+Legend: B batch, L codes, D width, H heads, C channels a head, F hidden, T matrices up, r rank.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vqdna_jax.partition import sharded, spec
+
+TARGETS = ("q", "k", "v", "out", "up", "down")
+_QKV = {name: i for i, name in enumerate("qkv")}
+_INWARD = {  # x A
+    "q": "bld,dr->blr", "k": "bld,dr->blr", "v": "bld,dr->blr", "out": "blhc,hcr->blr", "up": "bld,dr->blr",
+    "down": "blf,fr->blr",
+}  # fmt: skip
+_OUTWARD = {  # (x A) B, and the logical axes of the result
+    "q": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
+    "k": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
+    "v": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
+    "out": ("blr,rd->bld", ("batch", "length", "act_embed")),
+    "up": ("blr,rtf->bltf", ("batch", "length", None, "act_mlp")),
+    "down": ("blr,rd->bld", ("batch", "length", "act_embed")),
+}
+_AXES = {  # logical axes of what goes in and of what comes out
+    "q": ((None,), ("heads", None)), "k": ((None,), ("heads", None)), "v": ((None,), ("heads", None)),
+    "out": (("heads", None), (None,)), "up": ((None,), (None, "mlp")), "down": (("mlp",), (None,)),
+}  # fmt: skip
+_MERGED = {  # A B
+    "q": "ndr,nrhc->ndhc", "k": "ndr,nrhc->ndhc", "v": "ndr,nrhc->ndhc", "out": "nhcr,nrd->nhcd",
+    "up": "ndr,nrtf->ndtf", "down": "nfr,nrd->nfd",
+}  # fmt: skip
+Factors = dict[str, dict[str, Array]]  # {target: {"a": [layers, in..., r], "b": [layers, r, out...]}}
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Attributes: targets: a regular expression; the weights of TARGETS that it matches whole are adapted."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.05
+    targets: str = "q|k|v|out"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name in TARGETS if re.fullmatch(self.targets, name))
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+@flax.struct.dataclass
+class Adapter:
+    """What the layers read: factors with the scale in B; with `keys` [layers], a share `rate` of A's inputs is 0."""
+
+    factors: Factors
+    keys: Array | None = None
+    rate: float = flax.struct.field(pytree_node=False, default=0.0)
+
+    def of_layer(self, i: int) -> "Adapter":
+        return jax.tree.map(lambda x: x[i], self)
+
+
+def init(config: LoraConfig, weights: Mapping[str, Array], key: Array) -> Factors:
+    """Factors for the targets among the transformer's stacked `weights`: A normal with variance 1 / in, B zero."""
+    factors: Factors = {}
+    for target, target_key in zip(config.names, jax.random.split(key, len(config.names))):
+        inward, outward = _ends(target, weights)
+        layers, rank = weights["qkv"].shape[0], config.rank
+        fan_in = jax.nn.initializers.normal(math.prod(inward) ** -0.5)
+        in_axes, out_axes = _AXES[target]
+        a = sharded(fan_in, "layer", *in_axes, None)(target_key, (layers, *inward, rank))
+        b = sharded(jax.nn.initializers.zeros, "layer", None, *out_axes)(target_key, (layers, rank, *outward))
+        factors[target] = {"a": a, "b": b}
+    return factors
+
+
+def _ends(target: str, weights: Mapping[str, Array]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of what goes into a target's weight, and of what comes out."""
+    if target in _QKV:
+        _, width, _, *heads = weights["qkv"].shape
+        return (width,), tuple(heads)
+    shape, inward = weights[target].shape[1:], len(_AXES[target][0])
+    return shape[:inward], shape[inward:]
+
+
+def adapter(config: LoraConfig, factors: Factors, key: Array | None = None) -> Adapter:
+    """The factors as the layers read them; dropout where there is a `key`, as in training."""
+    scaled = {name: {"a": f["a"], "b": f["b"] * config.scale} for name, f in factors.items()}
+    if key is None or not config.dropout or not factors:
+        return Adapter(scaled)
+    layers = next(iter(factors.values()))["a"].shape[0]
+    return Adapter(scaled, jax.random.split(key, layers), config.dropout)
+
+
+def delta(adapter: Adapter | None, target: str, x: Array) -> Array | float:
+    """What the adapter of one layer adds to x W; 0.0 where the target is not adapted."""
+    if adapter is None or target not in adapter.factors:
+        return 0.0
+    a, b = (adapter.factors[target][name].astype(x.dtype) for name in "ab")
+    if adapter.keys is not None:
+        key = jax.random.fold_in(adapter.keys, TARGETS.index(target))
+        kept = jax.random.bernoulli(key, 1 - adapter.rate, x.shape, out_sharding=jax.typeof(x).sharding.spec)
+        x = jnp.where(kept, x / (1 - adapter.rate), 0).astype(x.dtype)
+    low = jnp.einsum(_INWARD[target], x, a, out_sharding=spec("batch", "length", None))
+    equation, axes = _OUTWARD[target]
+    return jnp.einsum(equation, low, b, out_sharding=spec(*axes))
+
+
+def merge(
+    config: LoraConfig, weights: Mapping[str, np.ndarray], factors: Mapping[str, Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The transformer's weights with the adapter added to them, on the host: same predictions, no further cost."""
+    merged = {name: np.array(w) for name, w in weights.items()}
+    for target, f in factors.items():
+        whole = config.scale * np.einsum(_MERGED[target], f["a"], f["b"])
+        if target in _QKV:
+            merged["qkv"][:, :, _QKV[target]] += whole
+        else:
+            merged[target] += whole
+    return merged
