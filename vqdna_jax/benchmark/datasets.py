@@ -13,10 +13,10 @@ import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator
 
-from vqdna_jax.benchmark import editing, layout
+from vqdna_jax.benchmark import editing
 from vqdna_jax.benchmark.cards import BY_SPELLING, CARDS, SPLITS, Card, find_card
 from vqdna_jax.errors import InputError
-from vqdna_jax.labelled import LabelledSet, read_set
+from vqdna_jax.labelled import LabelledSet, label_names, read_set
 
 MAX_DEPTH = 3  # folders below the one given: GUE/tf/0
 _TABLES = (".tab", ".tsv")
@@ -56,15 +56,7 @@ def read(card: Card, path: pathlib.Path) -> LabelledSet:
         with tempfile.TemporaryDirectory() as folder:
             editing.prepare(path, pathlib.Path(folder) / card.key)
             return read_set(pathlib.Path(folder) / card.key, card.kind)
-    return read_set(path, card.kind, _label_names(path / layout.LABELS))
-
-
-def _label_names(path: pathlib.Path) -> tuple[str, ...]:
-    """One a line; none where there is no such file."""
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a name of a class on each line") from error
+    return read_set(path, card.kind, label_names(path))
 
 
 def is_table(path: pathlib.Path) -> bool:

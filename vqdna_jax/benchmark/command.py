@@ -1,0 +1,75 @@
+"""`vqdna benchmark`: a folder of sets, models, and what comes out of them."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from vqdna_jax.benchmark import check, publish, runner
+from vqdna_jax.benchmark.untrained import save_untrained
+from vqdna_jax.errors import InputError
+
+
+def run(
+    data: pathlib.Path,
+    models: Sequence[str],
+    out: pathlib.Path,
+    tasks: Sequence[str],
+    seeds: int,
+    preset: str,
+    settings: Sequence[str],
+    untrained: bool,
+    shard: str,
+) -> int:
+    """Runs the benchmark and writes its table and page. Returns the exit code, 0 or 42.
+
+    Args:
+        models: directories, or NAME=DIRECTORY. untrained: also each model's untrained twin, as a control.
+        shard: "i/n".
+    """
+    named = names_of(models)
+    roles = {}
+    if untrained:
+        for name, path in list(named.items()):
+            twin = f"{name}, untrained"
+            named[twin], roles[twin] = save_untrained(path, out / "untrained" / name), "control"
+    plan = runner.Plan(data, named, out, tasks, seeds, preset, settings, roles, shard_of(shard))
+    code = runner.run(plan)
+    if not code:
+        facts = {"fine-tuning": f"preset {preset} of configs/finetune.py, {' '.join(settings) or 'as it is'}"}
+        page = publish.publish(out, " ".join(["vqdna", *sys.argv[1:]]), facts)
+        print((out / "table.md").read_text())
+        print(f"page {page}, table.md, results.json and cells.csv in {out}")
+    return code
+
+
+def run_check(data: pathlib.Path, tasks: Sequence[str], as_json: bool) -> int:
+    """Says what is wrong with a folder of sets. Returns 43 if anything is, else 0."""
+    reports = check.check(data, tasks or None)
+    rows = [dataclasses.asdict(report) | {"status": report.status} for report in reports]
+    print(json.dumps(rows, indent=2) if as_json else check.describe(reports))
+    return InputError.exit_code if any(report.status == "error" for report in reports) else 0
+
+
+def names_of(models: Sequence[str]) -> dict[str, pathlib.Path]:
+    """Directories by the names they were given, or by that of the run they were exported from."""
+    named: dict[str, pathlib.Path] = {}
+    for model in models:
+        name, _, path = model.rpartition("=")
+        directory = pathlib.Path(path)
+        resolved = directory.resolve()
+        name = name or (resolved.parent.name if resolved.name == "export" else resolved.name)
+        if not directory.is_dir():
+            raise InputError(f"--model={model}: there is no directory {directory}")
+        if name in named or "/" in name:
+            raise InputError(f"--model={model}: the name {name!r} is taken or has a /; expected --model=NAME=DIRECTORY")
+        named[name] = directory
+    return named
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise InputError(f"--shard={text}: expected i/n with i from 0 to n - 1, for example 0/2")
+    return int(index), int(count)

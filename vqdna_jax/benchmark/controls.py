@@ -1,0 +1,72 @@
+"""Control rows that learnt nothing from genomes: linear models of k-mer counts and of bases by position.
+
+A table without them proves nothing: small pretrained models did not beat k-mer counts (docs/pretraining.md).
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import scipy.special
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from vqdna_jax import probes, scores
+from vqdna_jax.labelled import LabelledSet
+
+Features = Callable[[list[np.ndarray]], np.ndarray]
+CONTROLS: dict[str, Features] = {
+    "4-mer counts": functools.partial(probes.kmers, k=4),
+    "5-mer counts": functools.partial(probes.kmers, k=5),
+    "6-mer counts": functools.partial(probes.kmers, k=6),
+    "one-hot by position": probes.one_hot,
+}
+_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # inverse, of which dev chooses one
+
+
+def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, dict[str, float]]:
+    """{"dev": scores, "test": scores} of logistic (or ridge) regression on all rows given; deterministic.
+
+    The strength of the penalty is the one with the best `metric` on dev; test is scored once.
+    """
+    splits = labelled_set.splits
+    features = CONTROLS[name]([bases for split in splits.values() for bases in split.bases])
+    ends = np.cumsum([len(split.bases) for split in splits.values()])[:-1]
+    by_split = dict(zip(splits, np.split(np.asarray(features, np.float32), ends)))
+    best: dict[str, dict[str, float]] = {}
+    for penalty in _PENALTIES:
+        model = _fit(labelled_set.kind, by_split["train"], splits["train"].labels, penalty)
+        found = {
+            split: scores.score(
+                labelled_set.kind, splits[split].labels, _outputs(model, labelled_set, x), labelled_set.classes
+            )
+            for split, x in by_split.items()
+            if split != "train"
+        }
+        if not best or found["dev"][metric] > best["dev"][metric]:
+            best = found
+    return best
+
+
+def _fit(kind: str, x_BxF: np.ndarray, labels: np.ndarray, inverse_penalty: float):
+    if kind == "regression":
+        return make_pipeline(StandardScaler(), Ridge(1 / inverse_penalty)).fit(x_BxF, labels)
+    fitted = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000)).fit(x_BxF, column)
+        for column in ([labels] if kind == "classification" else np.asarray(labels).T)
+    ]
+    return fitted[0] if kind == "classification" else fitted
+
+
+def _outputs(model, labelled_set: LabelledSet, x_BxF: np.ndarray) -> np.ndarray:
+    """Logits [B, V], or values [B, 1]."""
+    if labelled_set.kind == "regression":
+        return model.predict(x_BxF)[:, None]
+    if labelled_set.kind == "multilabel":
+        return np.stack([one.decision_function(x_BxF) for one in model], axis=1)
+    logits = model.decision_function(x_BxF)
+    if logits.ndim == 1:  # of label 1
+        probability = scipy.special.expit(logits)
+        return np.stack([1 - probability, probability], axis=1)
+    return logits
