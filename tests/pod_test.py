@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(
 V5E_HBM = plan.HBM_GIB["TPU v5 lite"] * 2**30
 
 
-@pytest.mark.parametrize("axes", [{}, pytest.param({"fsdp": 4}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [{}, {"fsdp": 4}])
 def test_base_fits_a_v5e_4x4(axes):
     mesh = partition.make_mesh(**axes, devices=plan.topology_devices("v5e:4x4"))
     config = hrq.get_config("base")

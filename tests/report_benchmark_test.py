@@ -235,7 +235,10 @@ def test_findings_say_who_is_best_and_what_cannot_be_told():
     assert clear.startswith("HRQ is best by mean (") and "and by average rank (1.00 among 3 rows)." in clear
     assert "HRQ is above the control HRQ untrained: +" in clear and "HRQ is above the control 6-mer counts: +" in clear
     assert "Against the published DNABERT-2 (262 B tokens, 117 M parameters), HRQ is at −" in clear
-    assert "1 of 42 runs failed: 0 collapsed, 1 ended in an error." in clear
+    assert "1 of 42 runs failed: 0 collapsed, 1 ended in an error." in clear and "run again" not in clear
+    cells = make_cells({"HRQ": 6})
+    retried = [cell | {"attempts": 1 + (place < 2)} for place, cell in enumerate(cells)]
+    assert "2 answered with one class or value at first and were run again" in " ".join(findings(retried))
     lost = sentences({"HRQ": 0, "HRQ untrained": 0.1, "6-mer counts": 5})
     assert lost.startswith("6-mer counts, a control, is best by mean (")
     assert "HRQ is below the control 6-mer counts: −" in lost

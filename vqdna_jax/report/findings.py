@@ -109,7 +109,10 @@ def _runs(cells: Sequence[Cell]) -> str:
     counts = sorted({summary.runs for summary in summaries.summarise(cells).values()})
     runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s'[: counts[0] != 1]}"
     what = f"{len(failed)} of {len(cells)} runs failed: {len(failed) - errors} collapsed, {errors} ended in an error"
-    return f"Scores are means of {runs}; {what if failed else f'none of the {len(cells)} runs failed'}."
+    again = sum(cell["attempts"] > 1 for cell in cells)
+    retried = f" {again} answered with one class or value at first and were run again with another seed."
+    ends = what if failed else f"none of the {len(cells)} runs failed"
+    return f"Scores are means of {runs}; {ends}.{retried if again else ''}"
 
 
 def _named(models: Sequence[str], roles: dict[str, str]) -> str:
