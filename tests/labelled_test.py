@@ -340,26 +340,6 @@ class TestDigest:
         assert labelled.read_set(write(tmp_path, **texts), **options).digest != first
 
 
-class TestReadSequences:
-    def test_rows_in_order_whatever_their_letters(self, tmp_path):
-        (tmp_path / "a.csv").write_text('id,sequence\n1,ACGU\n"2\n",\n3,"A\nC"\n')
-        path = tmp_path / "a.csv"
-        assert list(labelled.read_sequences(path)) == [(f"{path}:2", "ACGU"), (f"{path}:3", ""), (f"{path}:5", "A\nC")]
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("id\n1\n", ":1:1: the columns 'id'; expected 'sequence'"),
-            ("sequence\n", ":1:1: no rows"),
-            ("", ":1:1: the f"),
-        ],
-    )
-    def test_no_sequences(self, tmp_path, text, message):
-        (tmp_path / "a.csv").write_text(text)
-        with pytest.raises(InputError, match=f"a.csv{message}"):
-            list(labelled.read_sequences(tmp_path / "a.csv"))
-
-
 class TestDraw:
     @pytest.mark.parametrize("seed", [0, 1])
     def test_each_class_has_its_share_and_rare_ones_stay(self, seed):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from configs import hrq, mcm, vqvae
+from configs import finetune, hrq, mcm, vqvae
 from vqdna_jax import partition, settings
 from vqdna_jax.errors import InputError
 
@@ -32,7 +32,7 @@ BAD_VALUES = {
 
 
 @pytest.mark.parametrize("preset", ["tiny", "base"])
-@pytest.mark.parametrize("experiment", [hrq, vqvae, mcm])
+@pytest.mark.parametrize("experiment", [hrq, vqvae, mcm, finetune])
 def test_the_shipped_configs_are_valid(experiment, preset):
     settings.validate(experiment.get_config(preset))
 

@@ -11,15 +11,14 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from vqdna_jax.csv_rows import read_rows
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import reverse_complement
-from vqdna_jax.labelled_table import Kind, Table, find_column, read, values
+from vqdna_jax.labelled_table import Kind, Table, read, values
 
 NAMES = "labels.txt"  # of the classes, in the folder of a set
 _SEED = b"0:"  # another one divides single files otherwise
@@ -101,20 +100,6 @@ def read_table(path: str | os.PathLike, kind: str, label_names: Sequence[str]) -
     """One file, its labels meaning what the stated names say. Raises InputError as `read_set` does, on a row."""
     table = read(pathlib.Path(path), kind, tuple(label_names))
     return Split(table.places, table.bases, values(table, table.names))
-
-
-def read_sequences(path: str | os.PathLike) -> Iterator[tuple[str, str]]:
-    """(file:line, text of the column `sequence`) of each row; the text may be anything, the caller says what is wrong.
-
-    Raises InputError where the file is not a table with that column and a row.
-    """
-    rows = read_rows(path)
-    column, empty = find_column(next(rows), "sequence"), True
-    for row in rows:
-        empty = False
-        yield f"{path}:{row.line}", row.fields[column]
-    if empty:
-        raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
 
 
 def draw(labels: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
