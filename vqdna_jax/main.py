@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         logging.set_verbosity(logging.ERROR)
         from vqdna_jax import train  # after the flags, so that a typing mistake does not wait for jax
 
-        return train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value).resolve())[0]
+        return train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value))[0]
 
 
 def parse(arguments: list[str]) -> None:

@@ -34,6 +34,7 @@ def train(config, workdir: pathlib.Path) -> int:
     Raises:
         InputError, NumericsError, StorageError: each with its exit code, see errors.py.
     """
+    workdir = workdir.resolve()  # orbax wants whole paths
     settings.validate(config)
     mesh = make_mesh(**config.mesh)
     settings.validate_mesh(config, batch_shards(mesh))
