@@ -16,7 +16,7 @@ import pytest
 from tiny_pretrained import save_tiny_pretrained
 from tiny_tokenizer import refusal, save_tiny
 
-from vqdna_jax import cli, embeddings, hub, partition, pretrained
+from vqdna_jax import cli, embeddings, hub, partition, pretrained, progress
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.masked_codes import code_vectors
 from vqdna_jax.models import quantize
@@ -364,8 +364,8 @@ def test_places_that_cannot_be_are_named(export, fasta, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_progress_is_a_bar_or_lines(export, fasta, tmp_path, monkeypatch, capsys, terminal):
-    monkeypatch.setattr(embeddings, "SECONDS_A_LINE", 0)
-    monkeypatch.setattr(embeddings.sys.stderr, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     embeddings.embed_fasta(fasta, export, tmp_path / "out")
     text = capsys.readouterr().err
     lines = text.splitlines()

@@ -17,7 +17,7 @@ from vqdna_jax import export_files, hub, model_card, partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.export_files import CONFIG, TENSORS
 from vqdna_jax.finetuned import FineTuned
-from vqdna_jax.finetuning import BASE, METHODS, Finetune
+from vqdna_jax.finetuning import BASE, METHODS, Finetune, kernel_of_padded
 from vqdna_jax.models import lora
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
@@ -41,7 +41,8 @@ def assemble(
     weights = params.get("transformer", base.weights["transformer"])
     if task.method == "lora":
         weights = lora.merge(task.lora, jax.device_get(weights), params["lora"])
-    merged = dataclasses.replace(task, method="head", compute=Compute(), dropout=0.0)
+    kernel = kernel_of_padded(base.mesh.devices.flat[0].platform, task.model)
+    merged = dataclasses.replace(task, method="head", compute=Compute(attention=kernel), dropout=0.0)
     on_device = partition.whole_on(base.mesh, {"weights": weights, "head": params["head"]})
     described = _described(base, task, label_names, target, long)
     digest = export_files.digest(described, _tensors(params))

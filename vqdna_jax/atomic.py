@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
+from typing import BinaryIO, TextIO
 
 from vqdna_jax.errors import cannot_write
 
@@ -56,5 +57,10 @@ def _write(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
         with open(directory / name, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            sync(file)
+
+
+def sync(file: BinaryIO | TextIO) -> None:
+    """What was written is on the disk, not only on its way."""
+    file.flush()
+    os.fsync(file.fileno())

@@ -12,32 +12,28 @@
 import contextlib
 import fcntl
 import hashlib
-import io
 import itertools
 import json
 import os
 import pathlib
 import shutil
-import sys
 import time
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
 from vqdna_jax import hub
-from vqdna_jax.atomic import replacing
+from vqdna_jax.atomic import replacing, sync
 from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.fasta_records import records
 from vqdna_jax.pretrained import Pool, Pretrained
+from vqdna_jax.progress import progress_bar
 
 SCHEMA = "vqdna-embeddings/1"
 SECONDS_A_COMMIT = 5.0  # what a killed job loses, beside the group it was at
-SECONDS_A_LINE = 30.0  # of progress, where there is no terminal
 LONGEST_ID = 255  # all ids are stored as wide as the longest
-_LINE_FORMAT = "{desc} {percentage:.0f}% of {total_fmt}, {elapsed} elapsed, {remaining} to go, {rate_fmt}"
 
 
 class Input(NamedTuple):
@@ -64,7 +60,7 @@ def embed_fasta(
     must hold the vectors twice.
 
     Args:
-        progress: a bar on stderr, or a line every SECONDS_A_LINE where that is no terminal.
+        progress: a bar on stderr, or a line now and then where that is no terminal.
 
     Returns:
         records, bases, vectors, resumed (records that were done before), width, seconds, bases_per_s, out.
@@ -139,10 +135,10 @@ class Partial(contextlib.AbstractContextManager):
 
     def commit(self) -> None:
         """Puts on disk what was written, vectors first: done.json never promises what is not there."""
-        _sync(self._vectors)
+        sync(self._vectors)
         with replacing(self._done) as new, open(new, "wb") as file:
             file.write(json.dumps(self._job | {"records": self.records, "bytes": self.size}).encode())
-            _sync(file)
+            sync(file)
         self._committed = time.monotonic()
 
     def pieces(self) -> Iterator[bytes]:
@@ -162,7 +158,7 @@ def _examine(paths: list[pathlib.Path], bases_per_code: int, progress: bool) -> 
     """Reads all there is, and refuses what cannot be embedded with its file and line."""
     ids, lengths, sha, at = [], [], hashlib.sha256(), []
     opened = (at.append(path) or path for path in paths)
-    with _bar("reading", sum(path.stat().st_size for path in paths), "B", progress) as bar:
+    with progress_bar("reading", sum(path.stat().st_size for path in paths), "B", progress) as bar:
         for record in records(opened, bar.update):
             if not record.bases.size or len(record.id) > LONGEST_ID:
                 wrong = f"has an id over {LONGEST_ID} characters" if record.bases.size else "is empty"
@@ -179,7 +175,7 @@ def _embed_rest(model: Pretrained, paths, found: Input, partial: Partial, pool: 
     """Embeds the records that `partial` does not have."""
     done, total = (int(codes.sum()) for codes in (found.codes[: partial.records], found.codes))
     rest = itertools.islice(records(paths, lambda file_bytes: None), partial.records, None)
-    with _bar("embedding", total, " codes", progress, done) as bar:
+    with progress_bar("embedding", total, " codes", progress, done) as bar:
         for group in model.grouped(rest, lambda record: record.bases.size, pool):
             bases = [record.bases for record in group]
             if pool == "none" and len(group) == 1:  # a chromosome's vectors may not fit in memory
@@ -203,7 +199,7 @@ def _write_file(path: pathlib.Path, partial: Partial, found: Input, shape: tuple
             for member in members:
                 _write_array(archive, *member)
             archive.writestr(zipfile.ZipInfo("meta.json"), json.dumps(meta | {"versions": hub.versions()}))
-        _sync(file)
+        sync(file)
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple, pieces: Iterable) -> None:
@@ -211,11 +207,6 @@ def _write_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple, 
         np.lib.format.write_array_header_1_0(member, {"descr": dtype, "fortran_order": False, "shape": shape})
         for piece in pieces:
             member.write(piece)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _check_paths(out: pathlib.Path, paths: list[pathlib.Path]) -> None:
@@ -230,20 +221,3 @@ def _check_room(out: pathlib.Path, needed: int) -> None:
     free = shutil.disk_usage(out.parent).free
     if needed > free:
         raise StorageError(f"{out}: needs {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; make room first")
-
-
-def _bar(name: str, total: int, unit: str, wanted: bool, done: int = 0) -> tqdm.tqdm:
-    """On a terminal a bar; elsewhere lines, and none of what is done before the first is due."""
-    style: dict[str, Any] = {"dynamic_ncols": True}
-    if not sys.stderr.isatty():
-        style = dict.fromkeys(("mininterval", "maxinterval", "delay"), SECONDS_A_LINE)
-        style |= {"file": _Lines(), "bar_format": _LINE_FORMAT, "leave": False}
-    return tqdm.tqdm(desc=name, total=total, initial=done, unit=unit, unit_scale=True, disable=not wanted, **style)
-
-
-class _Lines(io.TextIOBase):
-    """What tqdm draws again and again, as lines on stderr."""
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            print(text.strip(), file=sys.stderr, flush=True)

@@ -32,7 +32,7 @@ def write(
 ) -> None:
     """The three files in the place of an export of one of the `schemas`, or of nothing; whole or not at all."""
     directory = pathlib.Path(directory)
-    _refuse_foreign(directory, schemas)
+    refuse_foreign(directory, schemas, "an exported model")
     files = {
         CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
         TENSORS: safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}),
@@ -41,14 +41,15 @@ def write(
     replace_directory(directory, files)
 
 
-def _refuse_foreign(directory: pathlib.Path, schemas: Mapping[str, set[str]]) -> None:
+def refuse_foreign(directory: pathlib.Path, schemas: Mapping[str, set[str]], what: str) -> None:
+    """Raises InputError where `directory` is there, not empty and not `what`, which one of the `schemas` tells."""
     if directory.is_dir() and not any(directory.iterdir()):
         return
     if directory.exists():
         try:
             read_config(directory / CONFIG, schemas)
         except (InputError, NotADirectoryError) as error:
-            raise InputError(f"{directory}: exists and is not an exported model; name a new directory") from error
+            raise InputError(f"{directory}: exists and is not {what}; name a new directory") from error
 
 
 def digest(described: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:

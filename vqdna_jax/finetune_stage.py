@@ -2,6 +2,7 @@
 
 import csv
 import io
+import operator
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,7 @@ class FinetuneStage:
 
     def __init__(self, config, mesh: Mesh):
         for key, example in (("pretrained", "runs/mcm/export"), ("data.labelled", "GUE/tf/0")):
-            if not _value(config, key):
+            if not operator.attrgetter(key)(config):
                 raise InputError(
                     f"config key {key}: is empty, expected a directory; for example --config.{key}={example}"
                 )
@@ -198,9 +199,3 @@ def write_predictions(path: pathlib.Path, split: Split, predicted: Predictions, 
         writer.writerow([place, *cells])
     with replacing(path) as new:
         new.write_text(text.getvalue())
-
-
-def _value(config, key: str) -> Any:
-    for part in key.split("."):
-        config = config[part]
-    return config

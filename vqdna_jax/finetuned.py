@@ -18,7 +18,7 @@ from jax import Array
 
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
-from vqdna_jax.finetuning import BASE, Finetune, kernel_of_padded
+from vqdna_jax.finetuning import BASE, Finetune
 from vqdna_jax.labelled_batches import Shape, fill
 from vqdna_jax.pretrained import Pretrained
 from vqdna_jax.trained_model import DNA, Advance, as_bases
@@ -114,14 +114,14 @@ class FineTuned:
         slots = next((slots for slots in _SLOTS if slots >= needed), 1 << (needed - 1).bit_length())
         return Shape(1, min(slots, self.base.context) - self.task.model.cls)
 
+    @functools.cached_property
+    def _frozen(self) -> dict[str, Any]:
+        return {"vectors": self.base.vectors_KxE(), "transformer": self.weights}
+
     def _apply(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        mesh, task = self.base.mesh, self.task
-        kernel = kernel_of_padded(mesh.devices.flat[0].platform, task.model)
-        compute = dataclasses.replace(task.compute, attention=kernel)
-        base = {"vectors": self.base.vectors_KxE(), "transformer": self.weights}
-        with jax.set_mesh(mesh):
-            on_device = partition.batch_to_devices(batch, mesh, len(batch["codes"]))
-            return np.asarray(_logits(dataclasses.replace(task, compute=compute), self.head, base, on_device))
+        with jax.set_mesh(self.base.mesh):
+            on_device = partition.batch_to_devices(batch, self.base.mesh, len(batch["codes"]))
+            return np.asarray(_logits(self.task, self.head, self._frozen, on_device))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -143,8 +143,7 @@ class FixedTokenizer:
         Raises InputError: the directory holds something else, or cannot be written.
         """
         path = pathlib.Path(directory)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            _refuse_foreign(path)
+        export_files.refuse_foreign(path, SCHEMAS, "a saved tokenizer")
         config = {"schema": FIXED_TOKENIZER, "kind": self.kind, "k": self.k}
         config |= {"vocabulary": self.vocabulary, "digest": self.digest}
         files = {CONFIG: (json.dumps(config, indent=2) + "\n").encode()}
@@ -232,10 +231,3 @@ def _base_4(bases: np.ndarray, k: int, step: int) -> np.ndarray:
         total *= 4
         total += digits[..., i : last + i : step]
     return total
-
-
-def _refuse_foreign(path: pathlib.Path) -> None:
-    try:
-        export_files.read_config(path / CONFIG, SCHEMAS)
-    except InputError as error:
-        raise InputError(f"{path}: exists and is not a saved tokenizer; name a new directory") from error

@@ -6,7 +6,7 @@ Shape letters: B rows, S bases, V classes.
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import AMBIGUOUS_LETTERS, to_bases
 
 Kind = Literal["classification", "multilabel", "regression"]
-_KINDS = ("auto", "classification", "multilabel", "regression")
+_KINDS = ("auto", *get_args(Kind))
 _PREFIX = "label_"
 _NOT_DNA = re.compile(f"[^ACGTN{AMBIGUOUS_LETTERS}]", re.IGNORECASE | re.ASCII)
 _EXPLAIN_LETTER = [

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vqdna_jax import loading, prediction_table, pretrained, sequence_rows
-from vqdna_jax.atomic import replacing
-from vqdna_jax.embeddings import _bar, _sync
+from vqdna_jax.atomic import replacing, sync
 from vqdna_jax.errors import InputError
 from vqdna_jax.finetuned import FineTuned
 from vqdna_jax.genome.alphabet import to_bases
+from vqdna_jax.progress import progress_bar
 from vqdna_jax.sequence_rows import SequenceRow
+from vqdna_jax.stitch import neighbours
 from vqdna_jax.trained_model import Advance
 
 _LEAST_SLOTS = 64  # that a row counts for in a group, so that empty ones fill it too
@@ -74,13 +75,13 @@ def predict_file(
         with replacing(out) as new, open(new, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
-            with _bar("predicting", total, " sequences", progress) as bar:
+            with progress_bar("predicting", total, " sequences", progress) as bar:
                 for row in _table(model, read(), bar.update):
                     writer.writerow(row)
                     records, errors = records + 1, errors + bool(row[-1])
             if records != total:
                 raise InputError(f"{path}: changed while it was read; run again")
-            _sync(file)
+            sync(file)
     seconds = time.perf_counter() - start
     summary = {"records": records, "errors": errors, "seconds": seconds, "records_per_s": records / seconds}
     return summary | {"finetuned_digest": model.digest, "out": str(out)}
@@ -118,16 +119,7 @@ def _codes(model: FineTuned, bases: np.ndarray) -> int:
 def _grouped(model: FineTuned, items: Iterable[Item]) -> Iterator[list[Item]]:
     """Neighbours that fill CALLS_A_GROUP calls; an item that is more than that is alone."""
     limit = pretrained.CALLS_A_GROUP * model.base.slots_per_call
-    group, slots = [], 0
-    for item in items:
-        needs = max(_LEAST_SLOTS, _codes(model, item.bases))
-        if group and slots + needs > limit:
-            yield group
-            group, slots = [], 0
-        group.append(item)
-        slots += needs
-    if group:
-        yield group
+    return neighbours(items, lambda item: max(_LEAST_SLOTS, _codes(model, item.bases)), limit)
 
 
 def _cells(model: FineTuned, group: list[Item], advance: Advance) -> Iterator[list[str]]:

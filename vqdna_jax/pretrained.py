@@ -27,7 +27,7 @@ from vqdna_jax.masked_codes import code_vectors
 from vqdna_jax.models import quantize
 from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
-from vqdna_jax.stitch import CALLS_IN_FLIGHT
+from vqdna_jax.stitch import CALLS_IN_FLIGHT, neighbours
 from vqdna_jax.trained_model import DNA, Advance, Model, as_bases
 
 Pool = Literal["mean", "max", "cls", "none"]
@@ -153,16 +153,7 @@ class Pretrained(Model):
         limit = CALLS_A_GROUP * self.slots_per_call
         if pool == "none":
             limit = min(limit, BYTES_A_GROUP // (4 * self.transformer.width))
-        group, slots = [], 0
-        for item in items:
-            needs = self._slots(-(-bases(item) // self.config.bases_per_code))
-            if group and slots + needs > limit:
-                yield group
-                group, slots = [], 0
-            group.append(item)
-            slots += needs
-        if group:
-            yield group
+        return neighbours(items, lambda item: self._slots(-(-bases(item) // self.config.bases_per_code)), limit)
 
     def check(self, pool: str, layer: int) -> None:
         """Raises InputError for a pool or a layer that this network does not have."""

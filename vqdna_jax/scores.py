@@ -4,12 +4,15 @@ Plain functions of arrays on the host. Shape letters: B rows, V classes (or labe
 """
 
 import warnings
+from typing import get_args
 
 import numpy as np
 from scipy import special, stats
 from sklearn import metrics
 
-KINDS = ("classification", "multilabel", "regression")
+from vqdna_jax.labelled import Kind
+
+KINDS = get_args(Kind)
 _NO_ANSWER = -1
 _SAME = 1e-6  # outputs this near one another, relative to the largest, differ by rounding only
 

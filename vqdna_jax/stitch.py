@@ -12,11 +12,12 @@ Legend: B windows a call, W codes a window with its halos, L codes, X and Y what
 import collections
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
 SHORT_WINDOW, LONG_WINDOW = 256, 2048  # codes; short ones so that a read does not pay for a chromosome's window
 CALLS_IN_FLIGHT = 2  # the host cuts the next windows while the device works
 
@@ -100,3 +101,17 @@ def _put_back(outputs, batch: list[Span], y_BxWxY, halo: int, advance: Callable[
     for row, span in enumerate(batch):
         outputs[span.sequence][span.start : span.stop] = y_BxWxY[row, halo : halo + span.stop - span.start]
     advance(sum(span.stop - span.start for span in batch))
+
+
+def neighbours(items: Iterable[Item], cost: Callable[[Item], int], limit: int) -> Iterator[list[Item]]:
+    """Groups of neighbours that cost `limit` at most; an item that costs more is alone."""
+    group, total = [], 0
+    for item in items:
+        needs = cost(item)
+        if group and total + needs > limit:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += needs
+    if group:
+        yield group

@@ -14,7 +14,7 @@ from vqdna_jax.errors import InputError, cannot_write
 
 Group = TypeVar("Group")
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
-LABELS, PREPARED = "labels.txt", "prepared.json"
+PREPARED = "prepared.json"
 
 
 def draw(*path: object) -> int:

@@ -23,6 +23,7 @@ from vqdna_jax.benchmark.species_split import Contig, Regions, Rule, regions
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_text
 from vqdna_jax.genome.fasta import Record, load_fasta, read_fasta
+from vqdna_jax.labelled import NAMES
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
 MAX_N_SHARE, MAX_DRAWS = 0.5, 100
@@ -87,7 +88,7 @@ def prepare(
         for split, file in files.items():
             _merge(file, [staging / f"{label}.{split}" for label in range(len(plans))], items[split], length)
         prepared = _describe(plans, length, items, counts)
-        (staging / layout.LABELS).write_text("".join(f"{name}\n" for name in plans), encoding="utf-8")
+        (staging / NAMES).write_text("".join(f"{name}\n" for name in plans), encoding="utf-8")
         names = {name: [path.name for path in plan.paths] for name, plan in plans.items()}
         layout.write_summary(staging, {"seed": seed, "files": names} | dataclasses.asdict(prepared))
     return prepared
