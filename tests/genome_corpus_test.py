@@ -184,7 +184,7 @@ def test_another_version_and_what_is_no_corpus_are_refused(copy, tmp_path):
     manifest = copy / "manifest.json"
     manifest.write_text(manifest.read_text().replace("vqdna-corpus/1", "vqdna-corpus/9"))
     refused(copy, "vqdna-corpus/9", "vqdna-corpus/1")
-    for content in ("", "[]", "{}", "{"):
+    for content in ("", "[]", "{}", "{", '{"schema": "vqdna-corpus/1", "files": {"a": {"bytes": "1"}}}'):
         manifest.write_text(content)
         refused(copy, "manifest.json")
     refused(tmp_path / "absent", "manifest.json")

@@ -88,14 +88,15 @@ def read_fasta(
     *,
     on_duplicate: Literal["error", "rename"] = "error",
     advance: Callable[[int], None] = lambda file_bytes: None,
+    shown: str | os.PathLike = "",
 ) -> Iterator[Record | Block]:
     """Yields each Record followed by its Blocks (none for an empty record), in memory bounded by a few megabytes.
 
-    Plain, gzip and bgzip files; any newline. `advance` hears how many more bytes of the file were read. Raises
-    InputError, as `file:line: what; what to do`, on anything that is not DNA, on damaged compression, on a repeated id
-    unless it is to be renamed, and when there is no base at all.
+    Plain, gzip and bgzip files; any newline. `advance` hears how many more bytes of the file were read. `shown` names
+    the file in messages, where `path` is a copy of it. Raises InputError, as `file:line: what; what to do`, on anything
+    that is not DNA, on damaged compression, on a repeated id unless it is to be renamed, and when there is no base.
     """
-    scanner = _Scanner(path, rename=on_duplicate == "rename")
+    scanner = _Scanner(shown or path, rename=on_duplicate == "rename")
     try:
         for chunk in read_chunks(path, advance):
             yield from scanner.feed(chunk)

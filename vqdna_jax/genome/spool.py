@@ -2,11 +2,11 @@
 
 import array
 import hashlib
-import os
-import tempfile
+import io
+import json
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -28,20 +28,19 @@ class Piece(NamedTuple):
 
 
 class Spool:
-    """Chunks of one species in a temporary file that disappears with the context."""
+    """Chunks of one species in a binary file, the caller's, and where each of them lies, in memory.
 
-    def __init__(self, directory: str | os.PathLike):
+    Fill it once with what `read_fasta` yields; or open one that was filled elsewhere with its `summary`.
+    """
+
+    def __init__(self, file: BinaryIO, summary: bytes = b""):
         self.contigs: list[Contig] = []
         self.skipped = Counter(empty_records=0, renamed_records=0)
         self.ambiguous = Counter()  # IUPAC letter -> how many became N
         self._table = array.array("q")  # contig, start, length, N runs, soft-mask runs of each chunk
-        self._file = tempfile.TemporaryFile(dir=directory)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
+        self._file = file
+        if summary:
+            self._restore(summary)
 
     def fill(self, events: Iterator[Record | Block]) -> None:
         """Takes in what `read_fasta` yields."""
@@ -72,16 +71,52 @@ class Spool:
             for values in (chunk.packed, chunk.n_runs, chunk.soft_mask_runs):
                 self._file.write(values.data)
 
-    def pieces(self) -> Iterator[Piece]:
-        """All chunks in the order of the file."""
-        self._file.seek(0)
-        for row in range(0, len(self._table), 5):
-            contig, start, length, n_runs, soft_mask_runs = self._table[row : row + 5]
-            packed = np.frombuffer(self._file.read(-(-length // 4)), np.uint8)
+    def summary(self) -> bytes:
+        """Everything but the chunks, as an npz."""
+        names, lengths = zip(*self.contigs)
+        notes = json.dumps({"skipped": self.skipped, "ambiguous": self.ambiguous}).encode()
+        stored = io.BytesIO()
+        np.savez(
+            stored,
+            names=np.frombuffer("\n".join(names).encode(), np.uint8),
+            lengths=np.array(lengths, np.int64),
+            table=np.array(self._table, np.int64),
+            notes=np.frombuffer(notes, np.uint8),
+        )
+        return stored.getvalue()
+
+    def _restore(self, summary: bytes) -> None:
+        with np.load(io.BytesIO(summary), allow_pickle=False) as stored:
+            names, notes = stored["names"].tobytes().decode().split("\n"), json.loads(stored["notes"].tobytes())
+            self.contigs = list(map(Contig, names, stored["lengths"].tolist()))
+            self._table.frombytes(stored["table"].tobytes())
+        self.skipped.update(notes["skipped"])
+        self.ambiguous.update(notes["ambiguous"])
+
+    def rows_of(self, split: str, starts: list[int]) -> np.ndarray:
+        """Which chunks have bases in a split, int64 [R], in the order of the file; `starts` of `validation_starts`."""
+        contig, start, length, _, _ = np.array(self._table, np.int64).reshape(-1, 5).T
+        cut = np.array(starts, np.int64)[contig] - start
+        return np.flatnonzero(cut > 0 if split == "train" else cut < length)
+
+    def pieces(self, rows: Iterable[int] | None = None) -> Iterator[Piece]:
+        """All chunks in the order of the file, or those of some rows."""
+        _, _, length, n_runs, soft_mask_runs = np.array(self._table, np.int64).reshape(-1, 5).T
+        ends = np.cumsum((length + 3) // 4 + 8 * (n_runs + soft_mask_runs))
+        for row in range(ends.size) if rows is None else rows:
+            self._file.seek(int(ends[row - 1]) if row else 0)
+            contig, start, length, n_runs, soft_mask_runs = self._table[5 * row : 5 * row + 5]
+            packed = np.frombuffer(self._read(-(-length // 4)), np.uint8)
             yield Piece(contig, start, Chunk(packed, length, self._runs(n_runs), self._runs(soft_mask_runs)))
 
     def _runs(self, count: int) -> np.ndarray:
-        return np.frombuffer(self._file.read(8 * count), np.int32).reshape(count, 2)
+        return np.frombuffer(self._read(8 * count), np.int32).reshape(count, 2)
+
+    def _read(self, size: int) -> bytes:
+        found = self._file.read(size)
+        if len(found) != size:
+            raise OSError("the temporary file of a species was cut short; build the corpus again")
+        return found
 
 
 class _Cutter:

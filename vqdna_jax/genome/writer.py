@@ -1,43 +1,32 @@
-"""Writes chunks as a TFDS dataset, with the chunk index and the manifest beside it.
-
-The shards are written here, record by record: TFDS's builders sort all records in memory first, and their bytes
-differ from one run to the next. The same input gives the same files.
-"""
+"""Writes chunks as a TFDS dataset, with chunk index and manifest beside it. The same input gives the same files."""
 
 import array
-import contextlib
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
 
-from vqdna_jax.genome.chunks import features, make_record
+from vqdna_jax.genome.chunks import features
+from vqdna_jax.genome.places import sha256_of
+from vqdna_jax.genome.shards import DATASET_NAME, SPLITS, SplitShards, WrittenShards
 from vqdna_jax.genome.spool import Piece
-
-SPLITS = ("train", "validation")
-DATASET_NAME = "vqdna_corpus"
-RECORDS_PER_SHARD = 8192  # about 128 MiB, half a gigabase
-_SHARD_NAME = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # the number of shards is not known in advance
-
-
-def sha256_of(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class CorpusWriter:
-    """Call open_species, add in the order of the contigs, close_species for each species, then finish."""
+    """Call open_species, add in the order of the contigs, close_species for each species, then finish.
 
-    def __init__(self, directory: Path):
+    `shards` are those of each split where they are already written; without it they are written here.
+    """
+
+    def __init__(self, directory: Path, shards: Mapping[str, WrittenShards] | None = None):
         self._directory = directory
         self._splits = {name: _SplitIndex(name, directory) for name in SPLITS}
-        self._shards = {name: _ShardWriter(name, directory) for name in SPLITS}
+        self._shards = shards or {name: SplitShards(name, directory) for name in SPLITS}
         self._species: list[dict] = []
         self._contig_names = bytearray()
         self._contig_count = 0
@@ -61,7 +50,7 @@ class CorpusWriter:
         self._content.update(f"{split} {self._name} {contig} {piece.start} {chunk.length}\n".encode())
         for values in (chunk.packed, chunk.n_runs, chunk.soft_mask_runs):
             self._content.update(values.tobytes())
-        self._shards[split].add(make_record(chunk, self._name, contig, piece.start))
+        self._shards[split].add(chunk, self._name, contig, piece.start)
 
     def close_species(self, source: dict, ambiguous: dict[str, int], skipped: dict[str, int]) -> dict:
         """Ends a species; returns its entry of the manifest."""
@@ -77,24 +66,27 @@ class CorpusWriter:
         self._species.append(entry)
         return entry
 
-    def finish(self, header: dict) -> dict:
-        """Writes the TFDS metadata, the index and the manifest, which it returns."""
+    def finish(self, header: dict, known: Mapping[str, dict] | None = None) -> dict:
+        """Writes the TFDS metadata, the index and the manifest, which it returns.
+
+        `known` has bytes and sha256 of files of the corpus that need not be read, or are in another directory.
+        """
         self._write_dataset_info()
         self._write_index()
         totals = {split: Counter() for split in SPLITS}
         for entry in self._species:
             for split, counts in entry["splits"].items():
                 totals[split].update(counts)
-        files = {
-            file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-            for file in sorted(self._directory.iterdir())
-        }
+        files = dict(known or {})
+        for file in self._directory.iterdir():
+            if file.name not in files:
+                files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
         digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode() + self._content.digest()).hexdigest()
         manifest = header | {
             "digest": digest,
             "splits": {k: dict(v) for k, v in totals.items()},
             "species": self._species,
-            "files": files,
+            "files": dict(sorted(files.items())),
         }
         (self._directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         return manifest
@@ -118,59 +110,6 @@ class CorpusWriter:
         np.savez(self._directory / "chunks.npz", contig_names=names, **arrays)
         for split in self._splits.values():
             split.remove()
-
-
-class _ShardWriter:
-    """The ArrayRecord shards of a split."""
-
-    def __init__(self, split: str, directory: Path):
-        self._template = tfds.core.ShardedFileTemplate(
-            dataset_name=DATASET_NAME,
-            data_dir=directory,
-            split=split,
-            filetype_suffix="array_record",
-            template=_SHARD_NAME,
-        )
-        self._lengths: list[int] = []
-        self._bytes = 0
-        self._writer = None
-
-    def add(self, record: bytes) -> None:
-        if self._writer is None or self._lengths[-1] == RECORDS_PER_SHARD:
-            self._open()
-        with _failures_as_os_errors():
-            self._writer.write(record)
-        self._lengths[-1] += 1
-        self._bytes += len(record)
-
-    def _open(self) -> None:
-        self._close_shard()
-        path = self._template.sharded_filepath(shard_index=len(self._lengths), num_shards=None)
-        self._writer = ArrayRecordWriter(os.fspath(path), "group_size:1")  # a group of one record for random access
-        self._lengths.append(0)
-
-    def close(self) -> tfds.core.SplitInfo:
-        self._close_shard()
-        return tfds.core.SplitInfo(
-            name=self._template.split,
-            shard_lengths=self._lengths,
-            num_bytes=self._bytes,
-            filename_template=self._template,
-        )
-
-    def _close_shard(self) -> None:
-        if self._writer is not None:
-            with _failures_as_os_errors():
-                self._writer.close()
-
-
-@contextlib.contextmanager
-def _failures_as_os_errors() -> Iterator[None]:
-    """ArrayRecord reports a full disk as RuntimeError."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(" ".join(str(error).split())) from error
 
 
 class _SplitIndex:

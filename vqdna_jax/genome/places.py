@@ -1,0 +1,214 @@
+"""Files on this machine and in object stores (gs://, s3://, whatever fsspec has a plugin for) by the same few calls.
+
+A path with "://" is remote. What goes wrong with one, whichever library it comes from, is an OSError of one line, as it
+is for a local path; only a protocol that is not installed is an InputError.
+"""
+
+import contextlib
+import errno
+import glob
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import fsspec
+
+from vqdna_jax.errors import InputError, PeerError, VqdnaError
+
+BLOCK_BYTES = 1 << 22  # of a copy, and read ahead of a remote file
+_PLUGINS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs"}  # of stores
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    return "://" in os.fspath(path)
+
+
+def absolute(path: str | os.PathLike) -> str:
+    """The same place for a process that runs in another directory."""
+    return os.fspath(path) if is_remote(path) else os.path.abspath(path)
+
+
+def join(directory: str | os.PathLike, *names: str) -> str:
+    if is_remote(directory):
+        return "/".join([os.fspath(directory).rstrip("/"), *names])
+    return os.path.join(directory, *names)
+
+
+@contextlib.contextmanager
+def _remote(url: str) -> Iterator[tuple[Any, str]]:
+    """(file system, path within it); what its library raises inside becomes an OSError."""
+    protocol = url.partition("://")[0]
+    if protocol not in {*fsspec.available_protocols(), *fsspec.registry}:
+        raise InputError(f"{url}: nothing is known of {protocol}://; correct it, or install its fsspec plugin")
+    try:
+        yield fsspec.url_to_fs(url)
+    except (FileNotFoundError, PermissionError) as error:  # often without a number and words
+        number = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EACCES
+        raise OSError(number, os.strerror(number), url) from error
+    except (OSError, VqdnaError):
+        raise
+    except ImportError as error:
+        package = _PLUGINS.get(protocol, "its fsspec plugin")
+        raise InputError(f"{url}: {package} is not installed; pip install {package}, or name a local path") from error
+    except Exception as error:  # each plugin has exceptions of its own: of the network, of credentials
+        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def cannot_read(path: str | os.PathLike, error: OSError) -> VqdnaError:
+    """PeerError for a store that does not answer, which may be better later; else InputError."""
+    kind = PeerError if is_remote(path) and error.errno is None else InputError
+    return kind(f"{path}: cannot be read ({error.strerror or error}); check the path and the way to it")
+
+
+def open_binary(path: str | os.PathLike) -> BinaryIO:
+    """Opens a file for reading, with seek. Raises OSError; reading a remote one raises what its plugin does."""
+    if not is_remote(path):
+        return open(path, "rb")
+    with _remote(os.fspath(path)) as (system, inside):
+        return system.open(inside, "rb", block_size=BLOCK_BYTES)
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    if not is_remote(path):
+        return Path(path).read_bytes()
+    with _remote(os.fspath(path)) as (system, inside):
+        return system.cat_file(inside)
+
+
+def file_size(path: str | os.PathLike) -> int:
+    """Bytes. Raises OSError when there is no such file."""
+    if not is_remote(path):
+        return os.stat(path).st_size
+    with _remote(os.fspath(path)) as (system, inside):
+        return system.size(inside)
+
+
+def is_directory(path: str | os.PathLike) -> bool:
+    if not is_remote(path):
+        return os.path.isdir(path)
+    with _remote(os.fspath(path)) as (system, inside):
+        return system.isdir(inside)
+
+
+def files_in(directory: str | os.PathLike) -> list[str]:
+    """The files of a directory, not of those below it, as whole paths in order."""
+    if not is_remote(directory):
+        return sorted(entry.path for entry in os.scandir(directory) if entry.is_file())
+    with _remote(os.fspath(directory)) as (system, inside):
+        found = system.ls(inside, detail=True)
+        return sorted(system.unstrip_protocol(file["name"]) for file in found if file["type"] == "file")
+
+
+def matching(pattern: str | os.PathLike) -> list[str]:
+    """The files that a path or a pattern names, in order."""
+    if not is_remote(pattern):
+        found = [os.fspath(pattern)] if os.path.isfile(pattern) else glob.glob(os.fspath(pattern), recursive=True)
+        return sorted(filter(os.path.isfile, found))
+    with _remote(os.fspath(pattern)) as (system, inside):
+        found = [inside] if system.isfile(inside) else [path for path in system.glob(inside) if system.isfile(path)]
+        return sorted(map(system.unstrip_protocol, found))
+
+
+def is_vacant(directory: str | os.PathLike) -> bool:
+    """Nothing is there, or an empty directory."""
+    if not is_remote(directory):
+        return not os.path.lexists(directory) or (os.path.isdir(directory) and not os.listdir(directory))
+    with _remote(os.fspath(directory)) as (system, inside):
+        system.invalidate_cache()
+        return not system.isfile(inside) and not (system.exists(inside) and system.find(inside))
+
+
+def remove_tree(directory: str | os.PathLike) -> None:
+    """Takes a directory away as far as it can; one that is not there is no error."""
+    if not is_remote(directory):
+        shutil.rmtree(directory, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError), _remote(os.fspath(directory)) as (system, inside):
+        system.rm(inside, recursive=True)
+
+
+def download(url: str, file: Path, advance: Callable[[int], None] = lambda file_bytes: None) -> str:
+    """Copies a remote file to a local one; returns its sha256. Raises OSError, also for one that was cut short."""
+    expected, digest = file_size(url), hashlib.sha256()
+    with open(file, "wb") as target, _remote(url), open_binary(url) as source:
+        while block := source.read(BLOCK_BYTES):
+            target.write(block)
+            digest.update(block)
+            advance(len(block))
+    if (copied := file.stat().st_size) != expected:
+        raise OSError(f"{copied} of {expected} bytes arrived; try again")
+    return digest.hexdigest()
+
+
+def upload(file: Path, url: str) -> None:
+    """Copies a local file to a remote place and reads it back. Raises OSError when what is there differs."""
+    with _remote(url) as (system, inside):
+        if url.partition("://")[0] not in _PLUGINS:  # a store has no directories, and would make a bucket of a typo
+            system.makedirs(system._parent(inside), exist_ok=True)
+        system.put_file(os.fspath(file), inside)
+        system.invalidate_cache()
+        with open_binary(url) as stored, open(file, "rb") as sent:
+            if sha256_of_file(stored) != sha256_of_file(sent):
+                raise OSError("what was uploaded differs from what was sent; try again")
+
+
+@contextlib.contextmanager
+def local_copy(path: str | os.PathLike) -> Iterator[Path]:
+    """A local file with the content of `path`: itself, or a copy for as long as the context lasts."""
+    if not is_remote(path):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory) / "copy"
+        download(os.fspath(path), copy)
+        yield copy
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[Path]:
+    """A local file to write that takes its place at `path` if all goes well: renamed, or uploaded and compared.
+
+    Two writers of the same path do not meet.
+    """
+    with tempfile.TemporaryDirectory() if is_remote(path) else contextlib.nullcontext(Path(path).parent) as directory:
+        temporary = Path(directory) / f".{os.path.basename(path)}.{uuid.uuid4().hex[:8]}"
+        try:
+            yield temporary
+            if is_remote(path):
+                upload(temporary, os.fspath(path))
+            else:
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def sha256_of_file(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    with open_binary(path) as file:
+        return sha256_of_file(file)
+
+
+class Checksum(NamedTuple):
+    algorithm: str  # md5 or sha256
+    hex: str
+
+    def of(self, file: Path) -> str:
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, self.algorithm).hexdigest()
+
+    def matches(self, file: Path) -> bool:
+        return self.of(file) == self.hex
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
