@@ -60,7 +60,8 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             retries=2,  # with another seed, if it predicts one class
             log_every_steps=20,
             checkpoint_every_steps=500,
-            keep_checkpoints=1,
+            keep_checkpoints=2,
+            timeout_s=600.0,  # no sign of life from a step for so long ends the process with its stacks, exit code 46
         ),
         eval=dict(every_steps=200, batch=256),
         mesh=dict(data=-1, fsdp=1, tensor=1, context=1),  # -1: all devices that are left

@@ -59,6 +59,8 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             log_every_steps=10,
             checkpoint_every_steps=500,
             keep_checkpoints=3,
+            timeout_s=600.0,  # no sign of life from a step for so long ends the process with its stacks, exit code 46
+            stop_below_utilisation=0.0,  # exit code 44 where two evaluations in a row are below; 0: warn only
         ),
         eval=dict(
             every_steps=500,

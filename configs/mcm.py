@@ -66,6 +66,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             log_every_steps=10,
             checkpoint_every_steps=1000,
             keep_checkpoints=3,
+            timeout_s=600.0,  # no sign of life from a step for so long ends the process with its stacks, exit code 46
         ),
         eval=dict(
             every_steps=5000,

@@ -37,13 +37,36 @@ def test_throughput_counts_steps_and_leaves_out_pauses(monkeypatch):
     assert throughput.bases_per_s() == 200.0
 
 
-def test_the_first_loss_that_is_not_finite_ends_the_run(tmp_path):
-    throughput = metrics.Throughput(1, 1.0)
-    log = metrics.StepLog(tmp_path, 0, 10, 1, lambda step: 0.1, throughput)
-    log.step(0, {"loss": np.float32(1.0), "gradient_norm": np.float32(1.0)})
-    log.step(1, {"loss": np.float32(np.inf), "gradient_norm": np.float32(1.0)})
-    with pytest.raises(NumericsError, match="step 1: loss inf"):
-        log.close()
+def log_of(path, losses, **settings):
+    log = metrics.StepLog(path, 0, 10, 1, lambda step: 0.1, metrics.Throughput(1, 1.0), **settings)
+    for step, loss in enumerate(losses):
+        log.step(step, {"loss": np.float32(loss), "gradient_norm": np.float32(1.0)})
+    return log
+
+
+def test_three_losses_in_a_row_that_are_not_finite_end_the_run(tmp_path):
+    with pytest.raises(NumericsError, match="step 3: loss nan.* 3 steps in a row"):
+        log_of(tmp_path, [1.0, np.nan, np.inf, np.nan, np.inf]).close()
+
+
+def test_fewer_are_said_and_the_run_goes_on(tmp_path, capsys):
+    log_of(tmp_path, [np.nan, np.nan, 1.0, np.nan, np.inf, 1.0]).close()
+    assert capsys.readouterr().err.count("this step changed nothing") == 4
+    assert [row["loss"] for row in metrics.read_rows(tmp_path / "metrics.jsonl")][2::3] == [1.0, 1.0]
+
+
+def test_a_collapsed_codebook_ends_the_run_where_that_is_asked_for(tmp_path):
+    used = [{"codebook_1_utilisation": share, "codebook_2_utilisation": 1.0} for share in (0.2, 0.4, 0.2, 0.29)]
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    patient = log_of(tmp_path / "a", [], stop_below_utilisation=0.0)
+    asked = log_of(tmp_path / "b", [], stop_below_utilisation=0.3)
+    for step, values in enumerate(used[:3]):
+        patient.evaluation(step, values)
+        asked.evaluation(step, values)  # under it twice, but not in a row
+    patient.evaluation(3, used[3])
+    with pytest.raises(NumericsError, match="codebook_1_utilisation is 0.290, in 2 evaluations in a row under"):
+        asked.evaluation(3, used[3])
 
 
 def test_one_mesh_axis_cannot_split_two_dimensions():

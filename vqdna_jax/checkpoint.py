@@ -1,6 +1,7 @@
 """All of orbax: save a state with its meta, find the newest one that is whole, restore it onto any mesh.
 
-Orbax does not notice a flipped bit, so meta carries a digest a leaf, the same for every sharding, checked on restore.
+Orbax does not notice a flipped bit. So every checkpoint carries the sha256 of its files, checked before it is read, and
+meta a digest a leaf, the same for every sharding, checked after. Processes decide together which checkpoint they take.
 """
 
 import pathlib
@@ -8,58 +9,71 @@ import time
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
-from jax import Array
 
+from vqdna_jax import seal
+from vqdna_jax.digest import leaf_digests
+from vqdna_jax.distributed import exchange, first_does
 from vqdna_jax.errors import StorageError
+
+# Orbax writes these after the seal; they say when it did, and nothing here reads them.
+_UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 class Checkpoints:
-    """The checkpoints of one workdir, named by the number of steps done.
+    """The checkpoints of one run, named by the number of steps done.
 
-    Saves are asynchronous; `close` waits for the last one. Raises StorageError when a write fails.
+    Saves are asynchronous; `close` waits for the last one, at most `timeout_s`. Those of another run (`run_id`) are as
+    good as damaged. Raises StorageError when a write fails; the checkpoints before it stay.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int):
+    def __init__(self, directory: pathlib.Path, keep: int, run_id: str, timeout_s: float = 300):
+        self._directory, self._run_id = directory, run_id
         cm = ocp.checkpoint_managers
         options = ocp.CheckpointManagerOptions(
             preservation_policy=cm.LatestN(keep),
             cleanup_tmp_directories=True,
             enable_async_checkpointing=True,
-            async_options=ocp.options.AsyncOptions(timeout_secs=300),
+            async_options=ocp.options.AsyncOptions(
+                timeout_secs=max(1, int(timeout_s)), post_finalization_callback=self._seal
+            ),
         )
         handlers = {"state": ocp.StandardCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(directory, options=options, item_handlers=handlers)
+        self._saving = 0
 
     def save(self, steps_done: int, state: Any, meta: dict[str, Any]) -> None:
         """Saves once; a step that is already there is left alone."""
         if steps_done in self._manager.all_steps():
             return
-        meta = meta | {"next_step": steps_done, "digests": leaf_digests(state)}
+        meta = meta | {"run_id": self._run_id, "next_step": steps_done, "digests": leaf_digests(state)}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
+        self._wait(f"the checkpoint before {steps_done}")
+        self._saving = steps_done
         try:
             self._manager.save(steps_done, args=items, force=True)
         except (OSError, ValueError) as error:
-            raise StorageError(
-                f"{self._manager.directory}: checkpoint {steps_done} could not be saved: {error}"
-            ) from error
+            raise self._failed(f"checkpoint {steps_done}", error) from error
 
     def newest_meta(self) -> dict[str, Any] | None:
         """Meta of the newest step that has one, without reading its state; None in a fresh workdir.
 
         Raises StorageError when there are checkpoints and none has a readable meta.
         """
-        steps = self._newest_first()
-        for step in steps:
-            try:
-                return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-            except (OSError, ValueError, KeyError) as error:
-                logging.error("checkpoint %d has no readable meta (%s): trying the one before", step, error)
-        if steps:
-            raise self._none_is_whole(steps)
-        return None
+
+        def read() -> dict[str, Any] | None:
+            steps = self._newest_first()
+            for step in steps:
+                try:
+                    return self._read_meta(step)
+                except _UNREADABLE as error:
+                    logging.error("checkpoint %d is left out (%s)", step, _first_line(error))
+            if steps:
+                raise self._none_is_whole(steps)
+            return None
+
+        return first_does("newest meta", read)
 
     def restore(self, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
         """(state, meta) of the newest whole checkpoint, with `abstract_state`'s shardings; None in a fresh workdir.
@@ -69,69 +83,85 @@ class Checkpoints:
         Raises:
             StorageError: there are checkpoints and none is whole. A run never starts afresh silently.
         """
-        steps = self._newest_first()
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), meta=ocp.args.JsonRestore())
+        steps = first_does("steps", self._newest_first)
         for tried, step in enumerate(steps):
-            try:
-                restored = self._manager.restore(step, args=items)
-                damaged = _damaged_leaves(restored["state"], restored["meta"]["digests"])
-            except (OSError, ValueError, KeyError) as error:
-                damaged = [str(error).splitlines()[0]]
-            if not damaged:
+            whole = self._read(step, abstract_state)
+            if whole is not None:
                 self._set_aside(steps[:tried])
-                return restored["state"], restored["meta"]
-            logging.error("checkpoint %d is damaged (%s): trying the one before", step, "; ".join(damaged[:3]))
+                return whole
         if steps:
             raise self._none_is_whole(steps)
         return None
 
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, Any]] | None:
+        """None, with a line in the log, if any process finds it damaged."""
+        problem, state, meta = "", None, None
+        sums = first_does("sums", lambda: seal.broken(self._directory / str(step)))
+        try:
+            meta = self._read_meta(step)
+            if not sums:
+                # The handler itself: the manager's restore has barriers, where others would wait for one that failed.
+                state = ocp.StandardCheckpointHandler().restore(
+                    self._directory / str(step) / "state", args=ocp.args.StandardRestore(abstract_state)
+                )
+        except _UNREADABLE as error:
+            problem = _first_line(error) or type(error).__name__
+        problems = [*sums, *filter(None, exchange("restored", problem))]
+        if not problems and state is not None and meta is not None:
+            problems = _damaged_leaves(state, meta["digests"])
+        if problems:
+            logging.error("checkpoint %d is damaged (%s): trying the one before", step, "; ".join(problems[:3]))
+            return None
+        return state, meta
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        meta = ocp.JsonCheckpointHandler().restore(self._directory / str(step) / "meta")
+        if meta.get("run_id", self._run_id) != self._run_id:
+            raise ValueError(f"it is of another run, {meta['run_id']}")
+        return meta
+
     def _set_aside(self, steps: list[int]) -> None:
-        for step in steps if jax.process_index() == 0 else ():
-            path = pathlib.Path(self._manager.directory) / str(step)
-            path.rename(path.with_name(f"damaged-{step}-{time.time_ns()}"))
+        def rename() -> None:
+            for step in steps:
+                path = self._directory / str(step)
+                path.rename(path.with_name(f"damaged-{step}-{time.time_ns()}"))
+
         if steps:
+            first_does("set aside", rename)
             self._manager.reload()
 
-    def _none_is_whole(self, steps: list[int]) -> StorageError:
-        return StorageError(
-            f"{self._manager.directory}: none of the checkpoints {steps} is whole;"
-            " restore a copy, or name a new --workdir"
-        )
+    def _seal(self) -> None:
+        """Called when all of a checkpoint is written, just before it gets its final name."""
+        if jax.process_index() == 0:
+            for path in self._directory.glob(f"{self._saving}.*-tmp*"):
+                seal.seal(path, leave_out=_UNSEALED)
 
     def close(self) -> None:
         try:
-            self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                f"{self._manager.directory}: the last checkpoint could not be written: {error}"
-            ) from error
+            self._wait("the last checkpoint")
         finally:
             self._manager.close()
+
+    def _wait(self, what: str) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            raise self._failed(what, error) from error
+
+    def _failed(self, what: str, error: Exception) -> StorageError:
+        return StorageError(f"{self._directory}: {what} could not be written: {_first_line(error)}")
+
+    def _none_is_whole(self, steps: list[int]) -> StorageError:
+        return StorageError(
+            f"{self._directory}: none of the checkpoints {steps} is whole; restore a copy, or name a new --workdir"
+        )
 
     def _newest_first(self) -> list[int]:
         return sorted(self._manager.all_steps(), reverse=True)
 
 
-def leaf_digests(state: Any) -> dict[str, int]:
-    """32-bit digest of every leaf by name; integer sums, so the same on any mesh."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    digests = jax.device_get(_digests([leaf for _, leaf in leaves]))
-    return {jax.tree_util.keystr(path): int(digest) for (path, _), digest in zip(leaves, digests, strict=True)}
-
-
-@jax.jit
-def _digests(leaves: list[Array]) -> list[Array]:
-    return [_digest(leaf) for leaf in leaves]
-
-
-def _digest(x: Array) -> Array:
-    """sum of bits times an odd weight of the position, modulo 2^32: any single changed element changes it."""
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
-    position = jnp.zeros(x.shape, jnp.uint32)
-    for axis, size in enumerate(x.shape):
-        position = position * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-    weight = 2 * (position * jnp.uint32(2654435761) ^ (position >> 15)) + 1
-    return jnp.sum(bits * weight, dtype=jnp.uint32)
+# What reading a damaged checkpoint raises, from a missing file to a wrong length.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def _damaged_leaves(state: Any, expected: dict[str, int]) -> list[str]:
@@ -141,3 +171,7 @@ def _damaged_leaves(state: Any, expected: dict[str, int]) -> list[str]:
         for name, digest in expected.items()
         if found.get(name) != digest
     ]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

@@ -1,6 +1,7 @@
-"""The three ways a run ends that are not bugs, each with the exit code a supervisor acts on.
+"""The ways a run ends that are not bugs, each with the exit code a supervisor acts on.
 
-    0 done   42 stopped by a signal, everything saved   43 bad input   44 numerics   45 storage   46 peer or network
+    0 done   42 stopped by a signal, everything saved   43 bad input   44 numerics   45 storage
+    46 a peer or the network is gone, or this process was stuck
 
 Raise these with one line that names the file, line or key, what was expected and what to do; `report_and_exit`
 prints that line and nothing else.
@@ -28,7 +29,7 @@ class InputError(VqdnaError):
 
 
 class NumericsError(VqdnaError):
-    """A loss or a gradient that is not finite."""
+    """Losses or gradients that are not finite, or a codebook that collapsed."""
 
     exit_code = 44
 
@@ -37,6 +38,17 @@ class StorageError(VqdnaError):
     """An output that cannot be written, or a checkpoint that cannot be read back."""
 
     exit_code = 45
+
+
+class PeerError(VqdnaError):
+    """Another process of the run, or the way to it, is gone: starting all of them again helps."""
+
+    exit_code = 46
+
+
+def by_exit_code(code: int) -> type[VqdnaError]:
+    """The class of errors with this exit code."""
+    return next(kind for kind in VqdnaError.__subclasses__() if kind.exit_code == code)
 
 
 # A place that can never be written is bad input; a disk that fills up or fails is not.

@@ -1,32 +1,71 @@
 """Trains any stage: `python -m vqdna_jax.main --config=configs/hrq.py:tiny --workdir=runs/hrq [--config.KEY=VALUE]`.
 
+On several hosts each runs the same command and says how it finds the others: --multihost=tpu|slurm|auto, or
+--coordinator=HOST:PORT --processes=N --process=I. launch/ does that for TPU VMs, GKE and Slurm.
 Exit codes are in errors.py. Run the same command again to go on after a stop.
 """
 
 import pathlib
 import sys
+import traceback
 
 from absl import flags, logging
 from ml_collections import config_flags
 
 from vqdna_jax import errors
+from vqdna_jax.stopping import Stopped, StopRequest
+from vqdna_jax.watchdog import exit_now
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "an experiment of configs/, with a preset: configs/hrq.py:tiny"
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "where checkpoints, metrics, results and the trained model go")
+_MULTIHOST = flags.DEFINE_enum("multihost", "", ["", "tpu", "slurm", "auto"], "what knows the processes of this run")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "how many processes the run has", lower_bound=0)
+_PROCESS = flags.DEFINE_integer("process", -1, "which of them this is, from 0", lower_bound=-1)
 
 
 def main(arguments: list[str]) -> int:
     if {"--help", "-h"} & set(arguments):
         print(__doc__)
         return 0
-    with errors.report_and_exit():
-        parse(arguments)
-        logging.set_verbosity(logging.ERROR)
-        from vqdna_jax import train  # after the flags, so that a typing mistake does not wait for jax
+    with errors.report_and_exit(), StopRequest() as stop:
+        try:
+            parse(arguments)
+            logging.set_verbosity(logging.ERROR)
+            # After the flags, so that a typing mistake does not wait for jax.
+            from vqdna_jax import distributed
 
-        return train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value))[0]
+            cluster = distributed.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _MULTIHOST.value)
+            cluster.check()
+            distributed.start(cluster, _CONFIG.value.train.timeout_s)
+            return train_here(stop)
+        except Stopped:
+            print(f"stopped by {stop.name} before the start; run the same command to go on", file=sys.stderr)
+            return errors.EXIT_STOPPED
+
+
+def train_here(stop: StopRequest) -> int:
+    """This process's part of the run. One process of several never waits for the others after a failure."""
+    import jax
+
+    from vqdna_jax import distributed, train
+
+    try:
+        code = train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value), stop)[0]
+        distributed.stop()
+        return code
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        known = distributed.peer_error(error) or error
+        if isinstance(known, errors.VqdnaError):
+            print(f"error: {known}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        distributed.farewell()
+        exit_now(getattr(known, "exit_code", 1))
 
 
 def parse(arguments: list[str]) -> None:

@@ -11,6 +11,8 @@ import jax
 import tqdm
 from tensorboardX import SummaryWriter
 
+from vqdna_jax.atomic import replacing
+from vqdna_jax.distributed import first_does
 from vqdna_jax.errors import NumericsError
 
 # Peak dense bf16 FLOP/s by a part of jax's device_kind; a chip that is not here is reported in GFLOP/s, without MFU.
@@ -27,6 +29,8 @@ PEAK_FLOPS = {
 
 HEADLINES = ("accuracy", "token_accuracy", "mcc", "spearman", "macro_f1")
 HEALTHY_UTILISATION = 0.9  # of the codes; under it, the log warns
+BAD_STEPS = 3  # so many in a row whose loss or gradient is not finite end a run; each of them changes nothing
+COLLAPSED_EVALUATIONS = 2  # so many in a row with a codebook under the limit that was asked for
 
 
 class MetricWriter:
@@ -38,7 +42,8 @@ class MetricWriter:
     def __init__(self, workdir: pathlib.Path, first_step: int):
         self._path = workdir / "metrics.jsonl"
         kept = [row for row in read_rows(self._path) if row["step"] <= first_step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with replacing(self._path) as new:
+            new.write_text("".join(json.dumps(row) + "\n" for row in kept))
         self._file = self._path.open("a", buffering=1)
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step + 1)
 
@@ -147,13 +152,19 @@ class StepLog:
         every_steps: int,
         learning_rate: Callable[[int], float],
         throughput: Throughput,
+        stop_below_utilisation: float = 0.0,
     ):
         self._every, self._learning_rate, self._throughput = every_steps, learning_rate, throughput
         self._writer = MetricWriter(workdir, first_step) if jax.process_index() == 0 else None
         self._progress = Progress(total_steps, first_step)
-        self._pending = None
-        rows = [row for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)]
-        self.evaluated = {row["step"]: row.get("eval_loss") for row in rows}  # and the loss
+        self._pending, self._bad_steps = None, 0
+        self._stop_below, self._collapsed = stop_below_utilisation, 0
+
+        def read_evaluated() -> list:
+            rows = [row for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)]
+            return [(row["step"], row.get("eval_loss")) for row in rows]
+
+        self.evaluated = dict(first_does("evaluated", read_evaluated))  # step: loss
 
     def step(self, step: int, metrics) -> None:
         previous, self._pending = self._pending, (step, metrics)
@@ -172,6 +183,19 @@ class StepLog:
                     f"warning: {codebook}: only {utilisation:.0%} of the codes occur in held-out sequence;"
                     " a lower config.codebook.ema_decay keeps more alive (docs/vocabulary.md)"
                 )
+        self._stop_if_collapsed(step, values)
+
+    def _stop_if_collapsed(self, step: int, values: Mapping[str, float]) -> None:
+        """Raises NumericsError where config.train.stop_below_utilisation says so."""
+        used = {name: share for name, share in values.items() if name.endswith("_utilisation")}
+        name = min(used, key=lambda name: used[name], default="")
+        self._collapsed = self._collapsed + 1 if name and used[name] < self._stop_below else 0
+        if self._collapsed == COLLAPSED_EVALUATIONS:
+            raise NumericsError(
+                f"step {step}: {name} is {used[name]:.3f}, in {COLLAPSED_EVALUATIONS} evaluations in a row under"
+                f" config.train.stop_below_utilisation={self._stop_below:g}: the codebook collapsed. Name a new"
+                " --workdir, with a lower config.codebook.ema_decay or a higher config.codebook.revive_below"
+            )
 
     def pause(self) -> None:
         """Before an evaluation or a save: writes what is pending, and leaves what follows out of the throughput."""
@@ -190,12 +214,17 @@ class StepLog:
             self._pending = None
 
     def _write(self, step: int, metrics) -> None:
-        """Raises NumericsError at the first loss that is not finite; the state did not take that step."""
+        """Raises NumericsError after BAD_STEPS losses in a row that are not finite; the state took none of them."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+        finite = math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])
+        self._bad_steps = 0 if finite else self._bad_steps + 1
+        found = f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}"
+        if not finite:
+            self._progress.say(f"warning: {found}: this step changed nothing")
+        if self._bad_steps == BAD_STEPS:
             raise NumericsError(
-                f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; nothing of it was saved."
-                " The same command would end here again: name a new --workdir and lower config.optimizer.learning_rate"
+                f"{found}, and so in {BAD_STEPS} steps in a row; nothing of them was saved. The same command would end"
+                " here again: name a new --workdir and lower config.optimizer.learning_rate"
             )
         self._throughput.resume(step + 1)
         if (step + 1) % self._every == 0 or step == 0:

@@ -13,21 +13,21 @@ from vqdna_jax.models.lora import TARGETS, LoraConfig
 from vqdna_jax.models.tokenizer import BASES_PER_CODE
 from vqdna_jax.models.transformer import ACTIVATIONS, LOOPS, REMATS
 
+# Directories may move, and be others on other hosts; what they hold may not change.
+PLACES = ("data.corpus", "data.labelled", "tokenizer", "pretrained")
+DIGESTS = ("corpus_digest", "tokenizer_digest", "pretrained_digest", "labelled_digest")
 # A resumed run may change these; any other key decides what is computed and must stay as it was.
 MUTABLE = (
-    "data.corpus",
-    "data.labelled",
-    "tokenizer",
-    "pretrained",
+    *PLACES,
     "compute",
     "train.log_every_steps",
     "train.checkpoint_every_steps",
     "train.keep_checkpoints",
+    "train.timeout_s",
+    "train.stop_below_utilisation",
     "eval",
     "mesh",
 )
-# Directories may move; what they hold may not change.
-DIGESTS = ("corpus_digest", "tokenizer_digest", "pretrained_digest", "labelled_digest")
 
 _COMPUTE = (("compute.layers", LOOPS), ("compute.remat", REMATS), ("compute.attention", ("auto", *KERNELS)))
 
@@ -44,7 +44,7 @@ def validate(config) -> None:
         "optimizer.skip_above",
     ):  # fmt: skip
         _expect(config, key, lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
-    for key in ("optimizer.learning_rate", "optimizer.clip_norm"):
+    for key in ("optimizer.learning_rate", "optimizer.clip_norm", "train.timeout_s"):
         _expect(config, key, lambda v: v > 0 and math.isfinite(v), "a positive number")
     for key in ("optimizer.b1", "optimizer.b2", "optimizer.final_fraction"):
         _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
@@ -102,7 +102,7 @@ def _validate_vocabulary(config) -> None:
         _expect(config, key, lambda v: v > 0, "a positive integer")
     for key in ("model.kernel_size", "model.stem_kernel_size"):
         _expect(config, key, lambda v: v % 2 == 1, "an odd size, at least 1")
-    for key in ("hidden_share", "codebook.revive_below"):
+    for key in ("hidden_share", "codebook.revive_below", "train.stop_below_utilisation"):
         _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
     for key in ("codebook.ema_decay", "codebook.revive_to"):
         _expect(config, key, lambda v: 0 < v < 1, "between 0 and 1, without the ends")
@@ -190,7 +190,7 @@ def refuse_changes(saved: dict, now: dict) -> None:
 
     Corpora, labelled data and models go by their digests.
     """
-    old, new = (_flat(meta["config"]) | {name: meta.get(name) for name in DIGESTS} for meta in (saved, now))
+    old, new = (flat(meta["config"]) | {name: meta.get(name) for name in DIGESTS} for meta in (saved, now))
     changed = [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
@@ -206,11 +206,17 @@ def _mutable(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in MUTABLE)
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
+def shared(config: dict) -> dict:
+    """What every process of a run must have alike, by key: all but the places of data and models."""
+    return {key: value for key, value in flat(config).items() if key not in PLACES}
+
+
+def flat(tree: dict, prefix: str = "") -> dict:
+    """{"data.window_bp": 512, ...}, with lists for tuples, as JSON has them."""
+    values = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:  # as JSON has them
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            values[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return values

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from vqdna_jax.digest import tree_digest
 from vqdna_jax.partition import split_rows
 
 NORM_DECAY = 0.99  # of the running mean that a gradient norm is compared with
@@ -82,7 +83,10 @@ def train_step(
     task, tx: optax.GradientTransformation, state: TrainState, batch: dict[str, Array], key: Array, skip_above=0.0
 ):
     """One update. A non-finite loss or gradient never reaches the state, nor, after the first steps, one whose norm is
-    over `skip_above` times the running mean (0: any may): the state comes out unchanged but for step and guard."""
+    over `skip_above` times the running mean (0: any may): the state comes out unchanged but for step and guard.
+
+    `batch_digest` among the metrics tells batches apart on any mesh: a run that goes on shows that it saw the same."""
+    drawn, _ = split_rows(batch, 1)  # without the frozen weights, which are no part of the data
     key = jax.random.fold_in(key, state.step)
     grads, codebooks, metrics = mean_gradient(task, state, task.prepare(batch, key), key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -93,7 +97,7 @@ def train_step(
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
     spike, guard = judge(state.guard, state.step, norm, finite, skip_above)
     kept = jax.tree.map(lambda new, old: jnp.where(finite & ~spike, new, old), proposed, state)
-    metrics |= {"gradient_norm": norm, "skipped_steps": guard.skipped}
+    metrics |= {"gradient_norm": norm, "skipped_steps": guard.skipped, "batch_digest": tree_digest(drawn)}
     return kept.replace(step=state.step + 1, guard=guard), metrics
 
 
@@ -132,4 +136,4 @@ def judge(guard: Guard, step: Array, norm: Array, finite: Array, skip_above: flo
     spike = finite & (step >= SETTLE_STEPS) & (norm > limit) if skip_above else jnp.zeros((), bool)
     seen = jnp.where(spike, limit, norm)
     mean = jnp.where(step == 0, seen, NORM_DECAY * guard.norm + (1 - NORM_DECAY) * seen)
-    return spike, Guard(jnp.where(finite, mean, guard.norm), guard.skipped + spike)
+    return spike, Guard(jnp.where(finite, mean, guard.norm), guard.skipped + (spike | ~finite))

@@ -1,0 +1,321 @@
+"""Kills the processes of small training runs at random moments, until none of it matters.
+
+    python tools/chaos.py --kills=200 --seed=0 --out=DIR            [--processes=2,4] [--minutes=N]
+
+Every run is of several local processes with one CPU device each. A fault comes at a random moment: start, compile,
+step, save, evaluation or export. What must hold, checked after every fault:
+- every process ends, with the exit code of its fault, within a bound: nobody waits for the dead;
+- the log of (step, batch digest, loss) is a function of the step: equal, bit for bit, to that of an undisturbed run;
+- so are the digests of all leaves in every checkpoint that got its final name;
+- in the end the exported model is the same file, byte for byte.
+"""
+
+import argparse
+import collections
+import contextlib
+import ctypes
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TIMEOUT_S = 10  # config.train.timeout_s of the runs
+BOUND_S = 6 * TIMEOUT_S  # for a compile; everything else is over within 2
+STEPS, SAVE_EVERY, EVALUATE_EVERY = 100, 8, 30
+CONFIG = {
+    "data.window_bp": 64, "data.global_batch": 8, "model.code_size": 8, "model.width": 16, "model.blocks": 2,
+    "model.stem_channels": 8, "optimizer.warmup_steps": 2, "train.total_steps": STEPS, "train.log_every_steps": 1,
+    "train.checkpoint_every_steps": SAVE_EVERY, "train.timeout_s": float(TIMEOUT_S),
+    "eval.every_steps": EVALUATE_EVERY, "eval.windows": 16, "eval.batch": 8,
+}  # fmt: skip
+UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")  # checkpoint.py does not read them
+# How often each fault is drawn, and the exit codes with which some process must end because of it.
+FAULTS = {
+    "kill": (6, {-signal.SIGKILL}),
+    "term": (4, {42}),
+    "stop": (2, {46, 137}),
+    "gil": (2, {46}),
+    "disk": (2, {45}),
+    "flip": (2, {-signal.SIGKILL}),
+    "truncate": (2, {-signal.SIGKILL}),
+}
+
+
+class Processes:
+    """The processes of one start of a run; what they print is kept."""
+
+    def __init__(self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None):
+        port = _free_port()
+        self.all = [self._start(workdir, count, index, port, settings, environment or {}) for index in range(count)]
+        self.said = [[] for _ in self.all]
+        self._readers = [threading.Thread(target=self._read, args=(i,), daemon=True) for i in range(count)]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _start(workdir, count, index, port, settings, environment) -> subprocess.Popen:
+        command = [sys.executable, __file__, "child", "--config=configs/hrq.py:tiny", f"--workdir={workdir}"]
+        command += [f"--config.{key}={value}" for key, value in settings.items()]
+        if count > 1:
+            command += [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={index}"]
+        here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JAX_PLATFORMS": "cpu"}
+        # One core for them all is enough; without optimisation a start takes half the time.
+        here |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        here |= {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
+        here |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        return subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | here | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, text=True,
+        )  # fmt: skip
+
+    def _read(self, index: int) -> None:
+        self.said[index].extend(self.all[index].stdout)
+
+    def wait(self, within_s: float) -> list[int]:
+        """Exit codes. Raises TimeoutError naming who is still there, after killing them."""
+        deadline = time.monotonic() + within_s
+        late = []
+        for index, process in enumerate(self.all):
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                late.append(index)
+                process.kill()
+        for reader in self._readers:
+            reader.join(10)
+        if late:
+            raise TimeoutError(f"processes {late} did not end within {within_s:.0f} s\n{self.text()}")
+        return [process.returncode for process in self.all]
+
+    def text(self) -> str:
+        return "".join(f"[{index}] {line}" for index, lines in enumerate(self.said) for line in lines)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """What an undisturbed run wrote: rows by step, leaf digests of checkpoints by step, the exported tensors; and how
+    long another one took, that saved as often as those that will be disturbed."""
+
+    rows: dict[int, tuple]
+    digests: dict[int, dict]
+    model: bytes
+    seconds: float
+
+
+def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
+    every = {"train.keep_checkpoints": STEPS, "train.checkpoint_every_steps": 1}  # a signal may come at any step
+    often, seldom = (workdir.with_name(f"{workdir.name}_{name}") for name in ("often", "seldom"))
+    undisturbed(often, count, settings | every)
+    seconds = undisturbed(seldom, count, settings)
+    assert rows(often) == rows(seldom) and model(often) == model(seldom), "two undisturbed runs differ"
+    digests = {int(path.name): leaf_digests(path) for path in _checkpoints(often)}
+    return Reference(rows(often), digests, model(often), seconds)
+
+
+def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
+    """Its seconds."""
+    start, processes = time.monotonic(), Processes(workdir, count, settings)
+    codes = processes.wait(600)
+    if any(codes):
+        raise RuntimeError(f"the undisturbed run ended with {codes}\n{processes.text()}")
+    return time.monotonic() - start
+
+
+def rows(workdir: pathlib.Path) -> dict[int, tuple]:
+    """{step: (batch digest, loss in hex)}, without a line that a kill cut short."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in (workdir / "metrics.jsonl").read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                if "batch_digest" in row:
+                    found[row["step"]] = (int(row["batch_digest"]), float(row["loss"]).hex())
+    return found
+
+
+def _checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Those that have their final names."""
+    return [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+
+
+def leaf_digests(checkpoint: pathlib.Path) -> dict:
+    return json.loads((checkpoint / "meta/metadata").read_text())["digests"]
+
+
+def model(workdir: pathlib.Path) -> bytes:
+    return (workdir / "export/model.safetensors").read_bytes()
+
+
+def differences(workdir: pathlib.Path, expected: Reference, damaged: set[int]) -> list[str]:
+    """Where the run is not what it should be; `damaged` are checkpoints that were damaged on purpose."""
+    wrong = [f"step {step}: {row}, not {expected.rows.get(step)}" for step, row in rows(workdir).items()
+             if row != expected.rows.get(step)]  # fmt: skip
+    for path in _checkpoints(workdir):
+        step = int(path.name)
+        if step not in damaged and leaf_digests(path) != expected.digests[step]:
+            wrong.append(f"checkpoint {step} is not that of the undisturbed run")
+    return wrong
+
+
+def strike(fault: str, processes: Processes, draw: random.Random) -> None:
+    """One fault, now, to one process that still runs."""
+    victim = draw.choice(processes.all)
+    with contextlib.suppress(ProcessLookupError):
+        if fault == "term":
+            victim.send_signal(draw.choice([signal.SIGTERM, signal.SIGINT]))
+        elif fault == "stop":
+            victim.send_signal(signal.SIGSTOP)
+        elif fault == "gil":
+            victim.send_signal(signal.SIGUSR1)
+        elif fault == "disk":
+            resource.prlimit(victim.pid, resource.RLIMIT_FSIZE, (2048, 2048))
+        else:
+            victim.kill()
+
+
+def damage(fault: str, workdir: pathlib.Path, damaged: set[int], draw: random.Random) -> int | None:
+    """A bit or the end of a file of the newest checkpoint; a file is drawn with the square root of its size.
+
+    None, and nothing is done, where no older one is whole: there a run rightly stops.
+    """
+    whole = sorted({int(path.name) for path in _checkpoints(workdir)} - damaged)
+    if len(whole) < 2:
+        return None
+    directory = workdir / "checkpoints" / str(whole[-1])
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.stat().st_size]
+    files = [path for path in files if path.relative_to(directory).as_posix() not in UNSEALED]
+    file = draw.choices(files, [path.stat().st_size ** 0.5 for path in files])[0]
+    data = bytearray(file.read_bytes())
+    if fault == "flip":
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    else:
+        del data[draw.randrange(len(data)) :]
+    file.write_bytes(data)
+    return whole[-1]
+
+
+class Chaos:
+    """Runs one after the other, faults by `draw`, and what came of them."""
+
+    def __init__(self, out: pathlib.Path, counts: list[int], seed: int):
+        self.out, self.counts, self.draw = out, counts, random.Random(seed)
+        self.references = {count: reference(out / f"undisturbed_{count}", count, CONFIG) for count in counts}
+        self.wrong, self.ends, self.longest = [], collections.Counter(), collections.Counter()
+        self.faults, self.found, self.finished, self.starts = collections.Counter(), 0, 0, 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.count = self.counts[self.finished % len(self.counts)]
+        self.workdir, self.damaged = self.out / f"run_{self.finished}", set()
+
+    def step(self, fault: str | None) -> None:
+        """One start of the run and, unless `fault` is None, one fault."""
+        expected = self.references[self.count]
+        processes, self.starts = Processes(self.workdir, self.count, CONFIG), self.starts + 1
+        if fault:
+            delay = self.draw.uniform(0.0, expected.seconds)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                processes.all[0].wait(delay)
+            strike(fault, processes, self.draw)
+            self.faults[fault] += 1
+        began = time.monotonic()
+        try:
+            codes = processes.wait(BOUND_S if fault else 600)
+        except TimeoutError as error:
+            self.wrong.append(f"{self.workdir.name}, {fault}: {error}")
+            return
+        self._judge(fault, codes, time.monotonic() - began, processes.text())
+        if not any(codes):
+            self._finish(expected)
+        elif fault in ("flip", "truncate"):
+            self.damaged |= {damage(fault, self.workdir, self.damaged, self.draw)} - {None}
+
+    def _judge(self, fault: str | None, codes: list[int], seconds: float, said: str) -> None:
+        name = fault or "no fault"
+        self.ends[f"{name}: {' '.join(map(str, sorted(codes)))}"] += 1
+        place = f"{self.workdir.name}, step {max(rows(self.workdir), default=0)}"
+        print(f"{place}: {name}, ended with {codes} after {seconds:.1f} s", file=sys.stderr, flush=True)
+        self.longest[name] = max(self.longest[name], round(seconds, 1))
+        # A fault that comes when the run is over changes nothing; else the process it hit must have said so.
+        if any(codes) and not set(codes) & FAULTS.get(fault, (0, set()))[1]:
+            self.wrong.append(f"{self.workdir.name}: {name} ended with {codes}\n{said[-4000:]}")
+        aside = {int(path.name.split("-")[1]) for path in (self.workdir / "checkpoints").glob("damaged-*")}
+        self.found += len(self.damaged & aside)
+        self.damaged -= aside
+        for path in (self.workdir / "checkpoints").glob("damaged-*"):
+            shutil.rmtree(path)
+        found = differences(self.workdir, self.references[self.count], self.damaged)
+        self.wrong += [f"{self.workdir.name}, after {name}: {line}" for line in found]
+
+    def _finish(self, expected: Reference) -> None:
+        if rows(self.workdir) != expected.rows or model(self.workdir) != expected.model:
+            self.wrong.append(f"{self.workdir.name}: the finished run is not the undisturbed one")
+        shutil.rmtree(self.workdir)
+        self.finished += 1
+        self._begin()
+
+    def report(self) -> dict:
+        return {
+            "faults": dict(self.faults), "starts": self.starts, "finished runs": self.finished,
+            "damaged checkpoints found": self.found, "exit codes": dict(sorted(self.ends.items())),
+            "longest end in s": dict(self.longest), "wrong": self.wrong,
+        }  # fmt: skip
+
+
+def chaos(out: pathlib.Path, kills: int, seed: int, counts: list[int], minutes: float = math.inf) -> dict:
+    """The report after `kills` faults, or as many as fit; the last run is left to finish. `out` must not exist."""
+    out.mkdir(parents=True)
+    deadline, all_of_it = time.monotonic() + 60 * minutes, Chaos(out, counts, seed)
+    weights = [weight for weight, _ in FAULTS.values()]
+    while all_of_it.faults.total() < kills and time.monotonic() < deadline and len(all_of_it.wrong) < 10:
+        all_of_it.step(all_of_it.draw.choices(list(FAULTS), weights)[0])
+        (out / "report.json").write_text(json.dumps(all_of_it.report(), indent=2))
+        print(f"{all_of_it.faults.total()}/{kills} faults, {len(all_of_it.wrong)} wrong", file=sys.stderr, flush=True)
+    done = all_of_it.finished
+    while all_of_it.finished == done and len(all_of_it.wrong) < 10:
+        all_of_it.step(None)
+    return all_of_it.report()
+
+
+def child(arguments: list[str]) -> int:
+    """`python -m vqdna_jax.main`, with a way to be struck: SIGUSR1 holds the GIL for good."""
+    signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).sleep(10**6))
+    from vqdna_jax import main
+
+    return main.main(["main.py", *arguments])
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", default="2,4", help="of the runs, in turn")
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="a directory that does not exist")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["child"]:
+        sys.exit(child(sys.argv[2:]))
+    asked = parse(sys.argv[1:])
+    result = chaos(asked.out, asked.kills, asked.seed, list(map(int, asked.processes.split(","))), asked.minutes)
+    print(json.dumps(result, indent=2))
+    sys.exit(bool(result["wrong"]))
