@@ -13,99 +13,39 @@ step, save, evaluation or export. What must hold, checked after every fault:
 import argparse
 import collections
 import contextlib
-import ctypes
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import random
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-TIMEOUT_S = 10  # config.train.timeout_s of the runs
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the repository is no package
+
+from tools.processes import CONFIG as SMALL
+from tools.processes import TIMEOUT_S, Processes
+
 BOUND_S = 6 * TIMEOUT_S  # for a compile; everything else is over within 2
-STEPS, SAVE_EVERY, EVALUATE_EVERY = 100, 8, 30
-CONFIG = {
-    "data.window_bp": 64, "data.global_batch": 8, "model.code_size": 8, "model.width": 16, "model.blocks": 2,
-    "model.stem_channels": 8, "optimizer.warmup_steps": 2, "train.total_steps": STEPS, "train.log_every_steps": 1,
-    "train.checkpoint_every_steps": SAVE_EVERY, "train.timeout_s": float(TIMEOUT_S),
-    "eval.every_steps": EVALUATE_EVERY, "eval.windows": 16, "eval.batch": 8,
+STEPS = 100
+CONFIG = SMALL | {
+    "train.total_steps": STEPS, "train.checkpoint_every_steps": 8, "eval.every_steps": 30,
 }  # fmt: skip
 UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")  # checkpoint.py does not read them
 # How often each fault is drawn, and the exit codes with which some process must end because of it.
 FAULTS = {
     "kill": (6, {-signal.SIGKILL}),
-    "term": (4, {42}),
-    "stop": (2, {46, 137}),
-    "gil": (2, {46}),
+    "term": (4, {42, -signal.SIGTERM, -signal.SIGINT}),  # the latter before the interpreter can heed them
+    "stop": (2, {46, -signal.SIGKILL}),
+    "gil": (2, {46, -signal.SIGUSR1}),
     "disk": (2, {45}),
     "flip": (2, {-signal.SIGKILL}),
     "truncate": (2, {-signal.SIGKILL}),
 }
-
-
-class Processes:
-    """The processes of one start of a run; what they print is kept."""
-
-    def __init__(self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None):
-        port = _free_port()
-        self.all = [self._start(workdir, count, index, port, settings, environment or {}) for index in range(count)]
-        self.said = [[] for _ in self.all]
-        self._readers = [threading.Thread(target=self._read, args=(i,), daemon=True) for i in range(count)]
-        for reader in self._readers:
-            reader.start()
-
-    @staticmethod
-    def _start(workdir, count, index, port, settings, environment) -> subprocess.Popen:
-        command = [sys.executable, __file__, "child", "--config=configs/hrq.py:tiny", f"--workdir={workdir}"]
-        command += [f"--config.{key}={value}" for key, value in settings.items()]
-        if count > 1:
-            command += [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={index}"]
-        here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JAX_PLATFORMS": "cpu"}
-        # One core for them all is enough; without optimisation a start takes half the time.
-        here |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-        here |= {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
-        here |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        return subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | here | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, text=True,
-        )  # fmt: skip
-
-    def _read(self, index: int) -> None:
-        self.said[index].extend(self.all[index].stdout)
-
-    def wait(self, within_s: float) -> list[int]:
-        """Exit codes. Raises TimeoutError naming who is still there, after killing them."""
-        deadline = time.monotonic() + within_s
-        late = []
-        for index, process in enumerate(self.all):
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                late.append(index)
-                process.kill()
-        for reader in self._readers:
-            reader.join(10)
-        if late:
-            raise TimeoutError(f"processes {late} did not end within {within_s:.0f} s\n{self.text()}")
-        return [process.returncode for process in self.all]
-
-    def text(self) -> str:
-        return "".join(f"[{index}] {line}" for index, lines in enumerate(self.said) for line in lines)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +71,11 @@ def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
 
 def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
     """Its seconds."""
-    start, processes = time.monotonic(), Processes(workdir, count, settings)
-    codes = processes.wait(600)
+    began, started = time.monotonic(), Processes(workdir, count, settings)
+    codes = started.wait(600)
     if any(codes):
-        raise RuntimeError(f"the undisturbed run ended with {codes}\n{processes.text()}")
-    return time.monotonic() - start
+        raise RuntimeError(f"the undisturbed run ended with {codes}\n{started.text()}")
+    return time.monotonic() - began
 
 
 def rows(workdir: pathlib.Path) -> dict[int, tuple]:
@@ -174,9 +114,9 @@ def differences(workdir: pathlib.Path, expected: Reference, damaged: set[int]) -
     return wrong
 
 
-def strike(fault: str, processes: Processes, draw: random.Random) -> None:
+def strike(fault: str, started: Processes, draw: random.Random) -> None:
     """One fault, now, to one process that still runs."""
-    victim = draw.choice(processes.all)
+    victim = draw.choice(started.all)
     with contextlib.suppress(ProcessLookupError):
         if fault == "term":
             victim.send_signal(draw.choice([signal.SIGTERM, signal.SIGINT]))
@@ -228,20 +168,20 @@ class Chaos:
     def step(self, fault: str | None) -> None:
         """One start of the run and, unless `fault` is None, one fault."""
         expected = self.references[self.count]
-        processes, self.starts = Processes(self.workdir, self.count, CONFIG), self.starts + 1
+        started, self.starts = Processes(self.workdir, self.count, CONFIG), self.starts + 1
         if fault:
             delay = self.draw.uniform(0.0, expected.seconds)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                processes.all[0].wait(delay)
-            strike(fault, processes, self.draw)
+                started.all[0].wait(delay)
+            strike(fault, started, self.draw)
             self.faults[fault] += 1
         began = time.monotonic()
         try:
-            codes = processes.wait(BOUND_S if fault else 600)
+            codes = started.wait(BOUND_S if fault else 600)
         except TimeoutError as error:
             self.wrong.append(f"{self.workdir.name}, {fault}: {error}")
             return
-        self._judge(fault, codes, time.monotonic() - began, processes.text())
+        self._judge(fault, codes, time.monotonic() - began, started.text())
         if not any(codes):
             self._finish(expected)
         elif fault in ("flip", "truncate"):
@@ -294,14 +234,6 @@ def chaos(out: pathlib.Path, kills: int, seed: int, counts: list[int], minutes: 
     return all_of_it.report()
 
 
-def child(arguments: list[str]) -> int:
-    """`python -m vqdna_jax.main`, with a way to be struck: SIGUSR1 holds the GIL for good."""
-    signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).sleep(10**6))
-    from vqdna_jax import main
-
-    return main.main(["main.py", *arguments])
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, required=True)
@@ -313,8 +245,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["child"]:
-        sys.exit(child(sys.argv[2:]))
     asked = parse(sys.argv[1:])
     result = chaos(asked.out, asked.kills, asked.seed, list(map(int, asked.processes.split(","))), asked.minutes)
     print(json.dumps(result, indent=2))

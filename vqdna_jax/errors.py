@@ -64,19 +64,20 @@ def cannot_write(path: str | os.PathLike, error: OSError) -> VqdnaError:
     return kind(f"{path}: cannot be written ({error.strerror or error}); name another place or make room")
 
 
+def known(error: BaseException) -> VqdnaError | None:
+    """The error as one that a user can act on, a full or failing disk among them; None for any other."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return StorageError(f"{error.filename or 'disk'}: {error.strerror}; make room and run it again")
+    return error if isinstance(error, VqdnaError) else None
+
+
 @contextlib.contextmanager
 def report_and_exit() -> Iterator[None]:
-    """Turns a `VqdnaError`, or a full or failing disk, into one line on stderr and its exit code.
-
-    Any other exception keeps its traceback.
-    """
+    """Turns what is `known` into one line on stderr and its exit code. Any other exception keeps its traceback."""
     try:
         yield
-    except VqdnaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in _DISK:
+    except (VqdnaError, OSError) as error:
+        if (told := known(error)) is None:
             raise
-        print(f"error: {error.filename or 'disk'}: {error.strerror}; make room and run it again", file=sys.stderr)
-        sys.exit(StorageError.exit_code)
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(told.exit_code)

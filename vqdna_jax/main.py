@@ -59,13 +59,13 @@ def train_here(stop: StopRequest) -> int:
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        known = distributed.peer_error(error) or error
-        if isinstance(known, errors.VqdnaError):
-            print(f"error: {known}", file=sys.stderr)
+        told = distributed.peer_error(error) or errors.known(error)
+        if told:
+            print(f"error: {told}", file=sys.stderr)
         else:
             traceback.print_exc()
         distributed.farewell()
-        exit_now(getattr(known, "exit_code", 1))
+        exit_now(told.exit_code if told else 1)
 
 
 def parse(arguments: list[str]) -> None:

@@ -1,0 +1,87 @@
+"""Small training runs of several local processes, one CPU device each: for tools/chaos.py and the tests."""
+
+import ctypes
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TIMEOUT_S = 10  # config.train.timeout_s of the runs
+CONFIG = {
+    "data.window_bp": 64, "data.global_batch": 8, "model.code_size": 8, "model.width": 16, "model.blocks": 2,
+    "model.stem_channels": 8, "optimizer.warmup_steps": 2, "train.log_every_steps": 1,
+    "train.timeout_s": float(TIMEOUT_S), "eval.windows": 16, "eval.batch": 8,
+}  # fmt: skip
+
+
+class Processes:
+    """The processes of one start of a run; what they print is kept."""
+
+    def __init__(self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None):
+        port = _free_port()
+        self.all = [self._start(workdir, count, index, port, settings, environment or {}) for index in range(count)]
+        self.said = [[] for _ in self.all]
+        self._readers = [threading.Thread(target=self._read, args=(i,), daemon=True) for i in range(count)]
+        for reader in self._readers:
+            reader.start()
+
+    @staticmethod
+    def _start(workdir, count, index, port, settings, environment) -> subprocess.Popen:
+        command = [sys.executable, __file__, "--config=configs/hrq.py:tiny", f"--workdir={workdir}"]
+        command += [f"--config.{key}={value}" for key, value in settings.items()]
+        if count > 1:
+            command += [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={index}"]
+        here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JAX_PLATFORMS": "cpu"}
+        # One core for them all is enough; without optimisation a start takes half the time.
+        here |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        here |= {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
+        here |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        return subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | here | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, text=True,
+        )  # fmt: skip
+
+    def _read(self, index: int) -> None:
+        self.said[index].extend(self.all[index].stdout)
+
+    def wait(self, within_s: float) -> list[int]:
+        """Exit codes. Raises TimeoutError naming who is still there, after killing them."""
+        deadline = time.monotonic() + within_s
+        late = []
+        for index, process in enumerate(self.all):
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                late.append(index)
+                process.kill()
+        for reader in self._readers:
+            reader.join(10)
+        if late:
+            raise TimeoutError(f"processes {late} did not end within {within_s:.0f} s\n{self.text()}")
+        return [process.returncode for process in self.all]
+
+    def text(self) -> str:
+        return "".join(f"[{index}] {line}" for index, lines in enumerate(self.said) for line in lines)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def child(arguments: list[str]) -> int:
+    """`python -m vqdna_jax.main`, with a way to be struck: SIGUSR1 holds the GIL for good."""
+    signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).sleep(10**6))
+    from vqdna_jax import main
+
+    return main.main(["main.py", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(child(sys.argv[1:]))
