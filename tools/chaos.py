@@ -31,9 +31,9 @@ from tools.processes import CONFIG as SMALL
 from tools.processes import TIMEOUT_S, Processes
 
 BOUND_S = 6 * TIMEOUT_S  # for a compile; everything else is over within 2
-STEPS = 100
+STEPS = 60
 CONFIG = SMALL | {
-    "train.total_steps": STEPS, "train.checkpoint_every_steps": 8, "eval.every_steps": 30,
+    "train.total_steps": STEPS, "train.checkpoint_every_steps": 6, "eval.every_steps": 25,
 }  # fmt: skip
 UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")  # checkpoint.py does not read them
 # How often each fault is drawn, and the exit codes with which some process must end because of it.
@@ -109,7 +109,7 @@ def differences(workdir: pathlib.Path, expected: Reference, damaged: set[int]) -
              if row != expected.rows.get(step)]  # fmt: skip
     for path in _checkpoints(workdir):
         step = int(path.name)
-        if step not in damaged and leaf_digests(path) != expected.digests[step]:
+        if step and step not in damaged and leaf_digests(path) != expected.digests[step]:  # there is no save before 1
             wrong.append(f"checkpoint {step} is not that of the undisturbed run")
     return wrong
 

@@ -20,11 +20,17 @@ CONFIG = {
 
 
 class Processes:
-    """The processes of one start of a run; what they print is kept."""
+    """The processes of one start of a run; what they print is kept.
 
-    def __init__(self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None):
-        port = _free_port()
-        self.all = [self._start(workdir, count, index, port, settings, environment or {}) for index in range(count)]
+    `settings` are keys of the config, `environment` is for all of them; `own` has settings of single processes.
+    """
+
+    def __init__(self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None, own=()):
+        port, own = _free_port(), dict(own)
+        self.all = [
+            self._start(workdir, count, index, port, settings | own.get(index, {}), environment or {})
+            for index in range(count)
+        ]
         self.said = [[] for _ in self.all]
         self._readers = [threading.Thread(target=self._read, args=(i,), daemon=True) for i in range(count)]
         for reader in self._readers:
