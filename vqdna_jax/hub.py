@@ -6,6 +6,7 @@ Legend: K codebook size, D width.
 """
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -223,7 +224,14 @@ def _shapes(init) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, this package and those that decide the numbers, for exports and checkpoints."""
+    """Of Python, this package and those that decide the numbers, for exports and checkpoints.
+
+    `source` is the sum of this package's files: two working copies of one version may differ.
+    """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "safetensors")
-    own = {"python": platform.python_version(), "vqdna-jax": vqdna_jax.__version__}
+    root = pathlib.Path(vqdna_jax.__file__).parent
+    source = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        source.update(f"{path.relative_to(root).as_posix()}\n".encode() + path.read_bytes())
+    own = {"python": platform.python_version(), "vqdna-jax": vqdna_jax.__version__, "source": source.hexdigest()[:12]}
     return own | {name: importlib.metadata.version(name) for name in packages}

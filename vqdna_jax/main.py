@@ -64,7 +64,8 @@ def train_here(stop: StopRequest) -> int:
             print(f"error: {told}", file=sys.stderr)
         else:
             traceback.print_exc()
-        distributed.farewell()
+        if not isinstance(told, errors.PeerError):
+            distributed.farewell()
         exit_now(told.exit_code if told else 1)
 
 
