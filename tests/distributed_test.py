@@ -9,7 +9,7 @@ import pytest
 
 from tools.chaos import rows
 from tools.processes import CONFIG, TIMEOUT_S, Processes
-from vqdna_jax.distributed import Cluster
+from vqdna_jax.cluster import Cluster
 from vqdna_jax.errors import InputError
 
 STEPS = 60
@@ -92,4 +92,4 @@ def test_a_taken_port_is_said(tmp_path, monkeypatch):
         monkeypatch.setattr("tools.processes._free_port", lambda: taken.getsockname()[1])
         started = Processes(tmp_path / "run", 2, SETTINGS | {"train.timeout_s": 3.0})
         codes = started.wait(6 * TIMEOUT_S)
-    assert codes[0] == 43 and "is the port taken" in started.text()
+    assert codes[0] == 43 and "is the port taken, or" in started.text()

@@ -22,7 +22,6 @@ from small_finetune import (
     gc,
     gc_rich,
     genome_rows,
-    quick_compiling,
     small_config,
     write_rows,
     write_set,
@@ -39,12 +38,6 @@ from vqdna_jax.finetuning import BASE, POOLS, Finetune
 from vqdna_jax.labelled_batches import Shape, fill
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_compiling():
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ import pytest
 import scipy.special
 import sklearn.metrics
 from sklearn.utils.class_weight import compute_class_weight
-from small_finetune import quick_compiling
 from tiny_pretrained import random_weights, tiny_transformer
 
 from vqdna_jax import finetune_stage, partition
@@ -36,12 +35,6 @@ KINDS["regression"] = dataclasses.replace(TASK, kind="regression", outputs=1)
 
 def mesh(data=1, fsdp=1, tensor=1):
     return partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_compiling():
-        yield
 
 
 @pytest.fixture(autouse=True)

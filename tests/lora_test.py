@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_finetune import quick_compiling
 
 from vqdna_jax import partition
 from vqdna_jax.models import lora
@@ -25,12 +24,6 @@ ONE = (1, 1, 1)
 
 def mesh(data, fsdp, tensor):
     return partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    with quick_compiling():
-        yield
 
 
 @pytest.fixture(autouse=True)

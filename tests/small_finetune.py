@@ -1,11 +1,9 @@
 """A fine-tuning run of seconds: a pretrained model of random weights, and genome windows labelled by an easy rule."""
 
-import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import jax
 import numpy as np
 from tiny_pretrained import save_tiny_pretrained
 
@@ -18,15 +16,6 @@ STEPS = 16
 CONTEXT = 32  # codes of the base, CLS included
 LENGTHS = (15, 31)  # bases, one a code: two shapes, each without padding
 ROWS = {"train": 192, "dev": 64, "test": 64}
-
-
-@contextlib.contextmanager
-def quick_compiling() -> Iterator[None]:
-    """Programs so small take far longer to compile than to run."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @functools.cache

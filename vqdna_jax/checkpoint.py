@@ -15,7 +15,7 @@ from absl import logging
 from vqdna_jax import seal
 from vqdna_jax.digest import leaf_digests
 from vqdna_jax.distributed import exchange, first_does
-from vqdna_jax.errors import StorageError
+from vqdna_jax.errors import StorageError, first_line
 
 # Orbax writes these after the seal; they say when it did, and nothing here reads them.
 _UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")
@@ -68,7 +68,7 @@ class Checkpoints:
                 try:
                     return self._read_meta(step)
                 except _UNREADABLE as error:
-                    logging.error("checkpoint %d is left out (%s)", step, _first_line(error))
+                    logging.error("checkpoint %d is left out (%s)", step, first_line(error))
             if steps:
                 raise self._none_is_whole(steps)
             return None
@@ -105,7 +105,7 @@ class Checkpoints:
                     self._directory / str(step) / "state", args=ocp.args.StandardRestore(abstract_state)
                 )
         except _UNREADABLE as error:
-            problem = _first_line(error) or type(error).__name__
+            problem = first_line(error) or type(error).__name__
         problems = [*sums, *filter(None, exchange("restored", problem))]
         if not problems and state is not None and meta is not None:
             problems = _damaged_leaves(state, meta["digests"])
@@ -149,7 +149,7 @@ class Checkpoints:
             raise self._failed(what, error) from error
 
     def _failed(self, what: str, error: Exception) -> StorageError:
-        return StorageError(f"{self._directory}: {what} could not be written: {_first_line(error)}")
+        return StorageError(f"{self._directory}: {what} could not be written: {first_line(error)}")
 
     def _none_is_whole(self, steps: list[int]) -> StorageError:
         return StorageError(
@@ -171,7 +171,3 @@ def _damaged_leaves(state: Any, expected: dict[str, int]) -> list[str]:
         for name, digest in expected.items()
         if found.get(name) != digest
     ]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

@@ -64,6 +64,11 @@ def cannot_write(path: str | os.PathLike, error: OSError) -> VqdnaError:
     return kind(f"{path}: cannot be written ({error.strerror or error}); name another place or make room")
 
 
+def first_line(error: BaseException | None) -> str:
+    """What to show of an exception in one line."""
+    return (str(error).strip().splitlines() or [""])[0]
+
+
 def known(error: BaseException) -> VqdnaError | None:
     """The error as one that a user can act on, a full or failing disk among them; None for any other."""
     if isinstance(error, OSError) and error.errno in _DISK:

@@ -35,11 +35,11 @@ def main(arguments: list[str]) -> int:
             parse(arguments)
             logging.set_verbosity(logging.ERROR)
             # After the flags, so that a typing mistake does not wait for jax.
-            from vqdna_jax import distributed
+            from vqdna_jax import cluster
 
-            cluster = distributed.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _MULTIHOST.value)
-            cluster.check()
-            distributed.start(cluster, _CONFIG.value.train.timeout_s)
+            others = cluster.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _MULTIHOST.value)
+            others.check()
+            cluster.start(others, _CONFIG.value.train.timeout_s)
             return train_here(stop)
         except Stopped:
             print(f"stopped by {stop.name} before the start; run the same command to go on", file=sys.stderr)

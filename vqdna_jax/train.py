@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from vqdna_jax import distributed, goodput, hub, results, settings
 from vqdna_jax.checkpoint import Checkpoints
-from vqdna_jax.distributed import COMPILE_LIMITS
+from vqdna_jax.cluster import COMPILE_LIMITS
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.inference import make_predict
