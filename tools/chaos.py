@@ -223,9 +223,10 @@ def chaos(out: pathlib.Path, kills: int, seed: int, counts: list[int], minutes: 
     """The report after `kills` faults, or as many as fit; the last run is left to finish. `out` must not exist."""
     out.mkdir(parents=True)
     deadline, all_of_it = time.monotonic() + 60 * minutes, Chaos(out, counts, seed)
-    weights = [weight for weight, _ in FAULTS.values()]
+    draw, weights = all_of_it.draw, [weight for weight, _ in FAULTS.values()]
+    first = draw.sample(list(FAULTS), len(FAULTS))  # each once
     while all_of_it.faults.total() < kills and time.monotonic() < deadline and len(all_of_it.wrong) < 10:
-        all_of_it.step(all_of_it.draw.choices(list(FAULTS), weights)[0])
+        all_of_it.step(first.pop() if first else draw.choices(list(FAULTS), weights)[0])
         (out / "report.json").write_text(json.dumps(all_of_it.report(), indent=2))
         print(f"{all_of_it.faults.total()}/{kills} faults, {len(all_of_it.wrong)} wrong", file=sys.stderr, flush=True)
     done = all_of_it.finished
