@@ -69,6 +69,16 @@ HANGS = {
             dog.beat(7)
             is_stopped()
         """,
+    "stopped_while_a_thread_beats": """
+        def is_stopped():
+            time.sleep(1.5)
+            say(time.monotonic())
+            os.kill(os.getpid(), signal.SIGSTOP)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            with dog.by_thread():
+                is_stopped()
+        """,
     "deadlock": """
         first, second, both = threading.Lock(), threading.Lock(), threading.Barrier(2)
         def takes_first_then_second():
@@ -157,11 +167,11 @@ NO_HANGS = {
                 dog.beat(step)
                 time.sleep(0.5)
         """,
-    "rest": """
+    "by_thread": """
         with Watchdog(0.4) as dog:
             dog.beat(1)
-            dog.rest()
-            time.sleep(1.2)
+            with dog.by_thread():
+                time.sleep(1.2)
             dog.beat(2)
         """,
     "allow": """
@@ -265,6 +275,7 @@ def gone(pid: int, within_s: float = 5.0) -> bool:
         ("held_gil", ["holds_the_gil"]),
         ("held_gil_in_a_thread", ["holds_the_gil", "goes_on_in_main"]),
         ("stopped", ["is_stopped"]),
+        ("stopped_while_a_thread_beats", ["is_stopped"]),
         ("deadlock", ["takes_first_then_second", "takes_second_then_first"]),
         ("masked", ["waits_for_ever"]),
         ("after_its_child_was_killed", ["waits_for_ever"]),

@@ -153,8 +153,7 @@ def _train(config, workdir: pathlib.Path, stop: StopRequest, clock: goodput.Good
         raise Stopped(stopped)
     clock.switch("custom_badput_events")
     finishing = True
-    watchdog.rest()  # nobody knows how long it takes to count the tables of a large corpus
-    with stop.nothing_to_lose():
+    with watchdog.by_thread(), stop.nothing_to_lose():
         if jax.process_index() == 0:
             print("evaluating on held-out data ...", flush=True)
         initial = functools.partial(init, *init_arguments)

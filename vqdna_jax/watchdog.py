@@ -22,8 +22,9 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 EXIT_STUCK = 46
@@ -75,9 +76,26 @@ class Watchdog:
         if self._child:
             self._send(seconds)
 
-    def rest(self) -> None:
-        """No limit until the next beat."""
-        self.allow(math.inf, self._step)
+    @contextlib.contextmanager
+    def by_thread(self) -> Iterator[None]:
+        """For phases whose length nobody knows: a thread beats. What stops all threads still ends the process: SIGSTOP,
+        or C code that holds the GIL for longer than the limit; a deadlock of the main thread does not."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self._limit / 8):
+                self.beat(self._step)
+
+        thread = threading.Thread(target=beat, name="watchdog-beats", daemon=True)
+        self.beat(self._step)
+        if self._limit:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if self._limit:
+                thread.join()
 
     def _send(self, seconds: float) -> None:
         try:
