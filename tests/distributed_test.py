@@ -45,6 +45,12 @@ def test_processes_that_were_started_differently_say_how(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_find_each_other_under_slurm(tmp_path):
+    started = Processes(tmp_path / "run", 2, SETTINGS | {"train.total_steps": 3}, slurm=True)
+    assert started.wait(12 * TIMEOUT_S) == [0, 0]
+    assert "2 x cpu of 2 processes" in started.text() and len(rows(tmp_path / "run")) == 3
+
+
 def test_a_process_alone_waits_for_the_coordinator_only_so_long(tmp_path):
     """Nobody listens: the process with number 1 says so and ends with the code of a lost peer."""
     started = Processes(tmp_path / "run", 2, SETTINGS | {"train.timeout_s": 2.0})

@@ -22,13 +22,19 @@ CONFIG = {
 class Processes:
     """The processes of one start of a run; what they print is kept.
 
-    `settings` are keys of the config, `environment` is for all of them; `own` has settings of single processes.
+    `settings` are keys of the config, `environment` is for all of them; `own` has settings of single processes. With
+    `slurm` they find each other as under srun.
     """
 
-    def __init__(self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None, own=()):
+    def __init__(
+        self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None, own=(), slurm=False
+    ):
         port, own = _free_port(), dict(own)
+        find_each_other = _as_under_srun if slurm else _by_hand
         self.all = [
-            self._start(workdir, count, index, port, settings | own.get(index, {}), environment or {})
+            self._start(
+                workdir, settings | own.get(index, {}), environment or {}, *find_each_other(count, index, port)
+            )
             for index in range(count)
         ]
         self.said = [[] for _ in self.all]
@@ -37,19 +43,17 @@ class Processes:
             reader.start()
 
     @staticmethod
-    def _start(workdir, count, index, port, settings, environment) -> subprocess.Popen:
-        command = [sys.executable, __file__, "--config=configs/hrq.py:tiny", f"--workdir={workdir}"]
+    def _start(workdir, settings, environment, flags, variables) -> subprocess.Popen:
+        command = [sys.executable, __file__, "--config=configs/hrq.py:tiny", f"--workdir={workdir}", *flags]
         command += [f"--config.{key}={value}" for key, value in settings.items()]
-        if count > 1:
-            command += [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={index}"]
         here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JAX_PLATFORMS": "cpu"}
         # One core for them all is enough; without optimisation a start takes half the time.
         here |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         here |= {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
         here |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         return subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | here | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, text=True,
+            command, cwd=ROOT, env=os.environ | here | environment | variables, start_new_session=True, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def _read(self, index: int) -> None:
@@ -73,6 +77,20 @@ class Processes:
 
     def text(self) -> str:
         return "".join(f"[{index}] {line}" for index, lines in enumerate(self.said) for line in lines)
+
+
+def _by_hand(count: int, index: int, port: int) -> tuple[list[str], dict[str, str]]:
+    if count == 1:
+        return [], {}
+    return [f"--coordinator=127.0.0.1:{port}", f"--processes={count}", f"--process={index}"], {}
+
+
+def _as_under_srun(count: int, index: int, port: int) -> tuple[list[str], dict[str, str]]:
+    variables = {
+        "SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": str(count), "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index),
+    }  # fmt: skip
+    return ["--multihost=slurm"], variables
 
 
 def _free_port() -> int:
