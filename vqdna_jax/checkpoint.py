@@ -53,7 +53,7 @@ class Checkpoints:
         self._saving = steps_done
         try:
             self._manager.save(steps_done, args=items, force=True)
-        except (OSError, ValueError) as error:
+        except _UNWRITTEN as error:
             raise self._failed(f"checkpoint {steps_done}", error) from error
 
     def newest_meta(self) -> dict[str, Any] | None:
@@ -145,11 +145,17 @@ class Checkpoints:
     def _wait(self, what: str) -> None:
         try:
             self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
+        except _UNWRITTEN as error:
             raise self._failed(what, error) from error
 
-    def _failed(self, what: str, error: Exception) -> StorageError:
-        return StorageError(f"{self._directory}: {what} could not be written: {first_line(error)}")
+    def _failed(self, what: str, error: Exception) -> Exception:
+        """A process whose write failed waits for the others in vain, and that is what orbax raises at last."""
+        cause: BaseException | None = error
+        while isinstance(cause, jax.errors.JaxRuntimeError):
+            cause = cause.__context__
+        if cause is None:
+            return error
+        return StorageError(f"{self._directory}: {what} could not be written: {first_line(cause)}")
 
     def _none_is_whole(self, steps: list[int]) -> StorageError:
         return StorageError(
@@ -160,6 +166,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps(), reverse=True)
 
 
+_UNWRITTEN = (OSError, ValueError, jax.errors.JaxRuntimeError)
 # What reading a damaged checkpoint raises, from a missing file to a wrong length.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
