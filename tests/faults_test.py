@@ -128,7 +128,8 @@ def test_an_export_that_fails_is_made_by_the_next_run(tmp_path, monkeypatch):
 
 
 def test_a_collapsed_codebook_is_warned_of(tmp_path, capsys):
-    from vqdna_jax.metrics import StepLog, Throughput
+    from vqdna_jax.metrics import StepLog
+    from vqdna_jax.throughput import Throughput
 
     log = StepLog(tmp_path, 0, 10, 1, lambda step: 0.1, Throughput(1, 1.0))
     log.evaluation(5, {"codebook_1_utilisation": 0.12, "codebook_2_utilisation": 1.0})

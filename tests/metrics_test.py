@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from vqdna_jax import metrics, partition
+from vqdna_jax import metrics, partition, throughput
 from vqdna_jax.errors import NumericsError
 
 
@@ -24,21 +24,21 @@ def test_rows_after_the_resumed_step_and_a_line_cut_short_are_dropped(tmp_path):
 
 def test_throughput_counts_steps_and_leaves_out_pauses(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now[0])
-    throughput = metrics.Throughput(bases_per_step=100, flops_per_step=5e9)
-    assert throughput.measure(1) == {}
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now[0])
+    counted = throughput.Throughput(bases_per_step=100, flops_per_step=5e9)
+    assert counted.measure(1) == {}
     now[0] = 2.0
-    assert throughput.measure(5) == {"bases_per_s": 200.0, "gflops_per_s": 10.0}
-    throughput.pause()
+    assert counted.measure(5) == {"bases_per_s": 200.0, "gflops_per_s": 10.0}
+    counted.pause()
     now[0] = 50.0
-    assert throughput.measure(6) == {}
+    assert counted.measure(6) == {}
     now[0] = 51.0
-    assert throughput.measure(8)["bases_per_s"] == 200.0
-    assert throughput.bases_per_s() == 200.0
+    assert counted.measure(8)["bases_per_s"] == 200.0
+    assert counted.bases_per_s() == 200.0
 
 
 def log_of(path, losses, **settings):
-    log = metrics.StepLog(path, 0, 10, 1, lambda step: 0.1, metrics.Throughput(1, 1.0), **settings)
+    log = metrics.StepLog(path, 0, 10, 1, lambda step: 0.1, throughput.Throughput(1, 1.0), **settings)
     for step, loss in enumerate(losses):
         log.step(step, {"loss": np.float32(loss), "gradient_norm": np.float32(1.0)})
     return log

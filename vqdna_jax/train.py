@@ -18,12 +18,13 @@ from vqdna_jax.cluster import COMPILE_LIMITS
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.inference import make_predict
-from vqdna_jax.metrics import StepLog, Throughput
+from vqdna_jax.metrics import StepLog
 from vqdna_jax.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
 from vqdna_jax.stages import make_stage
 from vqdna_jax.step import init_state, train_step
 from vqdna_jax.stopping import Stopped, StopRequest
+from vqdna_jax.throughput import Throughput
 from vqdna_jax.watchdog import Watchdog
 from vqdna_jax.workdir import make_room, open_workdir
 
