@@ -26,7 +26,7 @@ def test_a_signal_before_anything_can_be_lost_ends_at_once(number):
 
 
 def test_a_noted_signal_is_heeded_at_the_next_place():
-    with StopRequest() as stop, stop.noted(processes=1):
+    with StopRequest() as stop, stop.noted():
         assert not stop.reached()
         send()
         assert stop.reached()
@@ -35,14 +35,14 @@ def test_a_noted_signal_is_heeded_at_the_next_place():
 
 
 def test_a_noted_signal_is_heeded_when_there_is_nothing_left_to_lose():
-    with StopRequest() as stop, stop.noted(processes=1):
+    with StopRequest() as stop, stop.noted():
         send()
         with pytest.raises(Stopped), stop.nothing_to_lose():
             pytest.fail("went on")
 
 
 def test_a_second_signal_is_pythons():
-    with StopRequest() as stop, stop.noted(processes=1):
+    with StopRequest() as stop, stop.noted():
         send(signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
         with pytest.raises(KeyboardInterrupt):

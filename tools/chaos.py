@@ -32,9 +32,7 @@ from tools.processes import TIMEOUT_S, Processes
 
 BOUND_S = 8 * TIMEOUT_S  # a compile may take 6; everything else is over within 2
 STEPS = 60
-CONFIG = SMALL | {
-    "train.total_steps": STEPS, "train.checkpoint_every_steps": 6, "eval.every_steps": 25,
-}  # fmt: skip
+CONFIG = SMALL | {"train.total_steps": STEPS, "train.checkpoint_every_steps": 6, "eval.every_steps": 25}
 UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")  # checkpoint.py does not read them
 # How often each fault is drawn, and the exit codes with which some process must end because of it.
 FAULTS = {

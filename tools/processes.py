@@ -51,8 +51,9 @@ class Processes:
         here |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         here |= {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
         here |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | here | environment | variables, start_new_session=True, text=True,
+            command, cwd=ROOT, env=inherited | here | environment | variables, start_new_session=True, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

@@ -31,6 +31,10 @@ class Cluster:
     process: int = -1
     found_by: str = ""
 
+    @property
+    def one_process(self) -> bool:
+        return not self.coordinator and not self.found_by
+
     def check(self) -> None:
         """Raises InputError for a command line that cannot work."""
         given = [bool(self.coordinator), self.processes > 0, self.process >= 0]
@@ -60,7 +64,7 @@ def start(cluster: Cluster, timeout_s: float) -> None:
         PeerError: the coordinator does not answer.
     """
     distributed.set_timeout(timeout_s)
-    if not cluster.coordinator and not cluster.found_by:
+    if cluster.one_process:
         return
     jax.config.update("jax_enable_preemption_service", False)  # it knows SIGTERM only, and orbax counts in it too
     wait = max(1, int(timeout_s))

@@ -5,6 +5,7 @@ On several hosts each runs the same command and says how it finds the others: --
 Exit codes are in errors.py. Run the same command again to go on after a stop.
 """
 
+import contextlib
 import pathlib
 import sys
 import traceback
@@ -14,7 +15,7 @@ from ml_collections import config_flags
 
 from vqdna_jax import errors
 from vqdna_jax.stopping import Stopped, StopRequest
-from vqdna_jax.watchdog import exit_now
+from vqdna_jax.watchdog import Watchdog, exit_now
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "an experiment of configs/, with a preset: configs/hrq.py:tiny"
@@ -39,21 +40,26 @@ def main(arguments: list[str]) -> int:
 
             others = cluster.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _MULTIHOST.value)
             others.check()
-            cluster.start(others, _CONFIG.value.train.timeout_s)
-            return train_here(stop)
+            limit_s = max(0.0, _CONFIG.value.train.timeout_s)
+            # One of several may not leave the others alone: they agree on a place once they have found each other.
+            alone = contextlib.nullcontext() if others.one_process else stop.noted()
+            with Watchdog(limit_s) as watchdog, alone:
+                watchdog.allow(cluster.COMPILE_LIMITS * limit_s, 0)
+                cluster.start(others, limit_s)
+                return train_here(stop, watchdog)
         except Stopped:
-            print(f"stopped by {stop.name} before the start; run the same command to go on", file=sys.stderr)
+            print(f"stopped by {stop.name}, nothing is lost; run the same command to go on", file=sys.stderr)
             return errors.EXIT_STOPPED
 
 
-def train_here(stop: StopRequest) -> int:
+def train_here(stop: StopRequest, watchdog: Watchdog) -> int:
     """This process's part of the run. One process of several never waits for the others after a failure."""
     import jax
 
     from vqdna_jax import distributed, train
 
     try:
-        code = train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value), stop)[0]
+        code = train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value), stop, watchdog)[0]
         distributed.stop()
         return code
     except Exception as error:

@@ -47,16 +47,24 @@ class StopRequest:
             distributed.notice(_NOTICE)
 
     @contextlib.contextmanager
-    def noted(self, processes: int) -> Iterator[None]:
-        """Within, a signal is only noted: for all that must not be torn apart."""
-        self._at_once = False
+    def noted(self) -> Iterator[None]:
+        """Within, a signal is only noted: for all that must not be torn apart. May be nested."""
+        before, self._at_once = self._at_once, False
+        try:
+            yield
+        finally:
+            self._at_once = before
+
+    @contextlib.contextmanager
+    def agreed(self, processes: int) -> Iterator[None]:
+        """Within, `reached` heeds the signals to all processes of the run."""
         if processes > 1:
             self._watcher = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
             self._watcher.start()
         try:
             yield
         finally:
-            watcher, self._watcher, self._at_once = self._watcher, None, True
+            watcher, self._watcher = self._watcher, None
             if watcher:
                 watcher.join()
 

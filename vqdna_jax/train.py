@@ -32,10 +32,13 @@ RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
 
 
-def train(config, workdir: pathlib.Path, stop: StopRequest | None = None) -> int:
+def train(
+    config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
+) -> int:
     """Runs `config` to its end or to a signal, going on from what `workdir` holds. Returns the exit code.
 
-    With several processes, each calls this with the same arguments.
+    With several processes, each calls this with the same arguments. `stop` and `watchdog` are those of a caller that
+    needs them before.
 
     Raises:
         InputError, NumericsError, StorageError, PeerError: each with its exit code, see errors.py.
@@ -43,9 +46,12 @@ def train(config, workdir: pathlib.Path, stop: StopRequest | None = None) -> int
     try:
         with contextlib.ExitStack() as stack:
             stop = stop or stack.enter_context(StopRequest())
+            stack.enter_context(stop.noted())
+            stack.enter_context(stop.agreed(jax.process_count()))
+            settings.validate(config)
+            watchdog = watchdog or stack.enter_context(Watchdog(config.train.timeout_s))
             clock = stack.enter_context(goodput.Goodput())
-            stack.enter_context(stop.noted(jax.process_count()))
-            _train(config, workdir.resolve(), stop, clock, stack)  # orbax wants whole paths
+            _train(config, workdir.resolve(), stop, watchdog, clock, stack)  # orbax wants whole paths
     except Stopped as stopped:
         if jax.process_index() == 0:
             print(f"stopped by {stop.name}{stopped}, all saved; run the same command to go on", file=sys.stderr)
@@ -53,10 +59,14 @@ def train(config, workdir: pathlib.Path, stop: StopRequest | None = None) -> int
     return 0
 
 
-def _train(config, workdir: pathlib.Path, stop: StopRequest, clock: goodput.Goodput, stack: contextlib.ExitStack):
+def _train(
+    config, workdir: pathlib.Path, stop: StopRequest, watchdog: Watchdog, clock: goodput.Goodput,
+    stack: contextlib.ExitStack,
+) -> None:  # fmt: skip
     """Order of a turn: evaluate the state as it is, save it, take the batch of this step, step, log the step before."""
     with stop.nothing_to_lose():
-        settings.validate(config)
+        limit_s = config.train.timeout_s
+        watchdog.allow(COMPILE_LIMITS * limit_s, 0)
         mesh = make_mesh(**config.mesh)
         settings.validate_mesh(config, batch_shards(mesh))
         versions = hub.versions()
@@ -71,9 +81,6 @@ def _train(config, workdir: pathlib.Path, stop: StopRequest, clock: goodput.Good
 
         run_id = stack.enter_context(open_workdir(workdir))
         stack.enter_context(jax.set_mesh(mesh))
-        limit_s = config.train.timeout_s
-        watchdog = stack.enter_context(Watchdog(limit_s))
-        watchdog.allow(COMPILE_LIMITS * limit_s, 0)
         key = jax.random.key(config.seed)
 
         def to_devices(batch):
@@ -166,14 +173,16 @@ def _train(config, workdir: pathlib.Path, stop: StopRequest, clock: goodput.Good
         print(line)
 
 
-def train_again(config, workdir: pathlib.Path, stop: StopRequest | None = None) -> tuple[int, pathlib.Path]:
+def train_again(
+    config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
+) -> tuple[int, pathlib.Path]:
     """`train`, and up to `config.train.retries` times more with another seed, in workdir/retry_N, while a finished run
     predicts one class (or value) only. Returns the exit code and the directory of the last run; all are kept."""
     for attempt in range(1 + config.train.get("retries", 0)):
         directory = workdir / f"retry_{attempt}" if attempt else workdir
         changed = copy.deepcopy(config)
         changed.seed = config.seed + RETRY_SEEDS * attempt
-        code = train(changed, directory, stop)
+        code = train(changed, directory, stop, watchdog)
         if code or jax.process_count() > 1 or not _collapsed(directory):
             break
     return code, directory
