@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import mcm
-from vqdna_jax import errors, hub, partition, plan, plan_table, window_stages
-from vqdna_jax.collectives import collectives
+from configs import finetune, mcm
+from vqdna_jax import errors, hub, partition, plan, plan_table, plan_tasks, window_stages
+from vqdna_jax.labelled_batches import Encoded, LabelledBatches
 from vqdna_jax.models.attention import HEADS, attention
 from vqdna_jax.models.tokenizer import TokenizerConfig
 
@@ -21,76 +21,6 @@ needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None or platform.machine() != "x86_64",
     reason="libtpu, the TPU compiler, is not installed (tools/test.sh brings it on Linux x86_64)",
 )
-# A start and its done, one channel in two fusions, a reduce-scatter in both spellings, loops of 3, 5 and ? turns.
-HLO = """\
-HloModule jit_step, is_scheduled=true
-
-%add (a: f32[], b: f32[]) -> f32[] {
-  ROOT %sum = f32[] add(f32[] %a, f32[] %b)
-}
-
-%fused.1 (p: bf16[4,8]) -> bf16[16,8] {
-  ROOT %all-gather.1 = bf16[16,8]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=7, dimensions={0}
-}
-
-%fused.2 (p: bf16[4,8]) -> bf16[16,8] {
-  ROOT %all-gather.2 = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=7, dimensions={0}
-}
-
-%all-reduce-scatter.1 (p: f32[64]) -> f32[16] {
-  %all-reduce.9 = f32[64]{0} all-reduce(%p), channel_id=8, replica_groups={{0,1,2,3}}, to_apply=%add
-  ROOT %slice.9 = f32[16]{0} dynamic-slice(%all-reduce.9, %i)
-}
-
-%less (p: (s32[], f32[10])) -> pred[] {
-  %constant.3 = s32[]{:T(128)} constant(3)
-  %i = s32[] get-tuple-element(%p), index=0
-  ROOT %lt = pred[] compare(%i, %constant.3), direction=LT
-}
-
-%turn (p: (s32[], f32[10])) -> (s32[], f32[10]) {
-  %all-reduce.2 = (f32[10]{0}, /*index=1*/s8[4]{0}) all-reduce(%x, %y), channel_id=2, to_apply=%add
-  ROOT %t = (s32[], f32[10]) tuple(%i, %x)
-}
-
-%told (p: (s32[], f32[10])) -> (s32[], f32[10]) {
-  %cp = (f32[10]{0}, f32[10]{0}, u32[], u32[]) collective-permute-start(%x), channel_id=3
-  ROOT %cpd = f32[10]{0} collective-permute-done(%cp)
-}
-
-ENTRY %main (x: f32[10]) -> f32[10] {
-  %w1 = (s32[], f32[10]) while(%t), condition=%less, body=%turn
-  %w2 = (s32[], f32[10]) while(%t), condition=%never, body=%told, backend_config={"known_trip_count":{"n":"5"}}
-  %f1 = bf16[16,8] fusion(%p), kind=kCustom, calls=%fused.1
-  %f2 = bf16[16,8] fusion(%p), kind=kCustom, calls=%fused.2
-  %f3 = f32[16] fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1
-  %rs = f32[16]{0} reduce-scatter(%x), channel_id=11, replica_groups=[2,4]<=[8], dimensions={0}, to_apply=%add
-  %ags = ((f32[2]{0}, f32[3]{0}), (f32[8]{0}, f32[12]{0})) all-gather-start(%a, %b), channel_id=12, dimensions={0}
-  %agd = (f32[8]{0}, f32[12]{0}) all-gather-done(%ags)
-  ROOT %ars = f32[] all-reduce(%s), channel_id=13, to_apply=%add
-}
-"""
-SENT = {
-    "all-reduce": {"count": 3 + 1, "bytes": 3 * 44 + 4},
-    "all-gather": {"count": 2, "bytes": 2 * 16 * 8 + 4 * (8 + 12)},
-    "reduce-scatter": {"count": 2, "bytes": 4 * 64 + 4 * 4 * 16},
-    "collective-permute": {"count": 5, "bytes": 5 * 40},
-}
-
-
-def test_collectives_of_a_program_count_once_a_run():
-    assert collectives(HLO) == (SENT, True)
-
-
-def test_a_loop_of_unknown_length_is_said_so():
-    sent, known = collectives(HLO.replace("direction=LT", "direction=NE"))
-    assert not known and sent["all-reduce"] == {"count": 2, "bytes": 44 + 4}
-
-
-def test_an_operation_name_is_no_operation():
-    assert collectives(HLO.replace(" all-reduce(", " add(").replace("-scatter(", "-window("))[0].keys() == {
-        "all-gather", "collective-permute",
-    }  # fmt: skip
 
 
 def small_config(**mesh):
@@ -107,7 +37,7 @@ def small_row(**mesh) -> dict:
     task = window_stages.masked_codes_task(config, tokenizer, "tpu")
     assert task.compute.attention == "splash"
     devices = partition.make_mesh(**config.mesh, devices=plan.topology_devices(TOPOLOGY))
-    return {"config": "small", "set": [], "topology": TOPOLOGY} | plan.plan_row(config, task, devices, 0.4)
+    return {"config": "small", "set": [], "topology": TOPOLOGY} | plan.plan_row(config, task, devices, 0.4, 1.5)
 
 
 @needs_libtpu
@@ -120,8 +50,29 @@ def test_data_parallel_sums_the_gradients_and_sends_nothing_else():
     assert 2 * row["parameters"] < row["collectives"]["all-reduce"]["bytes"] < 2.2 * row["parameters"]
     # The broadcast CLS vector's gradient, a row a window, is all that may be gathered.
     assert row["collectives"].get("all-gather", {"bytes": 0})["bytes"] <= 16 * 256 * 2
+    assert row["collectives_by_axes"] == {"data": row["collectives"]} and row["between_slices"]["count"] == 0
     assert row["step_s"] == pytest.approx(row["flops"] / (4 * 197e12 * 0.4))
+    assert row["codes_per_s"] == row["bases_per_s"] == pytest.approx(16 * 128 / row["step_s"])
+    assert row["chip_hours"] == pytest.approx(4 * 24 * row["days"]) == pytest.approx(800 * 4 * row["step_s"] / 3600)
+    assert row["cost_usd"] == pytest.approx(1.5 * row["chip_hours"])
     assert "DOES NOT FIT" not in plan_table.describe([row])
+
+
+@needs_libtpu
+def test_fsdp_sends_weights_and_tensor_sends_activations():
+    """Of one layer of width D = 256, by hand, in bf16: its 12 D^2 weights, split in two by `tensor`, are gathered once
+    along `fsdp` and their gradients summed once; along `tensor` the 8 x 128 codes of a shard of the batch are summed
+    twice forward and twice backward. What is not the layer's (norms, heads, the input's projection) is a tenth."""
+    row = small_row(fsdp=2, tensor=2)
+    sent = {axes: {kind: amount["bytes"] for kind, amount in kinds.items()} for axes, kinds in
+            row["collectives_by_axes"].items()}  # fmt: skip
+    weights, activations = 2 * 12 * 256**2 // 2, 4 * 2 * 8 * 128 * 256
+    assert weights < sent["fsdp"]["all-gather"] < 1.1 * weights
+    assert weights < sent["fsdp"]["all-reduce"] + sent["fsdp"].get("reduce-scatter", 0) < 1.1 * weights
+    assert sent["tensor"].keys() == {"all-reduce"} and activations < sent["tensor"]["all-reduce"] < 1.1 * activations
+    assert not any("data" in axes for axes in sent)
+    for kind, amount in row["collectives"].items():
+        assert sum(kinds.get(kind, 0) for kinds in sent.values()) == amount["bytes"]
 
 
 @needs_libtpu
@@ -136,7 +87,7 @@ def test_fsdp_splits_the_state_and_gathers_the_weights():
 def test_what_does_not_fit_is_a_row():
     mesh = partition.make_mesh(devices=plan.topology_devices(TOPOLOGY)[:1])
     x = jax.ShapeDtypeStruct((400_000, 200_000), jnp.float32, sharding=jax.NamedSharding(mesh, jax.P()))
-    found = plan._compile(jax.jit(lambda x: (jnp.sin(x), jnp.cos(x))).lower(x), None)
+    found = plan._compile(jax.jit(lambda x: (jnp.sin(x), jnp.cos(x))).lower(x), None, mesh.shape)
     assert not found["fits"] and found["hbm_bytes"] == 15.75 * 2**30
     assert found["peak_bytes"] == pytest.approx(3 * 4 * 8e10, rel=0.01)
 
@@ -153,7 +104,7 @@ def test_both_messages_of_the_compiler_are_read(message):
     def refuse():
         raise jax.errors.JaxRuntimeError(message)
 
-    found = plan._compile(types.SimpleNamespace(compile=refuse), None)
+    found = plan._compile(types.SimpleNamespace(compile=refuse), None, {})
     assert (found["fits"], found["peak_bytes"]) == (False, round(21.9 * 2**30))
 
 
@@ -162,7 +113,7 @@ def test_another_failure_of_the_compiler_is_no_answer():
         raise jax.errors.JaxRuntimeError("INTERNAL: Mosaic failed to compile")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="Mosaic"):
-        plan._compile(types.SimpleNamespace(compile=refuse), None)
+        plan._compile(types.SimpleNamespace(compile=refuse), None, {})
 
 
 @pytest.mark.parametrize(
@@ -181,6 +132,8 @@ def test_another_failure_of_the_compiler_is_no_answer():
         (TINY, ["data.window_bp=4"], "config key data.window_bp: found 4"),
         (TINY, ["data.global_batch=30"], "config key data.global_batch: found 30, expected a multiple of the 4 shards"),
         (TINY, ["mesh.fsdp=3"], "config key mesh"),
+        ("configs/finetune.py:tiny", ["pretrained=/nowhere"], "/nowhere/config.json"),
+        ("configs/finetune.py:tiny", ["compute.attention=cudnn"], "which is for GPUs"),
         (TINY, ["mesh.tensor=4", "model.heads=2"], "config key model.heads: found 2, expected a multiple of mesh.ten"),
     ],
 )
@@ -200,6 +153,48 @@ def test_an_unknown_topology_is_named(name):
         plan.topology_devices(name)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "trained"),
+    [([], "lora"), (["tuning.method=full", "data.kind=multilabel", "data.label_names=('a','b','c')"], "transformer"),
+     (["tuning.method=head", "data.kind=regression"], "head")],
+)  # fmt: skip
+def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, trained):
+    """No base is named: its shapes are those of mcm.py and hrq.py beside the experiment."""
+    source, mesh = "configs/finetune.py:tiny", partition.make_mesh(devices=jax.devices()[:4])
+    config = plan.read_config(source, ["data.global_batch=8", *overrides])
+    task = plan.make_task(config, source)
+    assert (task.model.width, task.window_bp) == (128, 256) and task.compute.attention == "xla"
+    row, batch = plan_tasks.row_of(config, task), plan_tasks.abstract_batch(config, task, mesh)
+    labels = np.zeros((8, task.outputs) if task.kind == "multilabel" else 8,
+                      np.int32 if task.kind == "classification" else np.float32)  # fmt: skip
+    codes = [np.zeros((row.codes, len(task.tokenizer.codebook_sizes)), np.uint16)] * 8
+    real = LabelledBatches(Encoded(codes, labels), 8, 0, row.codes, task.model.cls)[0]
+    assert {name: (x.shape, x.dtype) for name, x in real.items()} == {
+        name: (batch[name].shape, batch[name].dtype) for name in real
+    }
+    state, _ = plan._lower_step(config, task, mesh)
+    assert trained in state.params
+    assert (row.bases, row.flops) == (255, 255 * task.flops_per_code(256))
+
+
+def test_finetuning_a_base_that_is_named_has_its_shapes(tmp_path):
+    base = {"layers": 2, "width": 64, "heads": 4, "hidden": 96, "activation": "geglu", "window": 0, "cls": False,
+            "rope_base": 1e4, "dtype": "float32"}  # fmt: skip
+    described = {"schema": hub.PRETRAINED, "model": dict(vars(TokenizerConfig())), "tokenizer_digest": "",
+                 "window_bp": 128, "transformer": base, "pretrained_digest": ""}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    config = finetune.get_config("tiny")
+    config.pretrained = str(tmp_path)
+    task = plan.make_task(config, "configs/finetune.py:tiny")
+    assert (task.model.width, task.window_bp, task.tokenizer) == (64, 128, TokenizerConfig())
+    config.mesh.tensor = 3
+    with pytest.raises(errors.InputError, match="mesh.tensor: found 3, expected a divisor of the base's heads=4"):
+        plan.make_task(config, "configs/finetune.py:tiny")
+    (tmp_path / "config.json").write_text(json.dumps(described | {"schema": "vqdna-fixed-pretrained/1"}))
+    with pytest.raises(errors.InputError, match="schema"):
+        plan.make_task(config, "configs/finetune.py:tiny")
+
+
 def test_a_missing_compiler_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(errors.InputError, match=r"pip install \.\[tpu\]"):
@@ -207,6 +202,10 @@ def test_a_missing_compiler_is_named(monkeypatch):
 
 
 def test_neither_a_topology_nor_a_share_may_be_missing():
+    with pytest.raises(errors.InputError, match="--price: found -1"):
+        plan.plan(TINY, [TOPOLOGY], [], 0.4, price=-1.0)
+    with pytest.raises(errors.InputError, match="--largest-batch and --scaling"):
+        plan.plan(TINY, [TOPOLOGY], [], 0.4, largest_batch=True, scaling=True)
     with pytest.raises(errors.InputError, match="--topology is missing"):
         plan.plan(TINY, [], [], 0.4)
     with pytest.raises(errors.InputError, match="--mfu: found 0"):

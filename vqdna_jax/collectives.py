@@ -1,11 +1,16 @@
-"""What a compiled step sends between devices, read off its HLO text: every collective by kind, how often, how much."""
+"""What a compiled step sends between devices, read off its HLO text: every collective, how often, how much, to whom."""
 
 import math
 import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")  # a -done makes nothing of its own
+_TO_SLICES = re.compile(r'= \((.+?), u32\[\], token\[\]\) send\(.*"xla_megascale_runtime"')
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 _ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\]")
 _CALLED = re.compile(
@@ -15,40 +20,102 @@ _CALLED = re.compile(
 _CONDITION = re.compile(r" while\(.*condition=%?([\w.-]+)")
 _TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
 _LIMIT = re.compile(r"%?([\w.-]+) = s(?:32|64)\[\]\S* constant\((\d+)\)")
+_LISTS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]+\})\}")
+_IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
+_MESH = re.compile(
+    r"replica_groups=mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{(.*?)\}"
+)
 _COMPARE = re.compile(r"ROOT .* compare\((.*)\), direction=LT")
 
 
-def collectives(hlo: str) -> tuple[dict[str, dict[str, int]], bool]:
-    """({kind: {"count", "bytes"}} of one run of the module, whether every loop around one says how often it runs).
+Amount = dict[str, int]  # {"count", "bytes"}
+
+
+class Sent(NamedTuple):
+    """What one device sends in one run of a program.
+
+    Attributes:
+        by_kind: {"all-reduce": amount, ...}.
+        by_axes: {"data+fsdp": by_kind}, by the mesh axes along which the devices of a group differ.
+        between_slices: what is handed to the network between slices. Sums over several slices are a collective inside
+            each, which is among the others, and these.
+        loops_known: whether every loop around one says how often it runs.
+    """
+
+    by_kind: dict[str, Amount]
+    by_axes: dict[str, dict[str, Amount]]
+    between_slices: Amount
+    loops_known: bool
+
+
+class _Found(NamedTuple):
+    count: int
+    bytes: int
+    exact: bool
+    axes: str
+
+
+def collectives(hlo: str, mesh: Mapping[str, int]) -> Sent:
+    """What a module sends on `mesh`, {axis: size} with the outermost axis first.
 
     Bytes are of whole arrays on one device: what an all-gather makes, a reduce-scatter takes, an all-reduce adds up.
     What is in a loop counts as often as the loop runs, once where that cannot be read. The TPU compiler splits an
     asynchronous collective into several operations of one channel, which count once, and writes a reduce-scatter as an
-    all-reduce in a computation called all-reduce-scatter.
+    all-reduce in a computation called all-reduce-scatter. Of several slices it writes the program of one.
     """
     bodies = _computations(hlo)
     runs, found = _runs(bodies), {}
     for name, lines in bodies.items():
         for number, line in enumerate(lines):
-            match = _COLLECTIVE.search(line)
-            if not match or name not in runs:
+            read = _read(line, name, mesh) if name in runs else None
+            if read is None:
                 continue
-            shape, kind, start = match.groups()
-            size = _bytes_of_start(shape, kind) if start else _bytes(shape)
-            if kind == "reduce-scatter" and not start:
-                size *= _group_size(line)
-            if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
-                kind = "reduce-scatter"
+            kind, size, axes = read
             channel = _CHANNEL.search(line)
             times, exact = runs[name]
             key = (kind, channel[1] if channel else f"{name} {number}")
-            found[key] = max(found.get(key, (0, 0, exact)), (times, size * times, exact))
-    totals = {
-        kind: {"count": sum(n for n, _, _ in mine), "bytes": sum(size for _, size, _ in mine)}
-        for kind in KINDS
-        if (mine := [values for key, values in found.items() if key[0] == kind])
-    }
-    return totals, all(exact for _, _, exact in found.values())
+            found[key] = max(found.get(key, _Found(0, 0, exact, axes)), _Found(times, size * times, exact, axes))
+    sent = {key: each for key, each in found.items() if key[0] in KINDS}
+    all_axes = sorted({each.axes for each in sent.values()})
+    return Sent(
+        _by_kind(sent),
+        {axes: _by_kind({key: each for key, each in sent.items() if each.axes == axes}) for axes in all_axes},
+        _amount(each for (kind, _), each in found.items() if kind == "send"),
+        all(each.exact for each in found.values()),
+    )
+
+
+def _read(line: str, computation: str, mesh: Mapping[str, int]) -> tuple[str, int, str] | None:
+    """(kind, bytes, mesh axes) of a line that sends something, "send" for what goes to other slices."""
+    if match := _TO_SLICES.search(line):
+        return "send", _bytes(match[1]), ""
+    match = _COLLECTIVE.search(line)
+    if not match:
+        return None
+    shape, kind, start = match.groups()
+    groups = device_groups(line, math.prod(mesh.values()))
+    size = _bytes_of_start(shape, kind) if start else _bytes(shape)
+    if kind == "reduce-scatter" and not start:
+        size *= groups.shape[1]
+    if kind == "all-reduce" and computation.startswith("all-reduce-scatter"):
+        kind = "reduce-scatter"
+    return kind, size, _axes(groups, mesh)
+
+
+def _by_kind(found: Mapping[tuple[str, str], _Found]) -> dict[str, Amount]:
+    kinds = [kind for kind in KINDS if any(key[0] == kind for key in found)]
+    return {kind: _amount(each for key, each in found.items() if key[0] == kind) for kind in kinds}
+
+
+def _amount(found: Iterable[_Found]) -> Amount:
+    found = list(found)
+    return {"count": sum(each.count for each in found), "bytes": sum(each.bytes for each in found)}
+
+
+def _axes(groups: np.ndarray, mesh: Mapping[str, int]) -> str:
+    """The axes along which the devices of a group differ, joined by "+"; "none" where a group is one device."""
+    coordinates = np.unravel_index(groups, tuple(mesh.values()))
+    return "+".join(axis for axis, x in zip(mesh, coordinates) if np.any(x != x[:, :1])) or "none"
 
 
 def _computations(hlo: str) -> dict[str, list[str]]:
@@ -122,13 +189,25 @@ def _bytes_of_start(shape: str, kind: str) -> int:
     return max(_bytes(part) for part in parts)
 
 
-def _group_size(line: str) -> int:
-    """Devices of one replica group, in any of the three ways HLO writes them."""
-    if lists := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
-        return len(lists[1].split(","))
-    if iota := re.search(r"replica_groups=\[\d+,(\d+)\]<=", line):
-        return int(iota[1])
-    if mesh := re.search(r"replica_groups=mesh\[(.*?)\].*?\{(.*?)\}", line):
+def device_groups(line: str, devices: int) -> np.ndarray:
+    """The groups of a collective, [groups, devices of one], in any of the ways HLO writes them; a pair of a permute is
+    a group. Devices are numbered as they lie in the mesh. One group of all `devices` where the line names none."""
+    if lists := _LISTS.search(line):
+        return np.array([[int(n) for n in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", lists[1])])
+    if iota := _IOTA.search(line):
+        return _iota(iota[3], iota[4]).reshape(int(iota[1]), int(iota[2]))
+    if mesh := _MESH.search(line):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", mesh[2]))
-    return 1
+        inside = [list(sizes).index(axis) for axis in re.findall(r"'(\w+)'", mesh[4])]
+        shape = [int(size) for size in sizes.values()]
+        ids = _iota(mesh[2] or str(math.prod(shape)), mesh[3]).reshape(shape)
+        one = math.prod(shape[axis] for axis in inside)
+        return np.moveaxis(ids, inside, range(-len(inside), 0)).reshape(-1, one)
+    return np.arange(devices)[None]
+
+
+def _iota(dimensions: str, order: str | None) -> np.ndarray:
+    """The numbers from 0 in an array of these dimensions, its axes then taken in this order."""
+    shape = [int(n) for n in dimensions.split(",")]
+    ids = np.arange(math.prod(shape)).reshape(shape)
+    return ids.transpose([int(n) for n in order.split(",")]) if order else ids

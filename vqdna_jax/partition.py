@@ -5,7 +5,8 @@ those are. All axes are explicit: a sharding mistake is an error while tracing, 
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -56,8 +57,12 @@ def gathered(w: jax.Array, *logical: str | None) -> jax.Array:
 def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, context: int = 1, devices=None) -> Mesh:
     """A mesh over AXES; `data=-1` takes all the devices that the other axes leave.
 
+    Of several TPU slices each is a block of whole rows of `data`, the outermost axis: all others lie inside a slice,
+    on its fast links, and only sums over `data` cross the network between slices.
+
     Raises:
-        InputError: the sizes do not multiply to the number of devices.
+        InputError: the sizes do not multiply to the number of devices, a shard would not lie within a host, the axes
+            but `data` not within a slice, or the processes are not numbered slice by slice.
     """
     devices = np.asarray(jax.devices() if devices is None else devices)
     others = fsdp * tensor * context
@@ -81,8 +86,28 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, context: int = 1, 
             f"config key mesh: tensor={tensor} x context={context} does not divide the {per_process} devices of a host;"
             " a shard of the batch must lie within one host"
         )
-    # In the order of the processes, so that process p of n holds rows [p B / n, (p + 1) B / n) of every batch.
+    _check_slices(by_process, fsdp, tensor, context)
+    # In the order of the processes, so that process p of n holds rows [p B / n, (p + 1) B / n) of every batch. That
+    # fixes the order inside a slice too, where `mesh_utils` would follow the torus; a host is a block of neighbours.
     return Mesh(np.array(by_process).reshape(shape), AXES, axis_types=explicit)
+
+
+def _check_slices(by_process: Sequence, fsdp: int, tensor: int, context: int) -> None:
+    """Raises InputError as `make_mesh`. GPUs call every host a slice: between those any axis may lie."""
+    of_device = (getattr(each, "slice_index", 0) if each.platform == "tpu" else 0 for each in by_process)
+    slices = [(index, len(list(same))) for index, same in itertools.groupby(of_device)]
+    if len(slices) > len(dict(slices)):
+        order = ", ".join(str(index) for index, _ in slices[:4])
+        raise InputError(
+            f"processes: in their order they lie in the slices {order}, ..., expected all of a slice one after the"
+            " other; number the processes slice by slice"
+        )
+    inside, least = fsdp * tensor * context, min(size for _, size in slices)
+    if any(size % inside for _, size in slices):
+        raise InputError(
+            f"config key mesh: fsdp={fsdp} x tensor={tensor} x context={context} is {inside} devices, but a slice has"
+            f" {least}, and only data may cross slices; set them so that their product divides {least}"
+        )
 
 
 def batch_shards(mesh: Mesh) -> int:

@@ -1,44 +1,18 @@
 """The `vqdna` verbs: what each takes, as a typed function whose docstring is its help. `cli.py` makes them commands."""
 
 import json
-import os
 import pathlib
 import sys
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
 from vqdna_jax import errors
+from vqdna_jax.verbs_prepare import AsJson, corpus, doctor, must_exist, plan, species
 
 # jax takes seconds to import, so every verb imports what it needs when it runs: `vqdna --help` stays quick.
 
 Path = pathlib.Path
-FastaFiles = Annotated[
-    tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
-]
-AsJson = Annotated[bool, tyro.conf.arg(name="json")]
-
-
-def corpus(
-    fasta: FastaFiles,
-    out: Path,
-    validation_share: float = 0.1,
-    on_duplicate: Literal["error", "rename"] = "error",
-    as_json: AsJson = False,
-) -> None:
-    """Build a corpus from FASTA files, for training.
-
-    Args:
-        fasta: FASTA files, plain or .gz, globs or directories of them; one file is one species
-        out: the directory to write, new or empty
-        validation_share: share of the bases of every species kept for validation
-        on_duplicate: refuse a contig name that occurs twice, or number it
-        as_json: print the manifest as JSON on stdout
-    """
-    from vqdna_jax.genome.corpus import build_corpus
-
-    manifest = build_corpus(fasta, out, validation_share=validation_share, on_duplicate=on_duplicate)
-    print(json.dumps(manifest, indent=2, default=str) if as_json else f"corpus written to {out}")
 
 
 def encode(fasta: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
@@ -49,7 +23,7 @@ def encode(fasta: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
         model: a trained tokenizer, the export directory of a run
         out: the file of codes to write
     """
-    _must_exist(fasta, model)
+    must_exist(fasta, model)
     from vqdna_jax.codes import encode_fasta
 
     encode_fasta(fasta, model, out)
@@ -64,7 +38,7 @@ def decode(codes: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
         model: the tokenizer that wrote it
         out: the FASTA file to write
     """
-    _must_exist(codes, model)
+    must_exist(codes, model)
     from vqdna_jax.codes import decode_to_fasta
 
     decode_to_fasta(codes, model, out)
@@ -89,7 +63,7 @@ def embed(
         layer: -1 after the last norm, or after so many layers, 0 for the input
         as_json: print the summary as JSON on stdout
     """
-    _must_exist(fasta, model)
+    must_exist(fasta, model)
     from vqdna_jax.embeddings import embed_fasta
 
     summary = embed_fasta(fasta, model, out, pool, layer)
@@ -113,7 +87,7 @@ def predict(
         base: the pretrained model under it, if it is no longer where it was
         as_json: print the summary as JSON on stdout
     """
-    _must_exist(file, model)
+    must_exist(file, model)
     from vqdna_jax.predictions import predict_file
 
     summary = predict_file(file, model, out, base)
@@ -122,32 +96,6 @@ def predict(
         print(told.format(**summary), file=sys.stderr)
     text = "{records:,} sequences, {errors:,} with an error, {records_per_s:,.0f} sequences/s: predictions in {out}"
     print(json.dumps(summary, indent=2) if as_json else text.format(**summary))
-
-
-def species(
-    fasta: FastaFiles,
-    out: Path,
-    length: int = 1000,
-    items: int = 1000,
-    seed: int = 0,
-) -> None:
-    """Make a labelled set from genomes: which species is a stretch of DNA from? (HyenaDNA's protocol)
-
-    Args:
-        fasta: FASTA files, plain or .gz; one file is one species, named after it
-        out: the directory to write, train.csv, dev.csv, test.csv and labels.txt
-        length: bases of a stretch
-        items: training rows of each species; dev and test have a fifth of it each
-        seed: of the draws
-    """
-    _must_exist(*fasta)
-    from vqdna_jax.benchmark import species as sets
-
-    named = {path.name.split(".")[0]: path for path in fasta}
-    if len(named) < len(fasta):
-        raise errors.InputError("two FASTA files have the same name before the first dot; rename one")
-    held_out = max(1, items // 5)
-    print(sets.prepare(named, out, length, {"train": items, "dev": held_out, "test": held_out}, seed))
 
 
 def benchmark(
@@ -178,7 +126,7 @@ def benchmark(
         check: only check the folder: columns, labels, letters, sizes, duplicates across splits
         as_json: with --check, print the findings as JSON on stdout
     """
-    _must_exist(data)
+    must_exist(data)
     from vqdna_jax.benchmark import command
 
     names = [name for name in tasks.split(",") if name]
@@ -200,59 +148,14 @@ def report(kind: tyro.conf.Positional[Literal["benchmark"]], results: tyro.conf.
         results: the results.json of a benchmark
         out: the page to write
     """
-    _must_exist(results)
+    must_exist(results)
     from vqdna_jax.benchmark import publish
 
     publish.page_of(results, out)
     print(f"page written to {out}")
 
 
-def plan(
-    config: str,
-    topology: tyro.conf.UseAppendAction[tuple[str, ...]],
-    set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
-    mfu: float = 0.4,
-    as_json: AsJson = False,
-) -> None:
-    """Compile the training step for a TPU pod, without one: memory, what is sent between chips, time at a given MFU.
-
-    Args:
-        config: an experiment and its preset, configs/mcm.py:base
-        topology: v5e:16x16, v5p:4x4x4, v6e:16x16 and the like; may be given several times
-        set: KEY=VALUE of the config, mesh.fsdp=16; may be given several times
-        mfu: share of the chips' peak FLOP/s at which times are stated
-        as_json: print the findings as JSON on stdout
-    """
-    # jax computes on the CPU here; the compiler asks no metadata server, and several may run at once.
-    os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    from vqdna_jax import plan as pods
-    from vqdna_jax import plan_table
-
-    rows = pods.plan(config, topology, set, mfu)
-    print(json.dumps(rows, indent=2) if as_json else plan_table.describe(rows))
-
-
-def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: devices, versions, and the install line it needs. Exit code 1 if something wants attention.
-
-    Args:
-        as_json: print the findings as JSON on stdout
-    """
-    from vqdna_jax import doctor as machine
-
-    findings = machine.examine()
-    print(json.dumps(findings, indent=2) if as_json else machine.describe(findings))
-    if findings["problems"]:
-        sys.exit(1)
-
-
 VERBS = {
     "corpus": corpus, "encode": encode, "decode": decode, "embed": embed, "predict": predict, "species": species,
     "benchmark": benchmark, "report": report, "plan": plan, "doctor": doctor,
 }  # fmt: skip
-
-
-def _must_exist(*paths: Path) -> None:
-    for path in paths:
-        if not path.exists():
-            raise errors.InputError(f"{path}: no such file or directory")
