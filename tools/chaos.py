@@ -114,7 +114,7 @@ def differences(workdir: pathlib.Path, expected: Reference, damaged: set[int]) -
 
 def strike(fault: str, started: Processes, draw: random.Random) -> None:
     """One fault, now, to one process that still runs."""
-    victim = draw.choice(started.all)
+    victim = draw.choice([process for process in started.all if process.poll() is None] or started.all)
     with contextlib.suppress(ProcessLookupError):
         if fault == "term":
             victim.send_signal(draw.choice([signal.SIGTERM, signal.SIGINT]))
@@ -168,11 +168,14 @@ class Chaos:
         expected = self.references[self.count]
         started, self.starts = Processes(self.workdir, self.count, CONFIG), self.starts + 1
         if fault:
-            delay = self.draw.uniform(0.0, expected.seconds)
+            delay = self.draw.uniform(0.0, 0.8 * expected.seconds)  # what goes on takes less than a whole run
             with contextlib.suppress(subprocess.TimeoutExpired):
                 started.all[0].wait(delay)
-            strike(fault, started, self.draw)
-            self.faults[fault] += 1
+            if any(process.poll() is None for process in started.all):
+                strike(fault, started, self.draw)
+                self.faults[fault] += 1
+            else:
+                fault = None  # too late
         began = time.monotonic()
         try:
             codes = started.wait(BOUND_S if fault else 600)
@@ -191,7 +194,7 @@ class Chaos:
         place = f"{self.workdir.name}, step {max(rows(self.workdir), default=0)}"
         print(f"{place}: {name}, ended with {codes} after {seconds:.1f} s", file=sys.stderr, flush=True)
         self.longest[name] = max(self.longest[name], round(seconds, 1))
-        # A fault that comes when the run is over changes nothing; else the process it hit must have said so.
+        # A process that was just ending may not notice; else the one that was hit must have said so.
         if any(codes) and not set(codes) & FAULTS.get(fault, (0, set()))[1]:
             self.wrong.append(f"{self.workdir.name}: {name} ended with {codes}\n{said[-4000:]}")
         aside = {int(path.name.split("-")[1]) for path in (self.workdir / "checkpoints").glob("damaged-*")}

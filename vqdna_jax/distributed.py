@@ -30,9 +30,8 @@ def set_timeout(seconds: float) -> None:
 
 
 def stop() -> None:
-    """All processes leave together; for the end of a run that went well."""
-    if jax.process_count() > 1:
-        jax.distributed.shutdown()
+    """All of several processes leave together; for the end of a run that went well."""
+    jax.distributed.shutdown()
 
 
 def farewell() -> None:

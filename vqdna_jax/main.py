@@ -53,14 +53,17 @@ def main(arguments: list[str]) -> int:
 
 
 def train_here(stop: StopRequest, watchdog: Watchdog) -> int:
-    """This process's part of the run. One process of several never waits for the others after a failure."""
+    """This process's part of the run. One process of several never waits for the others after a failure, and leaves
+    without the interpreter's clean-up, in which nobody would watch it."""
     import jax
 
     from vqdna_jax import distributed, train
 
     try:
         code = train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value), stop, watchdog)[0]
-        distributed.stop()
+        if jax.process_count() > 1:
+            distributed.stop()
+            exit_now(code)
         return code
     except Exception as error:
         if jax.process_count() == 1:
