@@ -2,8 +2,8 @@
 
     python tools/chaos.py --kills=200 --seed=0 --out=DIR            [--processes=2,4] [--minutes=N]
 
-Every run is of several local processes with one CPU device each. A fault comes at a random moment: start, compile,
-step, save, evaluation or export. What must hold, checked after every fault:
+Runs are of several local processes. A fault comes at a random moment: start, compile, step, save, evaluation or
+export. What must hold, checked after every fault:
 - every process ends, with the exit code of its fault, within a bound: nobody waits for the dead;
 - the log of (step, batch digest, loss) is a function of the step: equal, bit for bit, to that of an undisturbed run;
 - so are the digests of all leaves in every checkpoint that got its final name;
@@ -48,11 +48,10 @@ FAULTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """What an undisturbed run wrote: rows by step, leaf digests of checkpoints by step, the exported tensors; and how
-    long another one took, that saved as often as those that will be disturbed."""
+    """What an undisturbed run wrote, and how long another one took that saved as often as those to be disturbed."""
 
-    rows: dict[int, tuple]
-    digests: dict[int, dict]
+    rows: dict[int, tuple]  # by step
+    digests: dict[int, dict]  # of the leaves of checkpoints, by step
     model: bytes
     seconds: float
 
@@ -70,8 +69,7 @@ def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
 def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
     """Its seconds."""
     began, started = time.monotonic(), Processes(workdir, count, settings)
-    codes = started.wait(600)
-    if any(codes):
+    if any(codes := started.wait(600)):
         raise RuntimeError(f"the undisturbed run ended with {codes}\n{started.text()}")
     return time.monotonic() - began
 
@@ -93,7 +91,7 @@ def _checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
 
 
-def leaf_digests(checkpoint: pathlib.Path) -> dict:
+def leaf_digests(checkpoint: pathlib.Path) -> dict[str, int]:
     return json.loads((checkpoint / "meta/metadata").read_text())["digests"]
 
 
@@ -191,8 +189,8 @@ class Chaos:
     def _judge(self, fault: str | None, codes: list[int], seconds: float, said: str) -> None:
         name = fault or "no fault"
         self.ends[f"{name}: {' '.join(map(str, sorted(codes)))}"] += 1
-        place = f"{self.workdir.name}, step {max(rows(self.workdir), default=0)}"
-        print(f"{place}: {name}, ended with {codes} after {seconds:.1f} s", file=sys.stderr, flush=True)
+        step = max(rows(self.workdir), default=0)
+        print(f"{self.workdir.name}, step {step}: {name}, {codes} after {seconds:.1f} s", file=sys.stderr, flush=True)
         self.longest[name] = max(self.longest[name], round(seconds, 1))
         # A process that was just ending may not notice; else the one that was hit must have said so.
         if any(codes) and not set(codes) & FAULTS.get(fault, (0, set()))[1]:
