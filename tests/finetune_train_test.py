@@ -255,7 +255,7 @@ class TestRetries:
     def test_until_one_has_not_collapsed_or_a_signal_comes(self, tmp_path, monkeypatch, collapses, code, attempts):
         seen = []
 
-        def run(config, workdir):
+        def run(config, workdir, *_):
             seen.append((config.seed, workdir))
             collapsed = collapses[len(seen) - 1]
             if collapsed is None:

@@ -82,6 +82,7 @@ class Cloud:
         return subprocess.Popen(
             ["bash", self.clone / "launch" / script, *arguments], env=self.environment(**more), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
         )  # fmt: skip
 
     def launch(self, script: str, *arguments: str, **more) -> tuple[int, str, str]:

@@ -221,7 +221,8 @@ class Chaos:
 def chaos(out: pathlib.Path, kills: int, seed: int, counts: list[int], minutes: float = math.inf) -> dict:
     """The report after `kills` faults, or as many as fit; the last run is left to finish. `out` must not exist."""
     out.mkdir(parents=True)
-    deadline, all_of_it = time.monotonic() + 60 * minutes, Chaos(out, counts, seed)
+    all_of_it = Chaos(out, counts, seed)
+    deadline = time.monotonic() + 60 * minutes
     draw, weights = all_of_it.draw, [weight for weight, _ in FAULTS.values()]
     first = draw.sample(list(FAULTS), len(FAULTS))  # each once
     while all_of_it.faults.total() < kills and time.monotonic() < deadline and len(all_of_it.wrong) < 10:
