@@ -7,8 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tools.chaos import rows
-from tools.processes import CONFIG, TIMEOUT_S, Processes
+from tools.processes import CONFIG, TIMEOUT_S, Processes, rows
 from vqdna_jax.cluster import Cluster
 from vqdna_jax.errors import InputError
 

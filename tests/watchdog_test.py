@@ -69,6 +69,13 @@ HANGS = {
             dog.beat(7)
             is_stopped()
         """,
+    "stopped_before_any_beat": """
+        def is_stopped():
+            say(time.monotonic())
+            os.kill(os.getpid(), signal.SIGSTOP)
+        Watchdog.beat = lambda *_: is_stopped()
+        Watchdog(1).__enter__()
+        """,
     "stopped_while_a_thread_beats": """
         def is_stopped():
             time.sleep(1.5)
@@ -296,6 +303,11 @@ def test_a_process_that_hangs_prints_its_stacks_and_ends_with_46(ended, name, fu
 def test_before_the_first_step_the_limit_runs_from_the_start(ended):
     end = ended["never_steps"]
     assert end.code == 46 and "for 1 s before the first step" in end.err and "in compiles_for_ever\n" in end.err
+
+
+def test_before_any_beat_the_limit_runs_from_the_start_of_the_child(ended):
+    end = ended["stopped_before_any_beat"]
+    assert end.code == 46 and "for 1 s before the first step" in end.err and "in is_stopped\n" in end.err
 
 
 def test_where_there_is_no_signal_46_it_aborts(ended):

@@ -28,7 +28,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the repository is no package
 
 from tools.processes import CONFIG as SMALL
-from tools.processes import TIMEOUT_S, Processes
+from tools.processes import TIMEOUT_S, Processes, checkpoints, leaf_digests, model, rows
 
 BOUND_S = 8 * TIMEOUT_S  # a compile may take 6; everything else is over within 2
 STEPS = 60
@@ -39,7 +39,7 @@ FAULTS = {
     "kill": (6, {-signal.SIGKILL}),
     "term": (4, {42, -signal.SIGTERM, -signal.SIGINT}),  # the latter before the interpreter can heed them
     "stop": (2, {46, -signal.SIGKILL}),
-    "gil": (2, {46, -signal.SIGUSR1}),
+    "gil": (2, {46}),
     "disk": (2, {45}),
     "flip": (2, {-signal.SIGKILL}),
     "truncate": (2, {-signal.SIGKILL}),
@@ -62,7 +62,7 @@ def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
     undisturbed(often, count, settings | every)
     seconds = undisturbed(seldom, count, settings)
     assert rows(often) == rows(seldom) and model(often) == model(seldom), "two undisturbed runs differ"
-    digests = {int(path.name): leaf_digests(path) for path in _checkpoints(often)}
+    digests = {int(path.name): leaf_digests(path) for path in checkpoints(often)}
     return Reference(rows(often), digests, model(often), seconds)
 
 
@@ -74,36 +74,11 @@ def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
     return time.monotonic() - began
 
 
-def rows(workdir: pathlib.Path) -> dict[int, tuple]:
-    """{step: (batch digest, loss in hex)}, without a line that a kill cut short."""
-    found = {}
-    with contextlib.suppress(FileNotFoundError):
-        for line in (workdir / "metrics.jsonl").read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                row = json.loads(line)
-                if "batch_digest" in row:
-                    found[row["step"]] = (int(row["batch_digest"]), float(row["loss"]).hex())
-    return found
-
-
-def _checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Those that have their final names."""
-    return [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
-
-
-def leaf_digests(checkpoint: pathlib.Path) -> dict[str, int]:
-    return json.loads((checkpoint / "meta/metadata").read_text())["digests"]
-
-
-def model(workdir: pathlib.Path) -> bytes:
-    return (workdir / "export/model.safetensors").read_bytes()
-
-
 def differences(workdir: pathlib.Path, expected: Reference, damaged: set[int]) -> list[str]:
     """Where the run is not what it should be; `damaged` are checkpoints that were damaged on purpose."""
     wrong = [f"step {step}: {row}, not {expected.rows.get(step)}" for step, row in rows(workdir).items()
              if row != expected.rows.get(step)]  # fmt: skip
-    for path in _checkpoints(workdir):
+    for path in checkpoints(workdir):
         step = int(path.name)
         if step and step not in damaged and leaf_digests(path) != expected.digests[step]:  # there is no save before 1
             wrong.append(f"checkpoint {step} is not that of the undisturbed run")
@@ -111,9 +86,15 @@ def differences(workdir: pathlib.Path, expected: Reference, damaged: set[int]) -
 
 
 def strike(fault: str, started: Processes, draw: random.Random) -> None:
-    """One fault, now, to one process that still runs."""
+    """One fault, now, to one process that still runs.
+
+    A process that is stopped in its first second, before it has a watchdog, is for its launcher to end: not done here.
+    """
     victim = draw.choice([process for process in started.all if process.poll() is None] or started.all)
-    with contextlib.suppress(ProcessLookupError):
+    children = pathlib.Path(f"/proc/{victim.pid}/task/{victim.pid}/children")
+    with contextlib.suppress(OSError):
+        while fault in ("stop", "gil") and victim.poll() is None and not children.read_text():
+            time.sleep(0.05)
         if fault == "term":
             victim.send_signal(draw.choice([signal.SIGTERM, signal.SIGINT]))
         elif fault == "stop":
@@ -131,7 +112,7 @@ def damage(fault: str, workdir: pathlib.Path, damaged: set[int], draw: random.Ra
 
     None, and nothing is done, where no older one is whole: there a run rightly stops.
     """
-    whole = sorted({int(path.name) for path in _checkpoints(workdir)} - damaged)
+    whole = sorted({int(path.name) for path in checkpoints(workdir)} - damaged)
     if len(whole) < 2:
         return None
     directory = workdir / "checkpoints" / str(whole[-1])
@@ -180,7 +161,7 @@ class Chaos:
         except TimeoutError as error:
             self.wrong.append(f"{self.workdir.name}, {fault}: {error}")
             return
-        self._judge(fault, codes, time.monotonic() - began, started.text())
+        self._judge(fault, codes, time.monotonic() - began, started.text(lines=60))
         if not any(codes):
             self._finish(expected)
         elif fault in ("flip", "truncate"):
@@ -194,7 +175,7 @@ class Chaos:
         self.longest[name] = max(self.longest[name], round(seconds, 1))
         # A process that was just ending may not notice; else the one that was hit must have said so.
         if any(codes) and not set(codes) & FAULTS.get(fault, (0, set()))[1]:
-            self.wrong.append(f"{self.workdir.name}: {name} ended with {codes}\n{said[-4000:]}")
+            self.wrong.append(f"{self.workdir.name}: {name} ended with {codes}\n{said}")
         aside = {int(path.name.split("-")[1]) for path in (self.workdir / "checkpoints").glob("damaged-*")}
         self.found += len(self.damaged & aside)
         self.damaged -= aside

@@ -1,6 +1,8 @@
-"""Small training runs of several local processes, one CPU device each: for tools/chaos.py and the tests."""
+"""Small training runs of several local processes, one CPU device each, and what they wrote; for chaos.py and tests."""
 
+import contextlib
 import ctypes
+import json
 import os
 import pathlib
 import signal
@@ -76,8 +78,35 @@ class Processes:
             raise TimeoutError(f"processes {late} did not end within {within_s:.0f} s\n{self.text()}")
         return [process.returncode for process in self.all]
 
-    def text(self) -> str:
-        return "".join(f"[{index}] {line}" for index, lines in enumerate(self.said) for line in lines)
+    def text(self, lines: int | None = None) -> str:
+        """All that they said, or the last lines of each."""
+        last = slice(-lines if lines else None, None)
+        return "".join(f"[{index}] {line}" for index, said in enumerate(self.said) for line in said[last])
+
+
+def rows(workdir: pathlib.Path) -> dict[int, tuple]:
+    """{step: (batch digest, loss in hex)}, without a line that a kill cut short."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in (workdir / "metrics.jsonl").read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                if "batch_digest" in row:
+                    found[row["step"]] = (int(row["batch_digest"]), float(row["loss"]).hex())
+    return found
+
+
+def checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
+    """Those that have their final names."""
+    return [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+
+
+def leaf_digests(checkpoint: pathlib.Path) -> dict[str, int]:
+    return json.loads((checkpoint / "meta/metadata").read_text())["digests"]
+
+
+def model(workdir: pathlib.Path) -> bytes:
+    return (workdir / "export/model.safetensors").read_bytes()
 
 
 def _by_hand(count: int, index: int, port: int) -> tuple[list[str], dict[str, str]]:

@@ -10,8 +10,8 @@ import jax
 
 from vqdna_jax import distributed
 from vqdna_jax.errors import InputError, PeerError, first_line
+from vqdna_jax.watchdog import COMPILE_LIMITS
 
-COMPILE_LIMITS = 6  # compiling, restoring and the last save may take so many times as long as a step
 LONGEST_HEARTBEAT_S = 100  # jax's own default: a process that is silent for so long is taken for dead
 _CLUSTERS = {"tpu": ("gcetpu", "gketpu"), "slurm": ("slurm",), "auto": (None,)}
 

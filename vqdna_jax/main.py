@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from vqdna_jax import errors
 from vqdna_jax.stopping import Stopped, StopRequest
-from vqdna_jax.watchdog import Watchdog, exit_now
+from vqdna_jax.watchdog import COMPILE_LIMITS, Watchdog, exit_now
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "an experiment of configs/, with a preset: configs/hrq.py:tiny"
@@ -35,21 +35,26 @@ def main(arguments: list[str]) -> int:
         try:
             parse(arguments)
             logging.set_verbosity(logging.ERROR)
-            # After the flags, so that a typing mistake does not wait for jax.
-            from vqdna_jax import cluster
-
-            others = cluster.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _MULTIHOST.value)
-            others.check()
-            limit_s = max(0.0, _CONFIG.value.train.timeout_s)
-            # One of several may not leave the others alone: they agree on a place once they have found each other.
-            alone = contextlib.nullcontext() if others.one_process else stop.noted()
-            with Watchdog(limit_s) as watchdog, alone:
-                watchdog.allow(cluster.COMPILE_LIMITS * limit_s, 0)
-                cluster.start(others, limit_s)
-                return train_here(stop, watchdog)
+            with Watchdog(max(0.0, _CONFIG.value.train.timeout_s)) as watchdog:
+                return start(stop, watchdog)
         except Stopped:
             print(f"stopped by {stop.name}, nothing is lost; run the same command to go on", file=sys.stderr)
             return errors.EXIT_STOPPED
+
+
+def start(stop: StopRequest, watchdog: Watchdog) -> int:
+    """Finds the other processes, and does this one's part of the run."""
+    limit_s = max(0.0, _CONFIG.value.train.timeout_s)
+    watchdog.allow(COMPILE_LIMITS * limit_s, 0)
+    # After the flags, so that a typing mistake does not wait for jax; under the watchdog, for it takes seconds.
+    from vqdna_jax import cluster
+
+    others = cluster.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _MULTIHOST.value)
+    others.check()
+    # One of several may not leave the others alone: they agree on a place once they have found each other.
+    with contextlib.nullcontext() if others.one_process else stop.noted():
+        cluster.start(others, limit_s)
+        return train_here(stop, watchdog)
 
 
 def train_here(stop: StopRequest, watchdog: Watchdog) -> int:

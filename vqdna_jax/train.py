@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 
 from vqdna_jax import distributed, goodput, hub, results, settings
 from vqdna_jax.checkpoint import Checkpoints
-from vqdna_jax.cluster import COMPILE_LIMITS
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.inference import make_predict
@@ -25,7 +24,7 @@ from vqdna_jax.stages import make_stage
 from vqdna_jax.step import init_state, train_step
 from vqdna_jax.stopping import Stopped, StopRequest
 from vqdna_jax.throughput import Throughput
-from vqdna_jax.watchdog import Watchdog
+from vqdna_jax.watchdog import COMPILE_LIMITS, Watchdog
 from vqdna_jax.workdir import make_room, open_workdir
 
 RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
@@ -143,7 +142,10 @@ def _train(
             if done > first_step and done % config.train.checkpoint_every_steps == 0:
                 log.pause()
                 clock.switch("unproductive_checkpoint_save_time", done)
+                # It waits for the save before, and one that failed waits for the other processes.
+                watchdog.allow(COMPILE_LIMITS * limit_s, done)
                 checkpoints.save(done, state, meta)
+                watchdog.beat(done)
             clock.switch("data_loading_sync", done)
             batch = to_devices(next(iterator))
             clock.switch("step" if done > first_step else "program_startup")

@@ -15,7 +15,6 @@ Standard library only: this file is also the program of the child.
 import contextlib
 import ctypes
 import faulthandler
-import math
 import os
 import select
 import signal
@@ -32,6 +31,7 @@ NUMBER = EXIT_STUCK if EXIT_STUCK in signal.valid_signals() else signal.SIGABRT
 GRACE_S = 5.0  # from the signal to SIGKILL
 LONGEST_TICK_S = 1.0  # how often the child looks
 CHILDREN = 3  # started at most, should they be killed
+COMPILE_LIMITS = 6  # a start, a compile, a restore and a save may take so many times as long as a step
 
 _STDERR = 2  # also where sys.stderr is replaced
 _MESSAGE = struct.Struct("<dq")  # seconds until the next one, steps done
@@ -114,7 +114,7 @@ class Watchdog:
     def _start(self) -> None:
         self._children += 1
         # Isolated, without site: it starts in 20 ms and reads nothing but this file.
-        command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(NUMBER))]
+        command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(NUMBER)), str(self._limit)]
         try:
             # A session of its own: Ctrl-C and Ctrl-Z at a terminal do not reach it.
             self._child = subprocess.Popen(
@@ -190,9 +190,9 @@ class _Parent:
                 os.kill(self._number, number)
 
 
-def watch(parent: _Parent, number: int) -> None:
-    """The child: returns when the parent has ended, of itself or by this."""
-    limit, step, left, tick = math.inf, _NO_STEP, math.inf, 0.05
+def watch(parent: _Parent, number: int, limit: float) -> None:
+    """The child: returns when the parent has ended, of itself or by this. `limit` holds until the first message."""
+    step, left, tick = _NO_STEP, limit, 0.05
     before = time.monotonic()
     while not parent.gone(within_s=tick):
         now = time.monotonic()
@@ -230,5 +230,4 @@ if __name__ == "__main__":
     for name in _FOR_THE_JOB:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     os.set_blocking(0, False)
-    _pid, _number = map(int, sys.argv[1:])
-    watch(_Parent(_pid), _number)
+    watch(_Parent(int(sys.argv[1])), int(sys.argv[2]), float(sys.argv[3]))
