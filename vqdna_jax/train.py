@@ -122,13 +122,12 @@ def _train(
     def before_batch():
         stop.check()
         if not finishing:
-            watchdog.beat(done)
+            watchdog.allow(COMPILE_LIMITS * limit_s, done)
 
     predict = make_predict(task, mesh, config.eval.batch, stage.frozen, before_batch)
     try:
         while True:
             stop.check()
-            watchdog.allow(limit_s * (COMPILE_LIMITS if done < first_step + 2 else 1), done)
             due = done % config.eval.every_steps == 0 or (task.keeps_best and done == total_steps)
             if done and due and done not in log.evaluated:
                 log.pause()
@@ -145,7 +144,7 @@ def _train(
                 # It waits for the save before, and one that failed waits for the other processes.
                 watchdog.allow(COMPILE_LIMITS * limit_s, done)
                 checkpoints.save(done, state, meta)
-                watchdog.beat(done)
+            watchdog.allow(limit_s * (COMPILE_LIMITS if done < first_step + 2 else 1), done)
             clock.switch("data_loading_sync", done)
             batch = to_devices(next(iterator))
             clock.switch("step" if done > first_step else "program_startup")

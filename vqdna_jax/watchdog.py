@@ -31,7 +31,7 @@ NUMBER = EXIT_STUCK if EXIT_STUCK in signal.valid_signals() else signal.SIGABRT
 GRACE_S = 5.0  # from the signal to SIGKILL
 LONGEST_TICK_S = 1.0  # how often the child looks
 CHILDREN = 3  # started at most, should they be killed
-COMPILE_LIMITS = 6  # a start, a compile, a restore and a save may take so many times as long as a step
+COMPILE_LIMITS = 6  # a start, compile, save or batch of an evaluation may take so many times as long as a step
 
 _STDERR = 2  # also where sys.stderr is replaced
 _MESSAGE = struct.Struct("<dq")  # seconds until the next one, steps done
