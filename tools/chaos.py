@@ -133,7 +133,7 @@ class Chaos:
 
     def __init__(self, out: pathlib.Path, counts: list[int], seed: int):
         self.out, self.counts, self.draw = out, counts, random.Random(seed)
-        self.references = {count: reference(out / f"undisturbed_{count}", count, CONFIG) for count in counts}
+        self.references = {count: reference(out / f"undisturbed_{count}", count, CONFIG) for count in set(counts)}
         self.wrong, self.ends, self.longest = [], collections.Counter(), collections.Counter()
         self.faults, self.found, self.finished, self.starts = collections.Counter(), 0, 0, 0
         self._begin()
