@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vqdna_jax import checkpoint, partition, seal
 from vqdna_jax.checkpoint import Checkpoints
 from vqdna_jax.digest import leaf_digests
+from vqdna_jax.distributed import peer_error
 from vqdna_jax.errors import StorageError
 
 
@@ -189,3 +190,29 @@ def test_without_the_seal_no_wrong_weight_gets_through_either(two_saved, tmp_pat
     draw = random.Random(1)
     taken = {restored_step(damaged_copy(two_saved, tmp_path / "copy", flip, draw, sealed=False)) for _ in range(30)}
     assert taken == {1, 2}  # 2 where the bit is in one of orbax's second copies
+
+
+def fails_as_orbax(own: Exception | None, then_the_barrier: bool) -> None:
+    """As its background thread: of its own, or because a barrier ended without the others; then the next barrier."""
+    gone = jax.errors.JaxRuntimeError("UNAVAILABLE: RPC: /xla.coordination.CoordinationService/Barrier")
+    try:
+        if own:
+            raise own
+        raise TimeoutError("Timed out while waiting for async_write_complete barrier.") from gone
+    finally:
+        if then_the_barrier:
+            raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
+
+
+@pytest.mark.parametrize("then_the_barrier", [False, True])
+@pytest.mark.parametrize("own", [OSError(28, "No space left on device"), None])
+def test_a_full_disk_and_a_lost_process_are_told_apart(tmp_path, monkeypatch, own, then_the_barrier):
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lambda: fails_as_orbax(own, then_the_barrier))
+    if own:
+        with pytest.raises(StorageError, match="could not be written: .*No space left"):
+            checkpoints.save(1, {}, {})
+    else:
+        with pytest.raises(jax.errors.JaxRuntimeError) as raised:
+            checkpoints.save(1, {}, {})
+        assert peer_error(raised.value)

@@ -34,9 +34,7 @@ class Processes:
         port, own = _free_port(), dict(own)
         find_each_other = _as_under_srun if slurm else _by_hand
         self.all = [
-            self._start(
-                workdir, settings | own.get(index, {}), environment or {}, *find_each_other(count, index, port)
-            )
+            self._start(workdir, settings | own.get(index, {}), environment or {}, *find_each_other(count, index, port))
             for index in range(count)
         ]
         self.said = [[] for _ in self.all]

@@ -6,6 +6,7 @@ meta a digest a leaf, the same for every sharding, checked after. Processes deci
 
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -149,13 +150,15 @@ class Checkpoints:
             raise self._failed(what, error) from error
 
     def _failed(self, what: str, error: Exception) -> Exception:
-        """A process whose write failed waits for the others in vain, and that is what orbax raises at last."""
-        cause: BaseException | None = error
-        while isinstance(cause, jax.errors.JaxRuntimeError):
-            cause = cause.__context__
-        if cause is None:
-            return error
-        return StorageError(f"{self._directory}: {what} could not be written: {first_line(cause)}")
+        """A process whose write failed waits for the others in vain, and that is what orbax raises at last; of one that
+        waited for a process that is gone it raises a TimeoutError, which has nothing to do with a disk."""
+        last = error
+        for cause in _chain(error):
+            if isinstance(cause, jax.errors.JaxRuntimeError):
+                last = cause
+            elif not isinstance(cause.__cause__, jax.errors.JaxRuntimeError):
+                return StorageError(f"{self._directory}: {what} could not be written: {first_line(cause)}")
+        return last
 
     def _none_is_whole(self, steps: list[int]) -> StorageError:
         return StorageError(
@@ -169,6 +172,13 @@ class Checkpoints:
 _UNWRITTEN = (OSError, ValueError, jax.errors.JaxRuntimeError)
 # What reading a damaged checkpoint raises, from a missing file to a wrong length.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _damaged_leaves(state: Any, expected: dict[str, int]) -> list[str]:

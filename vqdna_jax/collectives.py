@@ -18,13 +18,11 @@ _CALLED = re.compile(
     r"(?:\{([^}]*)\}|%?([\w.-]+))"
 )
 _CONDITION = re.compile(r" while\(.*condition=%?([\w.-]+)")
-_TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
+_TRIPS = re.compile(r"known_trip_count\W+n\W+(\d+)")
 _LIMIT = re.compile(r"%?([\w.-]+) = s(?:32|64)\[\]\S* constant\((\d+)\)")
 _LISTS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]+\})\}")
 _IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_MESH = re.compile(
-    r"replica_groups=mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{(.*?)\}"
-)
+_MESH = re.compile(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? \{(.*?)\}")
 _COMPARE = re.compile(r"ROOT .* compare\((.*)\), direction=LT")
 
 

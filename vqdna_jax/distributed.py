@@ -111,7 +111,7 @@ def await_notice(name: str, timeout_s: float) -> bool:
 
 # What the runtime says when another process, or the way to it, is gone.
 _GONE = ("Gloo", "DEADLINE_EXCEEDED", "UNAVAILABLE", "heartbeat", "Connection reset", "Connection closed", "NCCL",
-         "preempted", "Coordination service")  # fmt: skip
+         "preempted", "Coordination service", "CoordinationService")  # fmt: skip
 
 
 def peer_error(error: Exception) -> PeerError | None:

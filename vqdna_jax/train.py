@@ -31,9 +31,7 @@ RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
 
 
-def train(
-    config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
-) -> int:
+def train(config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None) -> int:
     """Runs `config` to its end or to a signal, going on from what `workdir` holds. Returns the exit code.
 
     With several processes, each calls this with the same arguments. `stop` and `watchdog` are those of a caller that
