@@ -35,7 +35,8 @@ def stop() -> None:
 
 
 def farewell() -> None:
-    """Before an end on an error that all may have found: process 0, without which the others abort, leaves last."""
+    """Before an end on an error that all may have found, or of which another process knows the reason: process 0,
+    without which the others abort, leaves last."""
     key, deadline = _key("farewell"), time.monotonic() + FAREWELL_S
     with contextlib.suppress(PeerError, jax.errors.JaxRuntimeError):
         _client().key_value_set(f"{key}/{jax.process_index()}", "")

@@ -78,7 +78,7 @@ def train_here(stop: StopRequest, watchdog: Watchdog) -> int:
             print(f"error: {told}", file=sys.stderr)
         else:
             traceback.print_exc()
-        if not isinstance(told, errors.PeerError):
+        if jax.process_index() == 0 or not isinstance(told, errors.PeerError):
             distributed.farewell()
         exit_now(told.exit_code if told else 1)
 
