@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from vqdna_jax import checkpoint, partition, seal
 from vqdna_jax.checkpoint import Checkpoints
 from vqdna_jax.digest import leaf_digests
-from vqdna_jax.distributed import peer_error
-from vqdna_jax.errors import StorageError
+from vqdna_jax.errors import PeerError, StorageError
 
 
 def mesh_of(data, fsdp):
@@ -192,27 +191,25 @@ def test_without_the_seal_no_wrong_weight_gets_through_either(two_saved, tmp_pat
     assert taken == {1, 2}  # 2 where the bit is in one of orbax's second copies
 
 
-def fails_as_orbax(own: Exception | None, then_the_barrier: bool) -> None:
-    """As its background thread: of its own, or because a barrier ended without the others; then the next barrier."""
-    gone = jax.errors.JaxRuntimeError("UNAVAILABLE: RPC: /xla.coordination.CoordinationService/Barrier")
+FULL = OSError(28, "No space left on device")
+COLLECTIVE = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+BARRIER = TimeoutError("Timed out while waiting for async_write_complete barrier.")
+BARRIER.__cause__ = jax.errors.JaxRuntimeError("UNAVAILABLE: RPC: /xla.coordination.CoordinationService/Barrier")
+
+
+def fails_as_orbax(cause: Exception, then_the_barrier: bool) -> None:
+    """As in its background thread, where the next barrier fails too when the others do not come."""
     try:
-        if own:
-            raise own
-        raise TimeoutError("Timed out while waiting for async_write_complete barrier.") from gone
+        raise cause
     finally:
         if then_the_barrier:
             raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
 
 
 @pytest.mark.parametrize("then_the_barrier", [False, True])
-@pytest.mark.parametrize("own", [OSError(28, "No space left on device"), None])
-def test_a_full_disk_and_a_lost_process_are_told_apart(tmp_path, monkeypatch, own, then_the_barrier):
+@pytest.mark.parametrize("cause, kind", [(FULL, StorageError), (COLLECTIVE, PeerError), (BARRIER, PeerError)])
+def test_a_full_disk_and_a_lost_process_are_told_apart(tmp_path, monkeypatch, cause, kind, then_the_barrier):
     checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
-    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lambda: fails_as_orbax(own, then_the_barrier))
-    if own:
-        with pytest.raises(StorageError, match="could not be written: .*No space left"):
-            checkpoints.save(1, {}, {})
-    else:
-        with pytest.raises(jax.errors.JaxRuntimeError) as raised:
-            checkpoints.save(1, {}, {})
-        assert peer_error(raised.value)
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lambda: fails_as_orbax(cause, then_the_barrier))
+    with pytest.raises(kind, match="No space left" if kind is StorageError else "the network is gone"):
+        checkpoints.save(1, {}, {})

@@ -15,7 +15,7 @@ from absl import logging
 
 from vqdna_jax import seal
 from vqdna_jax.digest import leaf_digests
-from vqdna_jax.distributed import exchange, first_does
+from vqdna_jax.distributed import exchange, first_does, peer_error
 from vqdna_jax.errors import StorageError, first_line
 
 # Orbax writes these after the seal; they say when it did, and nothing here reads them.
@@ -152,13 +152,13 @@ class Checkpoints:
     def _failed(self, what: str, error: Exception) -> Exception:
         """A process whose write failed waits for the others in vain, and that is what orbax raises at last; of one that
         waited for a process that is gone it raises a TimeoutError, which has nothing to do with a disk."""
-        last = error
+        peer = None
         for cause in _chain(error):
-            if isinstance(cause, jax.errors.JaxRuntimeError):
-                last = cause
-            elif not isinstance(cause.__cause__, jax.errors.JaxRuntimeError):
+            if told := peer_error(cause):
+                peer = told
+            elif not any(isinstance(e, jax.errors.JaxRuntimeError) for e in (cause, cause.__cause__)):
                 return StorageError(f"{self._directory}: {what} could not be written: {first_line(cause)}")
-        return last
+        return peer or error
 
     def _none_is_whole(self, steps: list[int]) -> StorageError:
         return StorageError(

@@ -6,6 +6,7 @@ that jax starts in process 0 carries the few strings that processes exchange; no
 
 import contextlib
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -113,11 +114,14 @@ def await_notice(name: str, timeout_s: float) -> bool:
 # What the runtime says when another process, or the way to it, is gone.
 _GONE = ("Gloo", "DEADLINE_EXCEEDED", "UNAVAILABLE", "heartbeat", "Connection reset", "Connection closed", "NCCL",
          "preempted", "Coordination service", "CoordinationService")  # fmt: skip
+# The same where the result of a collective that failed is read, which may raise a ValueError.
+_COLLECTIVE = re.compile(r"[A-Z_]+: (Gloo|NCCL)\b")
 
 
-def peer_error(error: Exception) -> PeerError | None:
+def peer_error(error: BaseException) -> PeerError | None:
     """The error as one of a peer, None if it has another cause."""
-    if not isinstance(error, jax.errors.JaxRuntimeError) or not any(sign in str(error) for sign in _GONE):
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError) and any(sign in str(error) for sign in _GONE)
+    if not of_jax and not _COLLECTIVE.match(str(error)):
         return None
     return PeerError(f"process {jax.process_index()}: another process or the network is gone ({first_line(error)})")
 
