@@ -35,17 +35,17 @@ def main(arguments: list[str]) -> int:
         try:
             parse(arguments)
             logging.set_verbosity(logging.ERROR)
-            with Watchdog(max(0.0, _CONFIG.value.train.timeout_s)) as watchdog:
-                return start(stop, watchdog)
+            limit_s = max(0.0, _CONFIG.value.train.timeout_s)
+            with Watchdog(limit_s) as watchdog:
+                watchdog.beat(0, COMPILE_LIMITS)
+                return start(stop, watchdog, limit_s)
         except Stopped:
             print(f"stopped by {stop.name}, nothing is lost; run the same command to go on", file=sys.stderr)
             return errors.EXIT_STOPPED
 
 
-def start(stop: StopRequest, watchdog: Watchdog) -> int:
-    """Finds the other processes, and does this one's part of the run."""
-    limit_s = max(0.0, _CONFIG.value.train.timeout_s)
-    watchdog.allow(COMPILE_LIMITS * limit_s, 0)
+def start(stop: StopRequest, watchdog: Watchdog, timeout_s: float) -> int:
+    """Finds the other processes within `timeout_s`, and does this one's part of the run."""
     # After the flags, so that a typing mistake does not wait for jax; under the watchdog, for it takes seconds.
     from vqdna_jax import cluster
 
@@ -53,7 +53,7 @@ def start(stop: StopRequest, watchdog: Watchdog) -> int:
     others.check()
     # One of several may not leave the others alone: they agree on a place once they have found each other.
     with contextlib.nullcontext() if others.one_process else stop.noted():
-        cluster.start(others, limit_s)
+        cluster.start(others, timeout_s)
         return train_here(stop, watchdog)
 
 

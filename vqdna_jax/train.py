@@ -62,8 +62,7 @@ def _train(
 ) -> None:  # fmt: skip
     """Order of a turn: evaluate the state as it is, save it, take the batch of this step, step, log the step before."""
     with stop.nothing_to_lose():
-        limit_s = config.train.timeout_s
-        watchdog.allow(COMPILE_LIMITS * limit_s, 0)
+        watchdog.beat(0, COMPILE_LIMITS)
         mesh = make_mesh(**config.mesh)
         settings.validate_mesh(config, batch_shards(mesh))
         versions = hub.versions()
@@ -85,7 +84,9 @@ def _train(
 
         init = jax.jit(functools.partial(init_state, task, tx))
         init_arguments = (jax.random.fold_in(key, NO_STEP), to_devices(batches[0]))
-        checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep_checkpoints, run_id, limit_s)
+        checkpoints = Checkpoints(
+            workdir / "checkpoints", config.train.keep_checkpoints, run_id, config.train.timeout_s
+        )
         topology = {"processes": jax.process_count(), "devices": mesh.size, "mesh": dict(mesh.shape)}
         meta = {"config": config.to_dict(), "versions": versions, "topology": topology} | data.digests | stage.digests
         clock.switch("unproductive_checkpoint_restore_time")
@@ -120,7 +121,7 @@ def _train(
     def before_batch():
         stop.check()
         if not finishing:
-            watchdog.allow(COMPILE_LIMITS * limit_s, done)
+            watchdog.beat(done, COMPILE_LIMITS)
 
     predict = make_predict(task, mesh, config.eval.batch, stage.frozen, before_batch)
     try:
@@ -130,7 +131,7 @@ def _train(
             if done and due and done not in log.evaluated:
                 log.pause()
                 clock.switch("custom_badput_events", done)
-                watchdog.allow(COMPILE_LIMITS * limit_s, done)
+                watchdog.beat(done, COMPILE_LIMITS)
                 log.evaluation(done, stage.evaluate(functools.partial(predict, state), held_out))
             if done and due and task.keeps_best:
                 state = state.judged(log.evaluated[done])
@@ -140,9 +141,9 @@ def _train(
                 log.pause()
                 clock.switch("unproductive_checkpoint_save_time", done)
                 # It waits for the save before, and one that failed waits for the other processes.
-                watchdog.allow(COMPILE_LIMITS * limit_s, done)
+                watchdog.beat(done, COMPILE_LIMITS)
                 checkpoints.save(done, state, meta)
-            watchdog.allow(limit_s * (COMPILE_LIMITS if done < first_step + 2 else 1), done)
+            watchdog.beat(done, COMPILE_LIMITS if done < first_step + 2 else 1)
             clock.switch("data_loading_sync", done)
             batch = to_devices(next(iterator))
             clock.switch("step" if done > first_step else "program_startup")
@@ -151,7 +152,7 @@ def _train(
             done += 1
     except Stopped:
         stopped = f" after {done} steps"
-    watchdog.allow(COMPILE_LIMITS * limit_s, done)
+    watchdog.beat(done, COMPILE_LIMITS)
     log.close()
     clock.switch("unproductive_checkpoint_save_time", done)
     checkpoints.save(done, state, meta)

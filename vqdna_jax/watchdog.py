@@ -66,9 +66,9 @@ class Watchdog:
             self._child = None
         self._forget()
 
-    def beat(self, step: int) -> None:
-        """A sign of life after `step` steps; the next is due in `limit_s` seconds."""
-        self.allow(self._limit, step)
+    def beat(self, step: int, times: int = 1) -> None:
+        """A sign of life after `step` steps; the next is due in `times` x `limit_s` seconds."""
+        self.allow(times * self._limit, step)
 
     def allow(self, seconds: float, step: int) -> None:
         """A beat before something that may take longer, or must be shorter, than the limit: until the next beat."""
