@@ -6,7 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "vqdna_jax/__init__.py").read_text(), re.MULTILINE).group(1)
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "vqdna_jax/version.py").read_text(), re.MULTILINE).group(1)
 README = ROOT / "README.md"
 
 setup(
@@ -21,7 +21,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["vqdna_jax", "vqdna_jax.*"]),
     package_data={"vqdna_jax.genome": ["bundled/*"]},
-    entry_points={"console_scripts": ["vqdna = vqdna_jax.cli:main"]},
+    entry_points={"console_scripts": ["vqdna = vqdna_jax.cli.main:main"]},
     # jax 0.10 is the last line for Python 3.11; newer Pythons get newer ones.
     install_requires=[
         "absl-py>=2.1",

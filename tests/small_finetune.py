@@ -9,7 +9,8 @@ from tiny_pretrained import save_tiny_pretrained
 
 from configs import finetune
 from vqdna_jax.genome.alphabet import to_text
-from vqdna_jax.genome.corpus import bundled_corpus, open_corpus
+from vqdna_jax.genome.build.bundled import bundled_corpus
+from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.windows import evaluation_windows
 
 STEPS = 16

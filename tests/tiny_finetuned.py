@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_pretrained import save_tiny_pretrained
 
-from vqdna_jax import adapters, loading, partition
-from vqdna_jax.finetuned import FineTuned
-from vqdna_jax.finetuning import BASE, Finetune
+from vqdna_jax import partition
+from vqdna_jax.inference import load
+from vqdna_jax.inference.finetuned import FineTuned
+from vqdna_jax.inference.saved import finetuned
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
+from vqdna_jax.tasks.finetune import BASE, Finetune
 
 
 def random_params(task: Finetune, base, seed: int):
@@ -50,9 +52,9 @@ def save_tiny_finetuned(
     if base is None:
         base = directory.with_name(f"{directory.name}-base")
         save_tiny_pretrained(base, **pretrained)
-    names, loaded = label_names or tuple(f"label-{i}" for i in range(classes)), loading.pretrained(base)
+    names, loaded = label_names or tuple(f"label-{i}" for i in range(classes)), load.pretrained(base)
     task = Finetune(loaded.transformer, Compute(), kind, len(names), method, LoraConfig(rank=2), pool, hidden)
     params = random_params(task, loaded, seed)
-    model = adapters.assemble(loaded, task, params, names, target, long)
-    adapters.save(directory, model, task, params, str(base), {})
+    model = finetuned.assemble(loaded, task, params, names, target, long)
+    finetuned.save(directory, model, task, params, str(base), {})
     return model

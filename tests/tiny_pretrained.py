@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from tiny_tokenizer import save_tiny
 
-from vqdna_jax import hub, partition
-from vqdna_jax.models.transformer import Heads, Transformer, TransformerConfig
+from vqdna_jax import partition
+from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.models.heads import Heads
+from vqdna_jax.models.transformer import Transformer, TransformerConfig
 
 
 def tiny_transformer(**changes) -> TransformerConfig:
@@ -39,6 +41,6 @@ def save_tiny_pretrained(
     """An export whose training windows have `context` codes, CLS included; returns its digest."""
     tokenizer_dir = directory.with_name(f"{directory.name}-tokenizer")
     save_tiny(tokenizer_dir, "hrq", bases_per_code)
-    tokenizer, config = hub.load(tokenizer_dir), tiny_transformer(**transformer)
+    tokenizer, config = pretrained.load(tokenizer_dir), tiny_transformer(**transformer)
     weights = random_weights(config, tokenizer.codebook_sizes, tokenizer.config.width, bases_per_code, seed)
-    return hub.save_pretrained(directory, tokenizer, config, weights, context * bases_per_code, {})
+    return pretrained.save_pretrained(directory, tokenizer, config, weights, context * bases_per_code, {})

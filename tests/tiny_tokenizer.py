@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from vqdna_jax import hub, partition
+from vqdna_jax import partition
 from vqdna_jax.errors import InputError
+from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
 
@@ -48,7 +49,7 @@ def tiny_weights(quantizer: str, bases_per_code: int, seed: int = 0):
 
 
 def save_tiny(directory: pathlib.Path, quantizer: str = "hrq", bases_per_code: int = 1, seed: int = 0) -> str:
-    return hub.save(
+    return pretrained.save(
         directory, tiny_config(quantizer, bases_per_code), *tiny_weights(quantizer, bases_per_code, seed), CARD
     )
 

@@ -127,7 +127,7 @@ def main() -> None:
     print(table(rows, SHOWN[arguments.grid]))
     print(f"\nSpecies probe, controls: {controls(rows[-1])}")
     if arguments.grid == "rates":
-        from vqdna_jax.plots import plot_rate_distortion
+        from vqdna_jax.evaluation.plots import plot_rate_distortion
 
         for row in rows:
             row["kind"] = f"{row['quantizer'].upper()}, K={row['code_size']}"

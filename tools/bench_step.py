@@ -22,15 +22,15 @@ import time
 import jax
 import numpy as np
 
-from vqdna_jax.masked_codes import TOKENIZER, MaskedCodes
-from vqdna_jax.masking import Masking
 from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
-from vqdna_jax.optimizer import DECAY_RULES, by_rule, learning_rate_schedule, make_optimizer
 from vqdna_jax.partition import batch_to_devices, make_mesh
-from vqdna_jax.step import init_state, train_step
-from vqdna_jax.throughput import PEAK_FLOPS
+from vqdna_jax.tasks.masked_codes import TOKENIZER, MaskedCodes
+from vqdna_jax.tasks.masking import Masking
+from vqdna_jax.training.metrics import PEAK_FLOPS
+from vqdna_jax.training.optimizer import DECAY_RULES, by_rule, learning_rate_schedule, make_optimizer
+from vqdna_jax.training.step import init_state, train_step
 
 HERE = pathlib.Path(__file__).resolve().parent
 BATCHES = {"base": 64}  # windows: what one of 32 chips has of the global batch; else the preset's

@@ -147,7 +147,7 @@ def random_strand(bases_BxS: Tensor) -> Tensor:
 
 
 def draw(c: dict, windows: int, device: torch.device) -> dict[str, Tensor]:
-    """Single codes, as vqdna_jax.masking draws them for the kinds "bases" and "codes"."""
+    """Single codes, as vqdna_jax.tasks.masking draws them for the kinds "bases" and "codes"."""
     positions_BxM = torch.rand(windows, c["codes"], device=device).argsort(1)[:, : c["masked"]].sort(1).values
     masked_BxL = torch.zeros(windows, c["codes"], dtype=torch.bool, device=device).scatter(1, positions_BxM, True)
     base_BxL = torch.randint(c["bases_per_code"], masked_BxL.shape, device=device)

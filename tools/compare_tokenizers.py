@@ -16,8 +16,10 @@ import sys
 from vqdna_jax.benchmark import publish, runner
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import report_and_exit
-from vqdna_jax.fixed_tokenizer import FixedTokenizer, train_bpe
-from vqdna_jax.genome.corpus import bundled_corpus, open_corpus
+from vqdna_jax.genome.build.bundled import bundled_corpus
+from vqdna_jax.genome.corpus import open_corpus
+from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.tokenizers.train_bpe import train_bpe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,14 +5,15 @@ model = vqdna_jax.load("runs/hrq/export")
 codes = model.encode(["ACGTTGCA"])
 """
 
-__version__ = "0.1.0"
+from vqdna_jax.version import __version__
+
 __all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str):
     """Finds `load` on first use, so that `import vqdna_jax` (and `vqdna --help`) does not wait for jax."""
     if name == "load":
-        from vqdna_jax.loading import load
+        from vqdna_jax.inference.load import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,8 +14,8 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from vqdna_jax import errors
-from vqdna_jax.stopping import Stopped, StopRequest
-from vqdna_jax.watchdog import COMPILE_LIMITS, Watchdog, exit_now
+from vqdna_jax.runtime.stopping import Stopped, StopRequest
+from vqdna_jax.runtime.watchdog import COMPILE_LIMITS, Watchdog, exit_now
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "an experiment of configs/, with a preset: configs/hrq.py:tiny"
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 def start(stop: StopRequest, watchdog: Watchdog, timeout_s: float) -> int:
     """Finds the other processes within `timeout_s`, and does this one's part of the run."""
     # After the flags, so that a typing mistake does not wait for jax; under the watchdog, for it takes seconds.
-    from vqdna_jax import cluster
+    from vqdna_jax.runtime import cluster
 
     others = cluster.Cluster(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _MULTIHOST.value)
     others.check()
@@ -62,7 +62,8 @@ def train_here(stop: StopRequest, watchdog: Watchdog) -> int:
     without the interpreter's clean-up, in which nobody would watch it."""
     import jax
 
-    from vqdna_jax import distributed, train
+    from vqdna_jax import train
+    from vqdna_jax.runtime import processes as distributed
 
     try:
         code = train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value), stop, watchdog)[0]

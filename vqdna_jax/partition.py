@@ -160,3 +160,8 @@ def abstract_state(init: Callable, mesh: Mesh, *arguments):
 
     with jax.set_mesh(mesh):
         return jax.tree.map(on_mesh, jax.eval_shape(init, *arguments))
+
+
+def whole(params):
+    """Parameters whole on every process, for the export."""
+    return jax.tree.map(lambda x: jax.reshard(x, jax.P()), params)

@@ -10,22 +10,24 @@ import sys
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from vqdna_jax import distributed, goodput, hub, results, settings
-from vqdna_jax.checkpoint import Checkpoints
+from vqdna_jax import version
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
-from vqdna_jax.inference import make_predict
-from vqdna_jax.metrics import StepLog
-from vqdna_jax.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
-from vqdna_jax.stages import make_stage
-from vqdna_jax.step import init_state, train_step
-from vqdna_jax.stopping import Stopped, StopRequest
-from vqdna_jax.throughput import Throughput
-from vqdna_jax.watchdog import COMPILE_LIMITS, Watchdog
-from vqdna_jax.workdir import make_room, open_workdir
+from vqdna_jax.runtime import files
+from vqdna_jax.runtime import processes as runtime_processes
+from vqdna_jax.runtime.stopping import Stopped, StopRequest
+from vqdna_jax.runtime.watchdog import COMPILE_LIMITS, Watchdog
+from vqdna_jax.stages import base, make_stage
+from vqdna_jax.training import goodput, settings
+from vqdna_jax.training.announce import _differences, say_plan
+from vqdna_jax.training.checkpoint import Checkpoints
+from vqdna_jax.training.metrics import StepLog, Throughput
+from vqdna_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from vqdna_jax.training.predict import make_predict
+from vqdna_jax.training.step import init_state, train_step
+from vqdna_jax.training.workdir import make_room, open_workdir
 
 RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
@@ -65,12 +67,12 @@ def _train(
         watchdog.beat(0, COMPILE_LIMITS)
         mesh = make_mesh(**config.mesh)
         settings.validate_mesh(config, batch_shards(mesh))
-        versions = hub.versions()
-        distributed.refuse_differences(settings.shared(config.to_dict()) | versions)
+        versions = version.versions()
+        runtime_processes.refuse_differences(settings.shared(config.to_dict()) | versions)
         clock.switch("training_prep")
         stage = make_stage(config, mesh)
         data = stage.open_data()
-        distributed.refuse_differences(data.digests | stage.digests)
+        runtime_processes.refuse_differences(data.digests | stage.digests)
         batches, held_out = data.batches, data.held_out
         total_steps = config.train.total_steps or math.ceil(config.train.total_epochs * batches.steps_per_epoch)
         task, tx = stage.task, make_optimizer(config.optimizer, total_steps)
@@ -95,12 +97,12 @@ def _train(
         if state is None:
             state = init(*init_arguments)
         first_step = int(state.step)
-        finished = distributed.first_does("finished", (workdir / "result.json").exists)
+        finished = runtime_processes.first_does("finished", (workdir / "result.json").exists)
         if (first_step == total_steps or stage.enough(state)) and finished:
             print(f"{workdir}: this run is finished; its results are in result.json")
             return
         if jax.process_index() == 0:
-            results.write_json(workdir / "config.json", meta["config"])
+            files.write_json(workdir / "config.json", meta["config"])
         make_room(workdir, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         flops_per_step = stage.flops_per_step(data)
         say_plan(data, mesh, stage, state, flops_per_step, first_step, total_steps)
@@ -166,8 +168,8 @@ def _train(
             print("evaluating on held-out data ...", flush=True)
         initial = functools.partial(init, *init_arguments)
         trained, untrained = functools.partial(predict, state), lambda: functools.partial(predict, initial())
-        stage.finish(results.Run(config, workdir, data, state, initial, trained, untrained, throughput.bases_per_s()))
-        distributed.first_does("finish", lambda: None, timeout_s=distributed.FOREVER_S)
+        stage.finish(base.Run(config, workdir, data, state, initial, trained, untrained, throughput.bases_per_s()))
+        runtime_processes.first_does("finish", lambda: None, timeout_s=runtime_processes.FOREVER_S)
     clock.close()
     for line in goodput.describe(goodput.summary(workdir)) if jax.process_index() == 0 else ():
         print(line)
@@ -202,34 +204,3 @@ def resume(checkpoints: Checkpoints, abstract, meta: dict):
         print(line, file=sys.stderr)
     restored = checkpoints.restore(abstract())
     return restored and restored[0]
-
-
-def _differences(saved: dict, now: dict) -> list[str]:
-    """What may differ from the run that is gone on with, and is worth a line."""
-    lines, was = [], saved["versions"]
-    changed = [f"{name} {was.get(name)} -> {is_}" for name, is_ in now["versions"].items() if was.get(name) != is_]
-    if changed:
-        lines.append(f"warning: versions changed since the checkpoint, results may too: {', '.join(changed)}")
-    topology = saved.get("topology", now["topology"])
-    if topology != now["topology"]:
-        lines.append(
-            f"the checkpoint is of {topology['processes']} processes and {topology['devices']} devices: same batches on"
-            " other devices, losses agree to rounding only"
-        )
-    return lines
-
-
-def say_plan(data, mesh: Mesh, stage, state, flops_per_step: float, first_step: int, total_steps: int) -> None:
-    """Before the first step: what runs where, on what, and how much it is."""
-    if jax.process_index():
-        return
-    parameters = sum(x.size for x in jax.tree.leaves(state.params)) / 1e6
-    shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    for line in data.lines:
-        print(line)
-    print(f"devices    {mesh.size} x {jax.devices()[0].device_kind}{processes}, mesh {shape}")
-    print(f"parameters {parameters:.{2 if parameters >= 0.1 else 4}f} M")
-    for line in stage.plan(state):
-        print(line)
-    print(f"step       {flops_per_step / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)

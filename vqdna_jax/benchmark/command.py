@@ -6,7 +6,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from vqdna_jax.benchmark import check, publish, runner
+from vqdna_jax.benchmark import publish, runner
+from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
 

@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from vqdna_jax import probes, scores
-from vqdna_jax.labelled import LabelledSet
+from vqdna_jax.evaluation import probes, scores
+from vqdna_jax.labels.sets import LabelledSet
 
 Features = Callable[[list[np.ndarray]], np.ndarray]
 CONTROLS: dict[str, Features] = {

@@ -9,11 +9,13 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vqdna_jax.atomic import replacing
-from vqdna_jax.benchmark import published, runner, table
-from vqdna_jax.benchmark.cards import CARDS
+from vqdna_jax.benchmark import runner
+from vqdna_jax.benchmark.report import table
+from vqdna_jax.benchmark.report.page import write_page
+from vqdna_jax.benchmark.sets import published
+from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
-from vqdna_jax.report.benchmark import write_page
+from vqdna_jax.runtime.files import replacing
 
 TITLE = "Fine-tuning benchmark"
 
@@ -45,7 +47,7 @@ def page_of(results: pathlib.Path, out: pathlib.Path) -> None:
 
 def collect(cells: Sequence[dict], command: str, budget: Mapping[str, Any]) -> dict[str, Any]:
     """What the page is made of; JSON."""
-    from vqdna_jax import hub
+    from vqdna_jax.version import versions
 
     names = [name for name in CARDS if any(cell["dataset"] == name for cell in cells)]
     facts = {
@@ -53,7 +55,7 @@ def collect(cells: Sequence[dict], command: str, budget: Mapping[str, Any]) -> d
         "command": command,
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
-        "budget": dict(budget) | {"versions": ", ".join(f"{k} {v}" for k, v in hub.versions().items())},
+        "budget": dict(budget) | {"versions": ", ".join(f"{k} {v}" for k, v in versions().items())},
         "cards": {name: _card(name, cells) for name in names},
     }
     rows = [dataclasses.asdict(row) for row in published.ROWS if row.scores.keys() & set(names)]

@@ -14,12 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vqdna_jax import settings as config_settings
-from vqdna_jax.atomic import replacing
-from vqdna_jax.benchmark import controls, datasets, editing
-from vqdna_jax.benchmark.cards import CARDS
-from vqdna_jax.benchmark.recipes import recipe
+from vqdna_jax.benchmark import controls
+from vqdna_jax.benchmark.sets import editing, find
+from vqdna_jax.benchmark.sets.cards import CARDS
+from vqdna_jax.benchmark.sets.recipes import recipe
 from vqdna_jax.errors import EXIT_STOPPED, InputError, StorageError, VqdnaError
+from vqdna_jax.runtime.files import replacing
+from vqdna_jax.training import settings as config_settings
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs/finetune.py"
 
@@ -72,7 +73,7 @@ def run(plan: Plan) -> int:
 def prepare(plan: Plan) -> dict[str, pathlib.Path]:
     """Folders of the sets by name; editing tables are turned into such folders once."""
     sets = {}
-    for name, path in datasets.find(plan.data, plan.tasks or None).items():
+    for name, path in find.find(plan.data, plan.tasks or None).items():
         if not path.is_dir():
             folder = plan.out / "data" / CARDS[name].key
             if not (folder / "train.csv").exists():
@@ -84,11 +85,11 @@ def prepare(plan: Plan) -> dict[str, pathlib.Path]:
 
 def check(plan: Plan, sets: Mapping[str, pathlib.Path]) -> None:
     """Every set and model is read before the first cell, and `out` must hold the same benchmark or none."""
-    from vqdna_jax import loading
+    from vqdna_jax.inference import load as loading
 
     for name, path in sets.items():
         config_settings.validate(cell_config(plan, path, name, "", 0))
-        datasets.read(CARDS[name], path)
+        find.read(CARDS[name], path)
     digests = {name: loading.pretrained(path).pretrained_digest for name, path in plan.models.items()}
     settings = {"models": digests, "preset": plan.preset, "settings": sorted(plan.settings)}
     path = plan.out / "settings.json"
@@ -186,7 +187,7 @@ def _set(config, key: str, value: Any) -> None:
 
 
 def _control(config, name: str, metric: str) -> dict[str, Any]:
-    from vqdna_jax.finetune_stage import read_labelled
+    from vqdna_jax.stages.finetune import read_labelled
 
     labelled_set = read_labelled(config.data)
     found = controls.run(name, labelled_set, metric)

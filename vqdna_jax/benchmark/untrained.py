@@ -6,18 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vqdna_jax import fixed_pretrained, hub, loading, partition
-from vqdna_jax.fixed_pretrained import FixedPretrained
+from vqdna_jax import partition
+from vqdna_jax.inference import load
+from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.inference.saved import fixed_pretrained, pretrained
+from vqdna_jax.inference.saved.fixed_pretrained import FixedPretrained
 from vqdna_jax.models.transformer import Transformer
-from vqdna_jax.pretrained import Pretrained
-from vqdna_jax.token_batches import Layout
+from vqdna_jax.tokenizers.batches import Layout
 
 
 def save_untrained(model_dir: pathlib.Path, out: pathlib.Path, seed: int = 0) -> pathlib.Path:
     """Writes the untrained twin of a pretrained model to `out`, unless it is there, and returns `out`."""
     if (out / "config.json").exists():
         return out
-    model = loading.pretrained(model_dir)
+    model = load.pretrained(model_dir)
     if isinstance(model, FixedPretrained):
         table = np.random.default_rng(seed).standard_normal(model.table_KxE.shape, np.float32)  # as training begins
         params = {"table": table, "transformer": fresh(model, seed), "heads": jax.device_get(model.weights["heads"])}
@@ -25,7 +27,7 @@ def save_untrained(model_dir: pathlib.Path, out: pathlib.Path, seed: int = 0) ->
         fixed_pretrained.save(out, model.tokenizer, model.transformer, params, layout, {})
         return out
     weights = {"transformer": fresh(model, seed), "heads": jax.device_get(model.weights["heads"])}
-    hub.save_pretrained(out, model, model.transformer, weights, model.window_bp, {})
+    pretrained.save_pretrained(out, model, model.transformer, weights, model.window_bp, {})
     return out
 
 

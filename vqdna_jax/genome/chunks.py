@@ -95,3 +95,10 @@ def parse_chunk(record: bytes) -> Chunk:
         n_runs=stored("n_runs", np.int32).reshape(-1, 2),
         soft_mask_runs=stored("soft_mask_runs", np.int32).reshape(-1, 2),
     )
+
+
+SCHEMA = "vqdna-corpus/1"
+
+
+SPLITS = ("train", "validation")
+DATASET_NAME = "vqdna_corpus"

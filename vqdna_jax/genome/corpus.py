@@ -8,22 +8,17 @@ One file is one species, named after the file. The directory appears when it is 
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from vqdna_jax.errors import InputError, VqdnaError
-from vqdna_jax.genome import places
-from vqdna_jax.genome.build import SCHEMA, build_corpus
-from vqdna_jax.genome.cache import cache_directory, cached_corpus
-from vqdna_jax.genome.shards import SPLITS
-
-_BUNDLED = Path(__file__).parent / "bundled"
+from vqdna_jax.errors import InputError
+from vqdna_jax.genome.chunks import SCHEMA, SPLITS
+from vqdna_jax.genome.remote import places
+from vqdna_jax.genome.remote.cache import cached_corpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,28 +114,3 @@ def _check_file(file: Path, expected: dict) -> None:
         raise InputError(f"{file}: {error.strerror}, but the manifest lists it; build the corpus again") from error
     if not intact:
         raise InputError(f"{file}: differs from the manifest, the file is damaged; build the corpus again")
-
-
-def bundled_corpus() -> Path:
-    """The corpus of the eight bundled genomes, built on first use into the cache directory; processes may race."""
-    genomes = sorted(_BUNDLED.glob("*.fa.gz"))
-    key = hashlib.sha256(SCHEMA.encode())
-    for genome in genomes:
-        key.update(f"{genome.name} {places.sha256_of(genome)}\n".encode())
-    out = cache_directory() / f"bundled-{key.hexdigest()[:16]}"
-    if _is_whole(out):
-        return out
-    shutil.rmtree(out, ignore_errors=True)  # a cache that was damaged
-    try:
-        build_corpus(genomes, out, progress=False)
-    except VqdnaError as error:
-        if not _is_whole(out):  # otherwise another process was faster
-            raise type(error)(f"{error}; $VQDNA_CACHE names the directory for the bundled corpus") from error
-    return out
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        return bool(open_corpus(path))
-    except InputError:
-        return False

@@ -17,7 +17,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, unpack_bases
 from vqdna_jax.genome.chunks import Chunk, parse_chunk
 from vqdna_jax.genome.corpus import Corpus
-from vqdna_jax.genome.plan import (
+from vqdna_jax.genome.epochs import (
     Mixing,
     Segments,
     apportion,

@@ -79,3 +79,9 @@ def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -
     # Pallas kernels carry no replication types, so their check is off.
     out = jax.shard_map(local, in_specs=(heads,) * 3, out_specs=heads, check_vma=False)(*heads_first)
     return out.transpose(0, 2, 1, 3)
+
+
+def kernel_of_padded(platform: str, window: int, dtype: str) -> str:
+    """The attention kernel for sequences that end early, which splash does not know."""
+    kernel = best_kernel(platform, 0, window, dtype)
+    return "xla" if kernel == "splash" else kernel

@@ -182,3 +182,8 @@ def init_codebook(h_BxLxD: Array, codebook_size: int, key: Array, revive_to: flo
     start = statistics(h_BxLxD, jnp.zeros_like(h_BxLxD[..., 0], jnp.int32), codebook_size, first).candidates_KxD
     _, codebooks = lax.scan(lloyd, start, jnp.stack(keys))
     return jax.tree.map(lambda x: x[-1], codebooks)
+
+
+def code_vectors(codes_KxE: tuple[Array, ...], codes_BxLxN: Array) -> Array:
+    """The vectors of codes, level by level, f32 [B, L, N, E]."""
+    return jnp.stack([look_up(codes_BxLxN[..., n], e) for n, e in enumerate(codes_KxE)], axis=2)

@@ -198,30 +198,7 @@ def _norm(x_BxLxD: Array, scale_D: Array, dtype: str) -> Array:
     return (normalise(x_BxLxD) * scale_D[None, None]).astype(dtype)
 
 
-class Heads(nn.Module):
-    """Context vectors [B, M, D] -> logits of the codes of every level, [B, M, K] each, and of the bases [B, M, R, 4].
-
-    A level's logits are inner products with its frozen code vectors: similar codes get similar logits, and the classes
-    cost no parameters. All heads begin at zero, so the first loss is the logarithm of the number of classes.
-    """
-
-    bases_per_code: int
-    dtype: str
-
-    @nn.compact
-    def __call__(self, h_BxMxD: Array, codes_KxE: tuple[Array, ...]) -> tuple[list[Array], Array]:
-        zeros, width = nn.initializers.zeros, h_BxMxD.shape[-1]
-        logits = []
-        for n, e_KxE in enumerate(codes_KxE, start=1):
-            size, channels = e_KxE.shape
-            to_code_DxE = self.param(f"code_{n}", sharded(zeros, "embed", None), (width, channels))
-            bias_K = self.param(f"code_{n}_bias", sharded(zeros, None), (size,))
-            to_code_DxE = gathered(to_code_DxE, "embed", None).astype(self.dtype)
-            u_BxMxE = jnp.einsum("bmd,de->bme", h_BxMxD, to_code_DxE) * channels**-0.5
-            scores = jnp.einsum("bme,ke->bmk", u_BxMxE, e_KxE.astype(self.dtype), preferred_element_type=jnp.float32)
-            logits.append(scores + bias_K[None, None])
-        shape = (width, self.bases_per_code, 4)
-        to_base_DxRx4 = gathered(self.param("base", sharded(zeros, "embed", None, None), shape), "embed", None, None)
-        bias_Rx4 = self.param("base_bias", sharded(zeros, None, None), shape[1:])
-        bases = jnp.einsum("bmd,drv->bmrv", h_BxMxD.astype(jnp.float32), to_base_DxRx4)
-        return logits, bases + bias_Rx4[None, None]
+def born(transformer) -> dict:
+    """Pretrained weights with the sharding that their training gave them."""
+    axes = {name: ("layer", *of) for name, of in WEIGHT_AXES.items()} | {"project": (None, None, "embed")}
+    return {name: jax.reshard(w, spec(*axes.get(name, (None,) * w.ndim))) for name, w in transformer.items()}

@@ -1,0 +1,199 @@
+"""The benchmark as a whole, over a tiny model of random weights and two small sets in GUE's layout."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+
+import pytest
+from small_finetune import CONTEXT, write_set
+from tiny_pretrained import save_tiny_pretrained
+from tiny_tokenizer import refusal
+
+from vqdna_jax import train
+from vqdna_jax.benchmark import command, controls, publish, runner
+from vqdna_jax.benchmark.sets.recipes import recipe
+from vqdna_jax.benchmark.untrained import save_untrained
+from vqdna_jax.cli import main
+from vqdna_jax.errors import EXIT_STOPPED
+from vqdna_jax.inference import load
+
+SETTINGS = (
+    "train.total_epochs=0", "train.total_steps=4", "eval.every_steps=2", "tuning.rank=2", "eval.batch=64",
+    "optimizer.warmup_steps=1", "train.retries=0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> pathlib.Path:
+    directory = tmp_path_factory.mktemp("benchmark")
+    save_tiny_pretrained(directory / "base", context=CONTEXT)
+    for name in ("tf/0", "mouse/3"):
+        write_set(directory / "GUE" / name, lengths=(31,))
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    import functools
+
+    import jax
+
+    from vqdna_jax import partition
+
+    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+
+
+def plan(place: pathlib.Path, out: str, **changes) -> runner.Plan:
+    given = {"seeds": 2, "preset": "tiny", "settings": SETTINGS} | changes
+    return runner.Plan(place / "GUE", {"model": place / "base"}, place / out, **given)
+
+
+@pytest.fixture(scope="module")
+def whole(place) -> pathlib.Path:
+    """A benchmark that was never disturbed."""
+    import functools
+
+    import jax
+
+    from vqdna_jax import partition
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+        assert runner.run(plan(place, "whole")) == 0
+    return place / "whole"
+
+
+def scores_of(out: pathlib.Path) -> dict:
+    keys = ("dev", "test", "failed", "attempts", "train_rows", "dev_scores", "test_scores")
+    return {(c["model"], c["dataset"], c["seed"]): [c[key] for key in keys] for c in runner.finished(out)}
+
+
+def test_every_cell_is_there_once(whole):
+    cells = scores_of(whole)
+    models = {
+        (name, seed) for name, seeds in (("model", 2), *((c, 1) for c in controls.CONTROLS)) for seed in range(seeds)
+    }
+    assert set(cells) == {(name, dataset, seed) for name, seed in models for dataset in ("tf/0", "mouse/3")}
+    roles = {cell["model"]: cell["role"] for cell in runner.finished(whole)}
+    assert roles == {"model": "model"} | dict.fromkeys(controls.CONTROLS, "control")
+
+
+def test_controls_know_the_easy_rule(whole):
+    """GC over a half is a sum of 4-mer counts."""
+    assert scores_of(whole)["4-mer counts", "tf/0", 0][1] > 0.8
+
+
+def test_killed_in_the_middle_and_started_again_it_is_the_same_table(place, whole, monkeypatch):
+    out, original, seen = place / "killed", train.train_iterator, []
+
+    def interrupted(batches, first_step):
+        for index, batch in enumerate(original(batches, first_step), start=first_step):
+            seen.append(index)
+            if len(seen) == 7:  # in the second run of a model
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(train, "train_iterator", interrupted)
+    assert runner.run(plan(place, "killed")) == EXIT_STOPPED
+    done = {path: path.stat().st_mtime_ns for path in (out / "cells").glob("*/*/*.json")}
+    assert 0 < len(done) < len(scores_of(whole))
+    monkeypatch.setattr(train, "train_iterator", original)
+    assert runner.run(plan(place, "killed")) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    assert scores_of(out) == scores_of(whole)
+    for directory in (out, whole):
+        publish.publish(directory, "vqdna benchmark", {})
+    assert (out / "table.md").read_bytes() == (whole / "table.md").read_bytes()
+
+
+def test_shards_share_the_work(place, whole):
+    for index in (1, 0):
+        assert runner.run(plan(place, "shards", shard=(index, 2))) == 0
+        assert (len(scores_of(place / "shards")) == len(scores_of(whole))) == (index == 0)
+    assert scores_of(place / "shards") == scores_of(whole)
+
+
+def test_a_cell_that_cannot_be_run_is_marked_and_the_others_are_run(place):
+    broken = plan(
+        place, "broken", seeds=1, tasks=("tf/0",), settings=(*SETTINGS, "data.long=refuse", "data.kind=regression")
+    )
+    assert runner.run(broken) == 0
+    cells = {cell["model"]: cell for cell in runner.finished(place / "broken")}
+    assert cells["model"]["test"] is None and cells["model"]["failed"].startswith("error: ")
+    assert "\u2021" in (publish.publish(place / "broken", "", {}).with_name("table.md")).read_text()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"settings": (*SETTINGS, "optimizer.learning_rate=0.1")}, "holds a benchmark with other settings"),
+        ({"tasks": ("tf/9",)}, "tf/9"),
+        ({"tasks": ("tf/1",)}, "tf/1 not found"),
+        ({"settings": ("tuning.rang=3",), "out": "new"}, "--set tuning.rang: there is no such key"),
+        ({"settings": ("tuning.rank=three",), "out": "new"}, "--set tuning.rank=three: expected a value like 8"),
+        ({"settings": ("tuning.method=qlora",), "out": "new"}, "tuning.method: found 'qlora', expected one of lora"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(place, whole, change, message):
+    out = change.pop("out", "whole")
+    assert message in refusal(runner.run, plan(place, out, **change))
+    assert not (place / "new").exists()
+
+
+def test_another_model_of_the_same_name_is_refused(place, whole):
+    save_tiny_pretrained(place / "other", context=CONTEXT, seed=1)
+    changed = runner.Plan(place / "GUE", {"model": place / "other"}, whole, seeds=2, preset="tiny", settings=SETTINGS)
+    assert "model model" in refusal(runner.run, changed)
+
+
+def test_the_untrained_twin_has_the_tokenizer_and_other_weights(place):
+    twin = save_untrained(place / "base", place / "twin")
+    model, base = load.load(twin), load.load(place / "base")
+    assert model.digest == base.digest and model.pretrained_digest != base.pretrained_digest
+    assert model.transformer == base.transformer and model.context == base.context
+
+
+def test_the_verb_runs_the_whole_and_leaves_four_files(place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    out = pathlib.Path("verb")
+    options = ["--data=GUE", "--model=mine=base", f"--out={out}", "--tasks=tf/0", "--seeds=1"]
+    options += ["--preset=tiny", "--untrained", *(f"--set={setting}" for setting in SETTINGS)]
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["benchmark", *options])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "mine, untrained" in printed and "DNABERT-2" in printed
+    results = json.loads((out / "results.json").read_text())
+    assert {cell["model"] for cell in results["cells"]} == {"mine", "mine, untrained", *controls.CONTROLS}
+    shutil.copy(out / "page.html", "copy.html")
+    main.main(["report", "benchmark", str(out / "results.json"), f"--out={out / 'page.html'}"])
+    assert (out / "page.html").read_bytes() == pathlib.Path("copy.html").read_bytes()
+
+
+def test_check_ends_with_43_where_a_file_is_broken(place, tmp_path, capsys):
+    shutil.copytree(place / "GUE", tmp_path / "GUE")
+    assert command.run_check(tmp_path / "GUE", (), False) == 0
+    path = tmp_path / "GUE/tf/0/dev.csv"
+    path.write_text(path.read_text().replace("A", "!", 1))
+    assert command.run_check(tmp_path / "GUE", (), True) == 43
+    assert f"{path}:" in capsys.readouterr().out
+
+
+def test_names_of_models(tmp_path):
+    for name in ("runs/mcm/export", "other"):
+        (tmp_path / name).mkdir(parents=True)
+    found = command.names_of([str(tmp_path / "runs/mcm/export"), f"b={tmp_path / 'other'}"])
+    assert list(found) == ["mcm", "b"]
+    assert "taken" in refusal(command.names_of, [f"b={tmp_path / 'other'}"] * 2)
+    assert "no directory" in refusal(command.names_of, [str(tmp_path / "absent")])
+    assert command.shard_of("1/2") == (1, 2) and "--shard=2/2" in refusal(command.shard_of, "2/2")
+
+
+def test_recipes_are_those_of_the_scripts():
+    """DNABERT-2's finetune/scripts/run_dnabert2.sh (paper.md, 5.3)."""
+    assert recipe("EMP/H3")["train.total_epochs"] == 3
+    assert recipe("mouse/2") == {"train.total_epochs": 0.0, "train.total_steps": 1000, "optimizer.warmup_steps": 30}
+    assert recipe("prom/prom_core_all") == {"train.total_epochs": 4.0, "eval.every_steps": 400}
+    assert recipe("prom/prom_300_tata")["train.total_epochs"] == 10 and recipe("virus/covid")["train.total_epochs"] == 8

@@ -1,0 +1,146 @@
+"""The command line as a user meets it: a process, its exit code, what it prints."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+
+import vqdna_jax
+from vqdna_jax import errors
+from vqdna_jax.cli import doctor, main
+
+
+def vqdna(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "vqdna_jax.cli.main", *arguments]
+    env = {**os.environ, "PYTHONWARNINGS": "ignore", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+
+
+def refusal(result: subprocess.CompletedProcess) -> str:
+    """The one line that a refused command prints."""
+    assert result.returncode == errors.InputError.exit_code, result
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_help_is_quick_and_lists_every_verb():
+    start = time.perf_counter()
+    result = vqdna("--help")
+    seconds = time.perf_counter() - start
+    assert result.returncode == 0
+    assert all(verb in result.stdout for verb in main.VERBS)
+    assert seconds < 5  # about 0.3 alone; importing jax on a busy machine would take longer than this
+
+
+@pytest.mark.parametrize("verb", main.VERBS)
+def test_every_verb_explains_every_argument(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.parse([verb, "--help"])
+    assert stop.value.code == 0
+    options = [name for name in main.VERBS[verb].__annotations__ if name != "return"]
+    text = capsys.readouterr().out
+    assert all(name.removeprefix("as_").replace("_", "-").upper() in text.upper() for name in options)
+
+
+def test_importing_the_package_and_the_verbs_does_not_import_jax():
+    heavy = ("jax", "numpy", "matplotlib")
+    code = f"import sys, vqdna_jax.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_unknown_attribute_of_the_package_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'lod'"):
+        vqdna_jax.lod  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["frobnicate"], ["frobnicate", "corpus", "doctor"]),
+        ([], ["corpus", "doctor"]),
+        (["doctor", "--loud"], ["--loud"]),
+        (["corpus", "genome.fa"], ["--out"]),
+        (["corpus", "--out=somewhere"], ["FASTA"]),
+        (["corpus", "genome.fa", "--out=c", "--validation-share=half"], ["--validation-share", "half"]),
+    ],
+)
+def test_a_usage_error_names_what_is_wrong(arguments, names):
+    with pytest.raises(errors.InputError) as refused:
+        main.parse(arguments)()
+    assert "\n" not in str(refused.value) and all(name in str(refused.value) for name in names)
+
+
+def test_a_usage_error_is_one_line_and_exit_code_43():
+    assert "frobnicate" in refusal(vqdna("frobnicate"))
+
+
+@pytest.mark.parametrize("verb", ["corpus", "encode"])
+def test_a_missing_fasta_is_named(verb, tmp_path):
+    arguments = [f"--out={tmp_path}/out"] + ([f"--model={tmp_path}"] if verb == "encode" else [])
+    assert str(tmp_path / "absent.fa") in refusal(vqdna(verb, f"{tmp_path}/absent.fa", *arguments))
+    assert not (tmp_path / "out").exists()
+
+
+def test_corpus_from_a_bundled_genome(bundled, tmp_path):
+    result = vqdna("corpus", str(bundled / "phiX174.fa.gz"), f"--out={tmp_path}/corpus", "--json")
+    assert result.returncode == 0, result.stderr
+    (species,) = json.loads(result.stdout)["species"]
+    assert species["name"] == "phiX174"
+    assert sum(split["bases"] for split in species["splits"].values()) == 5386
+    assert json.loads((tmp_path / "corpus/manifest.json").read_text()) == json.loads(result.stdout)
+
+
+def test_doctor_reports_this_machine():
+    result = vqdna("doctor", "--json")
+    findings = json.loads(result.stdout)
+    assert result.returncode == bool(findings["problems"])
+    assert findings["packages"]["jax"]["installed"] == findings["jax"]["version"] == jax.__version__
+    assert findings["jax"]["backend"] == findings["jax"]["devices"][0]["platform"] == jax.default_backend()
+    assert findings["jax"]["matmul"]["ms"] > 0 and findings["host"]["cpu_cores"] >= 1
+
+
+def test_doctor_speaks_to_a_person_too():
+    result = vqdna("doctor")
+    assert jax.__version__ in result.stdout and "device" in result.stdout
+    assert ("PROBLEM" in result.stdout) == (result.returncode == 1)
+
+
+def test_doctor_survives_a_jax_that_does_not_start():
+    result = vqdna("doctor", "--json", JAX_PLATFORMS="no_such_platform")
+    findings = json.loads(result.stdout)
+    assert result.returncode == 1 and findings["jax"]["devices"] == []
+    assert any("JAX_PLATFORMS" in problem["do"] for problem in findings["problems"])
+
+
+@pytest.mark.parametrize(
+    ("driver", "forced", "line"),
+    [
+        ("580.65.06", None, '"jax[cuda13]==0.12.0"'),
+        ("535.104.05", None, '"jax[cuda12]==0.12.0"'),
+        ("470.57", None, "update the NVIDIA driver"),
+        ("580.65.06", "cpu", "unset JAX_PLATFORMS"),
+    ],
+)
+def test_doctor_names_the_install_line_for_an_idle_gpu(driver, forced, line, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS")
+    if forced:
+        monkeypatch.setenv("JAX_PLATFORMS", forced)
+    problems = []
+    hardware = {"gpus": [{"name": "H100", "driver": driver}], "tpu_chips": 0}
+    doctor._unused_hardware(hardware, {"version": "0.12.0", "backend": "cpu"}, problems)
+    assert [line in problem["do"] for problem in problems] == [True]
+
+
+def test_doctor_finds_old_and_missing_packages():
+    problems = []
+    doctor._check_version(doctor.Requirement("flax>=0.12"), "0.10.2", problems)
+    doctor._check_version(doctor.Requirement("grain>=0.2.12"), None, problems)
+    doctor._check_version(doctor.Requirement("jax>=0.10.2"), "0.12.0.1", problems)
+    assert [problem["do"].split('"')[1] for problem in problems] == ["flax>=0.12", "grain>=0.2.12"]

@@ -1,0 +1,249 @@
+"""FASTA to a file of codes and back: what must survive does, and every base that does not is on the list."""
+
+import gzip
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from tiny_tokenizer import refusal, save_tiny
+
+from vqdna_jax.errors import InputError, StorageError
+from vqdna_jax.genome import fasta as genome_fasta
+from vqdna_jax.inference.jobs import encode
+from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.tokenizers.learned import Model
+
+RECORDS = {  # id: (description, sequence)
+    "chr1": ("Tiny chromosome, assembly 1", "acgtNNNNNacgtRYACGTTGCATTGACCAgggtttaaacccN" * 9),
+    "one": ("", "a"),
+    "hole": ("nothing but N", "n" * 85),
+    "empty": ("no sequence at all", ""),
+    "odd/../name": ("", "GATTACA" * 23),
+}
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("codes") / "export"
+    save_tiny(directory, "hrq", 8)
+    return directory
+
+
+@pytest.fixture
+def fasta(tmp_path):
+    path = tmp_path / "in.fa"
+    path.write_text("".join(f">{id} {text}\n{sequence}\n" for id, (text, sequence) in RECORDS.items()))
+    return path
+
+
+@pytest.fixture
+def encoded(export, fasta, tmp_path):
+    """(code file, summary)"""
+    return tmp_path / "out.codes", encode.encode_fasta(fasta, export, tmp_path / "out.codes", progress=False)
+
+
+def read_text(path) -> dict[str, tuple[str, str]]:
+    """A FASTA file in the plainest way: {id: (description, sequence)}."""
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    records = [record.partition("\n") for record in text.split(">")[1:]]
+    heads = [head.partition(" ") for head, _, _ in records]
+    return {head[0]: (head[2], lines.replace("\n", "")) for head, (_, _, lines) in zip(heads, records)}
+
+
+def names(directory) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def test_round_trip_keeps_headers_lengths_n_and_case_and_lists_every_other_difference(export, encoded, tmp_path):
+    path, summary = encoded
+    result = encode.decode_to_fasta(path, export, tmp_path / "back.fa", progress=False)
+    back = read_text(tmp_path / "back.fa")
+    assert list(back) == list(RECORDS)
+    differing = []
+    for id, (text, sequence) in RECORDS.items():
+        assert back[id][0] == text and len(back[id][1]) == len(sequence)
+        for position, (was, now) in enumerate(zip(sequence, back[id][1])):
+            assert was.islower() == now.islower()
+            assert (now.upper() == "N") == (was.upper() in "NRY")
+            if was.upper() in "ACGT" and was != now:
+                differing.append([id, str(position), was.upper(), now.upper()])
+    header, *listed = [line.split("\t") for line in (tmp_path / "out.codes.mismatches.tsv").read_text().splitlines()]
+    assert header == ["contig", "position", "base", "rebuilt"]
+    assert listed == differing and 100 < len(differing) < 500
+    assert summary["mismatches"] == result["mismatches"] == len(differing)
+    letters = "".join(sequence for _, sequence in RECORDS.values()).upper()
+    unknown = sum(letters.count(letter) for letter in "NRY")
+    assert (summary["records"], summary["bases"], summary["n"]) == (5, len(letters), unknown)
+    assert summary["codes"] == sum(-(-len(sequence) // 8) for _, sequence in RECORDS.values())
+    assert summary["ambiguous"] == {"R": 9, "Y": 9}
+    assert summary["mismatch_share"] == len(differing) / (len(letters) - unknown)
+    assert names(tmp_path) == {"in.fa", "out.codes", "out.codes.mismatches.tsv", "back.fa"}
+
+
+def test_the_summary_is_printed(export, fasta, tmp_path, capsys):
+    encode.encode_fasta([fasta], export, tmp_path / "out.codes")
+    encode.decode_to_fasta(tmp_path / "out.codes", export, tmp_path / "back.fa")
+    printed = capsys.readouterr()
+    assert "5 records, 634 bases" in printed.out and "R 9, Y 9" in printed.out and "Mb/s" in printed.out
+    assert printed.err == ""  # no bar where there is no terminal
+
+
+def test_python_users_get_codes_with_coordinates(export, encoded):
+    model = pretrained.load(export)
+    with encode.open_codes(encoded[0]) as file:
+        assert (file.tokenizer_digest, file.codebook_sizes, file.bases_per_code) == (model.digest, (16, 32), 8)
+        assert [(info.id, info.description, info.length) for info in file] == [
+            (id, text, len(sequence)) for id, (text, sequence) in RECORDS.items()
+        ]
+        for id, (_, sequence) in RECORDS.items():
+            codes_LxN = file.record(id)
+            assert codes_LxN.shape == (-(-len(sequence) // 8), 2) and codes_LxN.dtype == np.uint16
+            assert not sequence or np.array_equal(codes_LxN, model.encode(sequence))
+            assert [sequence[a : a + n].strip("NRYnry") for a, n in file.n_runs(id)] == [""] * len(file.n_runs(id))
+            assert sum(n for _, n in file.soft_mask_runs(id)) == sum(letter.islower() for letter in sequence)
+        assert "odd/../name2" in refusal(file.record, "odd/../name2")
+
+
+def test_numpy_opens_the_file_without_pickle(encoded):
+    with np.load(encoded[0], allow_pickle=False) as file:
+        meta = json.loads(file["meta.json"])
+        assert meta["schema"] == "vqdna-codes/1"
+        arrays = {name: file[name] for name in file.files if name != "meta.json"}
+    assert arrays["0/codes"].shape == (meta["records"][0]["codes"], 2)
+    assert {name.split("/")[0] for name in arrays} == {"0", "1", "2", "4"}  # the empty record has no arrays
+
+
+def test_grouping_and_file_order_do_not_change_the_codes(export, fasta, encoded, tmp_path, monkeypatch):
+    monkeypatch.setattr(genome_fasta, "GROUP_BASES", 1)
+    monkeypatch.setattr(encode, "TSV_LINES", 7)
+    encode.encode_fasta(fasta, export, tmp_path / "single.codes", progress=False)
+    assert (tmp_path / "single.codes").read_bytes() == encoded[0].read_bytes()
+    one, two = "single.codes.mismatches.tsv", "out.codes.mismatches.tsv"
+    assert (tmp_path / one).read_bytes() == (tmp_path / two).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "width"), [("back.fa.gz", 80), ("back.fa", 60), ("wide.fa", 1000)])
+def test_decoding_writes_lines_of_the_asked_width_and_gzip_by_name(export, encoded, tmp_path, name, width):
+    encode.decode_to_fasta(encoded[0], export, tmp_path / name, width=width, progress=False)
+    raw = (tmp_path / name).read_bytes()
+    lines = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode().splitlines()
+    assert [len(s) for _, s in read_text(tmp_path / name).values()] == [len(s) for _, s in RECORDS.values()]
+    assert max(len(line) for line in lines if line[0] != ">") == min(width, 387)
+    assert lines[0] == ">chr1 Tiny chromosome, assembly 1"
+
+
+def test_another_tokenizer_is_refused(encoded, tmp_path):
+    digest = save_tiny(tmp_path / "other", "hrq", 8, seed=1)
+    message = refusal(encode.decode_to_fasta, encoded[0], tmp_path / "other", tmp_path / "back.fa")
+    assert digest[:12] in message and str(encoded[0]) in message
+    assert not (tmp_path / "back.fa").exists()
+
+
+def test_a_damaged_code_file_is_refused(export, encoded, tmp_path):
+    good = encoded[0].read_bytes()
+    path = tmp_path / "damaged.codes"
+    with zipfile.ZipFile(encoded[0]) as archive:
+        start = archive.getinfo("0/codes.npy").header_offset
+    for damaged in [good[:-30], good[: len(good) // 2], b"", b"ACGT" * 100, _flip(good, start + 250)]:
+        path.write_bytes(damaged)
+        assert str(path) in refusal(encode.decode_to_fasta, path, export, tmp_path / "back.fa")
+    path.write_bytes(good.replace(b"vqdna-codes/1", b"vqdna-codes/7"))
+    assert str(path) in refusal(encode.open_codes, path)
+    assert str(tmp_path / "absent") in refusal(encode.open_codes, tmp_path / "absent")
+    assert not (tmp_path / "back.fa").exists()
+
+
+def _flip(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+
+
+def _rewrite(source, target, change) -> None:
+    """A code file with `change` made to its parts, and checksums that fit."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        parts = {name: old.read(name) for name in old.namelist()}
+        change(parts)
+        for name, content in parts.items():
+            new.writestr(name, content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: parts.pop("0/codes.npy"),
+        lambda parts: parts.pop("meta.json"),
+        lambda parts: parts.update({"0/codes.npy": parts["1/codes.npy"]}),
+        lambda parts: parts.update({"0/codes.npy": parts["0/codes.npy"].replace(b"<u2", b"<f2")}),
+        lambda parts: parts.update({"0/codes.npy": parts["0/codes.npy"][:-2] + b"\xff\xff"}),
+        lambda parts: parts.update({"meta.json": parts["meta.json"].replace(b'"length": 387', b'"length": 3870')}),
+        lambda parts: parts.update({"meta.json": parts["meta.json"].replace(b'"length"', b'"size"')}),
+        lambda parts: parts.update({"meta.json": b"[]"}),
+    ],
+)
+def test_a_code_file_whose_parts_do_not_fit_is_refused(export, encoded, tmp_path, change):
+    path = tmp_path / "odd.codes"
+    _rewrite(encoded[0], path, change)
+    assert str(path) in refusal(encode.decode_to_fasta, path, export, tmp_path / "back.fa")
+    assert not (tmp_path / "back.fa").exists()
+
+
+def test_ids_are_unique_over_all_files(export, fasta, tmp_path):
+    (tmp_path / "more.fa").write_text(">new\nACGT\n>one again\nACGT\n")
+    message = refusal(encode.encode_fasta, [fasta, tmp_path / "more.fa"], export, tmp_path / "out.codes")
+    assert f"{tmp_path / 'more.fa'}:3" in message and "'one'" in message
+    assert names(tmp_path) == {"in.fa", "more.fa"}
+
+
+def test_an_output_that_cannot_be_written_is_named(export, fasta, encoded, tmp_path):
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for work, source in [(encode.encode_fasta, fasta), (encode.decode_to_fasta, encoded[0])]:
+        for out in (tmp_path, source, tmp_path / "no/such/out"):
+            assert str(out) in refusal(work, source, export, out, error=InputError)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device"), RuntimeError])
+def test_what_stops_the_work_leaves_nothing_half_written(export, fasta, encoded, tmp_path, monkeypatch, error):
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(genome_fasta, "GROUP_BASES", 1)
+    decode, calls = Model.decode_codes, []
+
+    def stop(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise error
+        return decode(self, *arguments)
+
+    monkeypatch.setattr(Model, "decode_codes", stop)
+    expected = StorageError if isinstance(error, OSError) else error
+    for work, source, out in [
+        (encode.encode_fasta, fasta, "out.codes"),
+        (encode.decode_to_fasta, encoded[0], "back.fa"),
+    ]:
+        calls.clear()
+        with pytest.raises(expected):
+            work(source, export, tmp_path / out)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+
+
+def test_bad_fasta_leaves_nothing(export, tmp_path):
+    (tmp_path / "bad.fa").write_text(">a\nACGT\n>b\nAC-T\n")
+    bad = tmp_path / "bad.fa"
+    assert f"{bad}:4" in refusal(encode.encode_fasta, bad, export, tmp_path / "out.codes")
+    assert names(tmp_path) == {"bad.fa"}
+
+
+def test_the_bar_ends_at_the_size_of_the_files(export, fasta, tmp_path, monkeypatch):
+    bars = []
+    monkeypatch.setattr(encode.sys.stderr, "isatty", lambda: True, raising=False)
+    bar_class = encode.tqdm.tqdm
+
+    def remember(**keywords):
+        bars.append(bar_class(**keywords))
+        return bars[-1]
+
+    monkeypatch.setattr(encode.tqdm, "tqdm", remember)
+    monkeypatch.setattr(genome_fasta, "GROUP_BASES", 100)
+    encode.encode_fasta(fasta, export, tmp_path / "out.codes")
+    assert bars[0].total == fasta.stat().st_size == pytest.approx(bars[0].n)

@@ -1,0 +1,322 @@
+"""Predictions: as if alone, the same from any file and after saving, bad rows told, wrong models and files refused."""
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from tiny_finetuned import save_tiny_finetuned
+from tiny_pretrained import save_tiny_pretrained
+from tiny_tokenizer import refusal, save_tiny
+
+from vqdna_jax.cli import main
+from vqdna_jax.genome.alphabet import to_text
+from vqdna_jax.inference import load, pretrained
+from vqdna_jax.inference.finetuned import FineTuned
+from vqdna_jax.inference.jobs.predict import predict_file
+from vqdna_jax.inference.saved import finetuned
+
+SIZE = 63  # codes of a full window; a code is 4 bases
+LENGTHS = (250, 1, 60, 252, 4, 241, 30, 40, 59, 251, 33, 58)  # of two shapes: each is compiled
+SEQUENCES = [to_text(np.random.default_rng(i).integers(0, 5, n).astype(np.uint8)) for i, n in enumerate(LENGTHS)]
+SHORT = [text for text in SEQUENCES if len(text) <= 60]
+KINDS = {
+    "classification": {},
+    "multilabel": {"classes": 4, "method": "full", "pool": "max+cls", "seed": 1},
+    "regression": {"label_names": ("value",), "method": "head", "hidden": 0, "target": (3.5, 2.25), "seed": 2},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_calls():
+    """Few rows a call, so that these few sequences are several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pretrained.SLOTS_PER_CALL, "cpu", 128)
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> pathlib.Path:
+    directory = tmp_path_factory.mktemp("models") / "base"
+    save_tiny_pretrained(directory, 4, 64)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def models(base) -> dict[str, FineTuned]:
+    """A model of each kind, as assembled in memory; saved beside its base under the name of the kind."""
+    return {kind: save_tiny_finetuned(base.with_name(kind), kind, base=base, **how) for kind, how in KINDS.items()}
+
+
+@pytest.fixture
+def export(models, base, tmp_path) -> pathlib.Path:
+    """A copy of the classifier and its base, to be moved or spoilt."""
+    for name in ("base", "classification"):
+        shutil.copytree(base.with_name(name), tmp_path / "runs" / name)
+    return tmp_path / "runs/classification"
+
+
+@pytest.fixture
+def small_groups(monkeypatch) -> None:
+    """Rows come in several groups of several calls."""
+    monkeypatch.setattr(pretrained, "CALLS_A_GROUP", 1)
+
+
+def write_csv(path: pathlib.Path, sequences=SEQUENCES, header="label,sequence,extra") -> pathlib.Path:
+    path.write_text("".join(f"{line}\n" for line in [header, *(f'7,{text},"a, b"' for text in sequences)]))
+    return path
+
+
+def write_fasta(path: pathlib.Path, sequences=SEQUENCES) -> pathlib.Path:
+    lines = ("\n".join(text[i : i + 50] for i in range(0, len(text), 50)) for text in sequences)
+    path.write_text("".join(f">r{i} words\n{text}\n" for i, text in enumerate(lines, start=1)))
+    return path
+
+
+def read(path: pathlib.Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers(rows: list[dict[str, str]], names) -> np.ndarray:
+    return np.array([[np.float32(row[name]) for name in names] for row in rows], np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loaded_and_in_memory_files_and_calls_agree_to_the_bit(models, base, tmp_path, kind, small_groups):
+    model, export, sequences = models[kind], base.with_name(kind), SEQUENCES if kind == "classification" else SHORT
+    expected = model.predict(sequences)
+    loaded = load.load(export)
+    assert loaded.digest == model.digest and loaded.label_names == model.label_names
+    again = loaded.predict(iter(sequences))
+    assert np.array_equal(again.values, expected.values) and again.labels == expected.labels
+    assert len(np.unique(expected.values, axis=0)) > len(sequences) // 2
+
+    predict_file(write_csv(tmp_path / "in.csv", sequences), export, tmp_path / "out.csv", progress=False)
+    rows = read(tmp_path / "out.csv")
+    columns = ["prediction"] if kind == "regression" else list(model.label_names)
+    assert list(rows[0]) == ["id", *dict.fromkeys(["prediction", *columns]), "error"]
+    assert np.array_equal(numbers(rows, columns), expected.values)
+    assert kind == "regression" or [row["prediction"] for row in rows] == expected.labels
+    assert [row["id"] for row in rows] == [str(i + 1) for i in range(len(rows))]
+    assert not any(row["error"] for row in rows)
+
+
+def test_labels_are_what_the_numbers_say(models):
+    one, many = (models[kind].predict(SHORT) for kind in ("classification", "multilabel"))
+    np.testing.assert_allclose(one.values.sum(1), 1, rtol=1e-6)
+    assert one.labels == [f"label-{i}" for i in one.values.argmax(1)]
+    for label, values in zip(many.labels, many.values):
+        assert [name for name in label.split(";") if name] == [f"label-{i}" for i in np.flatnonzero(values > 0.5)]
+    model = models["regression"]
+    scaled = model.logits(model.base.encode_bases([np.zeros(8, np.uint8)])) * 2.25 + 3.5
+    np.testing.assert_allclose(model.predict("AAAAAAAA").values, scaled, rtol=1e-6)
+
+
+def test_a_prediction_depends_on_its_own_sequence_alone(models, base, tmp_path, monkeypatch):
+    model = models["classification"]
+    alone = np.concatenate([model.predict(text).values for text in SEQUENCES])
+    order = np.random.default_rng(3).permutation(len(SEQUENCES))
+    crowd = model.predict([SEQUENCES[i] for i in [*order, *order, *order]])
+    assert np.array_equal(crowd.values, alone[[*order, *order, *order]])
+
+    source, outputs = write_csv(tmp_path / "in.csv", [SEQUENCES[i] for i in order] + ["AXG", ""]), []
+    for calls in (0, 1, 32):  # each row a group, some, all
+        monkeypatch.setattr(pretrained, "CALLS_A_GROUP", calls)
+        predict_file(source, base.with_name("classification"), tmp_path / "out.csv", progress=False)
+        outputs.append((tmp_path / "out.csv").read_bytes())
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert np.array_equal(numbers(read(tmp_path / "out.csv")[:-2], model.label_names), alone[order])
+
+
+def test_every_form_of_file_gives_the_same_predictions(base, models, tmp_path):
+    plain = [write_csv(tmp_path / "in.csv"), write_fasta(tmp_path / "in.fa")]
+    plain.append(write_csv(tmp_path / "table", header="name,sequence,extra"))  # known by its first line
+    for path in plain[:2]:
+        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    (tmp_path / "windows.csv").write_bytes(b"\xef\xbb\xbf" + plain[0].read_bytes().replace(b"\n", b"\r\n"))
+    (tmp_path / "masked.fasta").write_bytes(b"\n" + plain[1].read_bytes().swapcase().rstrip())
+    found = {}
+    for path in sorted(tmp_path.iterdir()):
+        predict_file(path, base.with_name("classification"), tmp_path / "out", progress=False)
+        found[path.name] = read(tmp_path / "out")
+    ids = {name: [row.pop("id") for row in rows] for name, rows in found.items()}
+    assert len(found) == 7 and all(rows == found["in.csv"] for rows in found.values())
+    order = [str(i + 1) for i in range(len(SEQUENCES))]
+    assert ids["in.csv.gz"] == ids["windows.csv"] == order and ids["table"] == ["7"] * len(order)
+    assert ids["in.fa"] == ids["in.fa.gz"] == [f"r{i}" for i in order]
+
+
+BAD = ["ACGT", "", "ACGXT", "A" * (4 * SIZE + 1), "AC GT", "acgRYn", "AC-T", "é", "A" * 4 * SIZE]
+ERRORS = ["", "empty", "position 3: 'X'", "64 codes", "position 2: ' '", "", "position 2: '-'", "position 0", ""]
+
+
+@pytest.mark.parametrize("write", [write_csv, write_fasta])
+def test_a_bad_row_says_why_and_costs_nothing_else(base, models, tmp_path, write, capsys, small_groups):
+    source, out, model = write(tmp_path / "in", BAD), tmp_path / "out.csv", models["classification"]
+    main.main(["predict", str(source), f"--model={base.with_name('classification')}", f"--out={out}", "--json"])
+    printed, rows = capsys.readouterr(), read(out)
+    summary = json.loads(printed.out)
+    assert (summary["records"], summary["errors"], summary["out"]) == (9, 6, str(out))
+    assert summary["finetuned_digest"] == model.digest
+    assert "6 of 9" in printed.err and "100%" not in printed.out
+    assert [bool(row["error"]) for row in rows] == [bool(error) for error in ERRORS]
+    assert all(error in row["error"] and "\n" not in row["error"] for row, error in zip(rows, ERRORS))
+    for row, error in zip(rows, ERRORS):
+        assert all((row[name] == "") == bool(error) for name in ("prediction", *model.label_names))
+    good = [i for i, error in enumerate(ERRORS) if not error]
+    expected = model.predict([BAD[i] for i in good])
+    assert np.array_equal(numbers([rows[i] for i in good], model.label_names), expected.values)
+
+
+def test_a_model_that_windows_long_sequences_refuses_none(base, tmp_path):
+    model = save_tiny_finetuned(tmp_path / "windows", long="window", base=base)
+    texts = [SEQUENCES[0], SEQUENCES[0] * 2, SEQUENCES[1]]
+    predict_file(write_fasta(tmp_path / "in.fa", texts), tmp_path / "windows", tmp_path / "out", progress=False)
+    rows = read(tmp_path / "out")
+    assert not any(row["error"] for row in rows)
+    assert np.array_equal(numbers(rows, model.label_names), np.concatenate([model.predict(t).values for t in texts]))
+    refused = save_tiny_finetuned(tmp_path / "refuses", base=base)
+    assert "sequence 1" in refusal(refused.predict, texts)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", b"text,label\nACGT,0\n", ["a.csv:1:1", "'sequence'"]),
+        ("a.csv", b"sequence\tlabel\nACGT\t0\n", ["a.csv:1:1", "tabs"]),
+        ("a.tsv", b"label;sequence\n0;ACGT\n", ["a.tsv:1:1", "semicolons"]),
+        ("a.csv", b"sequence,sequence\nACGT,ACGT\n", ["a.csv:1:10", "second"]),
+        ("a.csv", b"sequence\n", ["a.csv:1:1", "no rows"]),
+        ("a.csv", b"sequence,label\nACGT,0\nACGT\n", ["a.csv:3"]),
+        ("a.csv.gz", gzip.compress(b"sequence,label\nACGT,0\nACGT\n"), ["a.csv.gz:3"]),
+        ("a.csv.gz", gzip.compress(b"sequence\nACGT\n")[:-6], ["a.csv.gz", "damaged"]),
+        ("a.fa.gz", gzip.compress(b">a\nACGT\n")[:-6], ["a.fa.gz", "damaged"]),
+        ("a.csv", b"", ["a.csv", "empty"]),
+        ("a.fq", b"@read\nACGT\n+\nIIII\n", ["a.fq", "'@read", "FASTA", "CSV"]),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_before_anything_is_written(
+    base, models, tmp_path, capsys, name, content, says
+):
+    (tmp_path / name).write_bytes(content)
+    model = base.with_name("classification")
+    with pytest.raises(SystemExit) as stop:
+        main.main(["predict", str(tmp_path / name), f"--model={model}", f"--out={tmp_path}/out.csv"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 43 and all(word in line for word in says)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_places_that_cannot_be_are_named(base, models, tmp_path):
+    source, model = write_csv(tmp_path / "in.csv"), base.with_name("classification")
+    for out in (tmp_path, source, tmp_path / "no/such/out"):
+        assert str(out) in refusal(predict_file, source, model, out)
+    assert "absent.csv" in refusal(predict_file, tmp_path / "absent.csv", model, tmp_path / "out")
+    assert read(source)[0]["sequence"] == SEQUENCES[0]
+    message = refusal(predict_file, source, base, tmp_path / "out")
+    assert str(base) in message and "configs/finetune.py" in message
+
+
+def test_a_stopped_job_leaves_what_was_there(base, models, tmp_path, monkeypatch, small_groups):
+    source, out = write_csv(tmp_path / "in.csv"), tmp_path / "out.csv"
+    out.write_text("older")
+    logits, calls = FineTuned.logits, itertools.count()
+
+    def stopped(*arguments):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return logits(*arguments)
+
+    monkeypatch.setattr(FineTuned, "logits", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(source, base.with_name("classification"), out, progress=False)
+    assert next(calls) == 2 and out.read_text() == "older"
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out.csv"}
+
+
+def test_progress_counts_every_row(base, models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr", stderr := io.StringIO())
+    monkeypatch.setattr(stderr, "isatty", lambda: True, raising=False)
+    source = write_csv(tmp_path / "in.csv", [*SEQUENCES, "", "A" * 999])
+    predict_file(source, base.with_name("classification"), tmp_path / "out.csv")
+    assert f"{len(SEQUENCES) + 2}/{len(SEQUENCES) + 2}" in stderr.getvalue().replace(".0", "")
+
+
+def test_moved_models_are_found_again(export, tmp_path):
+    before = load.load(export).predict(SEQUENCES[:2]).values
+    shutil.move(export.parent, tmp_path / "elsewhere")  # both: the way from one to the other is the same
+    export = tmp_path / "elsewhere/classification"
+    assert np.array_equal(load.load(export).predict(SEQUENCES[:2]).values, before)
+    shutil.move(export.with_name("base"), tmp_path / "pretrained")
+    message = refusal(load.load, export)
+    assert str(export) in message and "--base=DIR" in message
+    source, out = write_csv(tmp_path / "in.csv", SEQUENCES[:2]), tmp_path / "out.csv"
+    main.main(["predict", str(source), f"--model={export}", f"--out={out}", f"--base={tmp_path}/pretrained"])
+    assert np.array_equal(numbers(read(out), ["label-0", "label-1", "label-2"]), before)
+
+
+def test_another_base_or_tokenizer_is_refused(export, base, tmp_path):
+    save_tiny_pretrained(tmp_path / "other", 4, 64, seed=1)
+    assert "pretrained_digest" in refusal(load.load, export, base=tmp_path / "other")
+    save_tiny_pretrained(tmp_path / "bases", 1, 64)
+    assert "tokenizer_digest" in refusal(load.load, export, base=tmp_path / "bases")
+    save_tiny(tmp_path / "tokenizer", "hrq", 4)
+    assert "expected a pretrained model" in refusal(load.load, export, base=tmp_path / "tokenizer")
+    assert "expected a pretrained model" in refusal(load.load, export, base=export)
+    assert "no base" in refusal(load.load, base, base=export)
+
+
+def test_a_changed_tensor_is_refused(export, models):
+    path, base = export / "model.safetensors", models["classification"].base
+    tensors = safetensors.numpy.load_file(path)
+    for name, tensor in tensors.items():
+        changed = tensor.copy()
+        changed.flat[0] += 1e-3
+        for spoilt in (tensors | {name: changed}, tensors | {name: tensor[..., :1]}, tensors | {"another": tensor}):
+            safetensors.numpy.save_file(spoilt, path)
+            assert str(path) in refusal(finetuned.load, export, base)
+        safetensors.numpy.save_file({key: tensor for key, tensor in tensors.items() if key != name}, path)
+        assert str(path) in refusal(finetuned.load, export, base)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "damaged" in refusal(finetuned.load, export, base)
+    os.remove(path)
+    assert str(path) in refusal(finetuned.load, export, base)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("kind", "multilabel", "digest"),
+        ("label_names", ["label-1", "label-0", "label-2"], "digest"),
+        ("label_names", ["label-0", "label-1"], "model.safetensors"),
+        ("target", [0.0, 2.0], "digest"),
+        ("long", "window", "digest"),
+        ("pool", "max", "digest"),
+        ("hidden", 4, "model.safetensors"),
+        ("method", "full", "model.safetensors"),
+        ("method", "magic", "digest"),
+        ("hidden", "8", "digest"),
+        ("pool", 3, "digest"),
+        ("target", None, "digest"),
+        ("label_names", 5, "digest"),
+        ("lora", {"rank": 2, "alpha": 8.0, "dropout": 0.05, "targets": "q|k|v|out"}, "digest"),
+        ("lora", {"rank": 2}, "digest"),
+        ("lora", None, "digest"),
+        ("pretrained_digest", "0" * 64, "digest"),
+        ("finetuned_digest", None, "digest"),
+        ("finetuned_digest", "0" * 64, "digest"),
+        ("schema", "vqdna-finetuned/2", "schema"),
+    ],
+)
+def test_a_changed_config_is_refused(export, models, key, value, says):
+    path = export / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    assert says in refusal(finetuned.load, export, models["classification"].base)

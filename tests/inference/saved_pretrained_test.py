@@ -1,0 +1,75 @@
+"""A pretrained model's export: what is loaded is what was saved, and a part of another model is refused."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from tiny_pretrained import random_weights, save_tiny_pretrained, tiny_transformer
+from tiny_tokenizer import refusal
+
+from vqdna_jax import partition
+from vqdna_jax.inference.saved import pretrained
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """Read-only."""
+    directory = tmp_path_factory.mktemp("exports") / "pretrained"
+    save_tiny_pretrained(directory, bases_per_code=4)
+    return directory
+
+
+def test_what_is_loaded_is_what_was_saved_and_is_made_in_memory(export):
+    tokenizer, model = pretrained.load(export.with_name("pretrained-tokenizer")), pretrained.load(export)
+    weights = random_weights(model.transformer, tokenizer.codebook_sizes, tokenizer.config.width, 4, seed=0)
+    jax.tree.map(np.testing.assert_array_equal, weights, model.weights)
+    jax.tree.map(np.testing.assert_array_equal, tokenizer.params, model.params)
+    assert (model.digest, model.context, model.transformer) == (tokenizer.digest, 64, tiny_transformer())
+    made = pretrained.in_memory(tokenizer, model.transformer, weights, 256)
+    assert made.pretrained_digest == model.pretrained_digest
+    np.testing.assert_array_equal(made.embed("ACGTTGCA" * 20), model.embed("ACGTTGCA" * 20))
+
+
+def test_on_a_mesh_every_device_has_it_whole(export):
+    mesh = partition.make_mesh(data=2, fsdp=2, tensor=2)
+    model = pretrained.load(export, mesh)
+    leaves = jax.tree.leaves((model.params, model.weights, model.codes_KxD))
+    assert all(leaf.is_fully_replicated and len(leaf.sharding.device_set) == 8 for leaf in leaves)
+    assert model.pretrained_digest == pretrained.load(export).pretrained_digest
+
+
+def test_an_export_serves_as_a_tokenizer_too(export):
+    tokenizer, model = pretrained.load(export.with_name("pretrained-tokenizer")), pretrained.load(export)
+    np.testing.assert_array_equal(model.encode("ACGTTGCANNA"), tokenizer.encode("ACGTTGCANNA"))
+
+
+@pytest.mark.parametrize(
+    "name", ["transformer/qkv", "transformer/mask", "heads/base", "encoder/stem/bias", "codebook_1/codes"]
+)
+def test_a_changed_weight_is_refused(export, tmp_path, name):
+    directory = shutil.copytree(export, tmp_path / "export")
+    tensors = safetensors.numpy.load_file(directory / "model.safetensors")
+    tensors[name].flat[0] += 1e-3
+    safetensors.numpy.save_file(tensors, directory / "model.safetensors")
+    assert "digest" in refusal(pretrained.load, directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c["transformer"].update(heads=4), "transformer/"),
+        (lambda c: c["transformer"].update(window=3), "digest"),
+        (lambda c: c["transformer"].pop("cls"), "transformer.cls is missing"),
+        (lambda c: c.update(window_bp=512), "digest"),
+        (lambda c: c.pop("pretrained_digest"), "no key 'pretrained_digest'"),
+    ],
+)
+def test_another_config_is_refused(export, tmp_path, change, says):
+    directory = shutil.copytree(export, tmp_path / "export")
+    described = json.loads((directory / "config.json").read_text())
+    change(described)
+    (directory / "config.json").write_text(json.dumps(described))
+    assert says in refusal(pretrained.load, directory)

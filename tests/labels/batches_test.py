@@ -1,0 +1,161 @@
+"""Batches of labelled codes: every row once an epoch, nothing cut off, a function of (seed, step) and of no process."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from tiny_tokenizer import refusal
+
+from vqdna_jax.labels.batches import (
+    Encoded,
+    LabelledBatches,
+    Shape,
+    by_shape,
+    check_lengths,
+    fill,
+    outputs_of,
+    shape_index,
+    shapes_of,
+    window_starts,
+)
+from vqdna_jax.labels.sets import Split
+
+LENGTHS = st.lists(st.integers(1, 150), min_size=1, max_size=40)
+SIZES = st.sampled_from([1, 7, 15, 31, 60])
+few = hypothesis.settings(max_examples=50)
+
+
+def encoded(lengths) -> Encoded:
+    """Labels are the rows' numbers; no two codes are the same: (row + 1, position + 1)."""
+    codes = [np.stack([np.full(n, row + 1), np.arange(n) + 1], 1).astype(np.uint16) for row, n in enumerate(lengths)]
+    return Encoded(codes, np.arange(len(lengths), dtype=np.int32))
+
+
+def epoch(batches: LabelledBatches, number: int = 0) -> list[dict[str, np.ndarray]]:
+    return [batches[number * batches.steps_per_epoch + i] for i in range(batches.steps_per_epoch)]
+
+
+@few
+@hypothesis.given(LENGTHS, SIZES, st.booleans(), st.integers(1, 12), st.integers(0, 3))
+def test_every_row_counts_once_an_epoch_whole(lengths, size, cls, batch, number):
+    data = encoded(lengths)
+    batches = LabelledBatches(data, batch, 0, size, cls)
+    assert batches.steps_per_epoch == -(-len(lengths) // batch)
+    counted = []
+    for found in epoch(batches, number):
+        assert found["codes"].shape[:3] in [(batch, *shape) for shape in batches.shapes]
+        assert set(found["weights"]) <= {0.0, 1.0} and found["weights"].dtype == np.float32
+        for codes_WxLxN, lengths_W, label in zip(found["codes"], found["lengths"], found["labels"]):
+            seen = np.concatenate([codes_LxN[:n] for codes_LxN, n in zip(codes_WxLxN, lengths_W)])
+            np.testing.assert_array_equal(np.unique(seen, axis=0), data.codes[label])
+            beyond = np.arange(codes_WxLxN.shape[1])[None] >= lengths_W[:, None]
+            assert not codes_WxLxN[beyond].any()
+        counted += found["labels"][found["weights"] > 0].tolist()
+    assert sorted(counted) == list(range(len(lengths)))
+
+
+@few
+@hypothesis.given(LENGTHS, SIZES, st.booleans())
+def test_shapes_are_few_and_each_sequence_takes_the_smallest_that_holds_it(lengths, size, cls):
+    lengths = np.array(lengths)
+    shapes = shapes_of(lengths, size, cls)
+    assert shapes == sorted(set(shapes)) and sum(shape.windows == 1 for shape in shapes) <= 4
+    chosen = [shapes[i] for i in shape_index(lengths, shapes, size)]
+    assert set(chosen) == set(shapes)
+    for length, shape in zip(lengths, chosen):
+        needed = len(window_starts(length, size))
+        assert needed <= shape.windows < 2 * needed
+        if needed > 1:
+            assert shape.codes == size
+            continue
+        smaller = [s.codes for s in shapes if s.windows == 1 and s.codes < shape.codes]
+        assert shape.windows == 1 and max(smaller, default=0) < length <= shape.codes <= size
+    for shape in shapes:
+        if shape.windows == 1:  # some sequence fits it but for the rounding to eights
+            assert (shape.codes + cls) % 8 == 0 or shape.codes == size
+            assert shape.codes - max(n for n, s in zip(lengths, chosen) if s == shape) < 8
+
+
+def test_padding_stops_at_quartiles_of_the_lengths():
+    """Of lengths spread evenly up to the context, each shape has a quarter, and a fifth of all slots is empty."""
+    lengths = np.arange(1, 512)
+    shapes = shapes_of(lengths, 511, True)
+    chosen = shape_index(lengths, shapes, 511)
+    np.testing.assert_allclose(np.bincount(chosen), 512 / 4, atol=8)
+    assert 1 - lengths.sum() / sum(shapes[i].codes for i in chosen) == pytest.approx(1 / 5, abs=0.02)
+    assert shapes_of(np.full(9, 100), 511, True) == [Shape(1, 103)]
+    assert shapes_of(np.full(9, 100), 511, False) == [Shape(1, 104)]
+
+
+@few
+@hypothesis.given(st.integers(1, 10**5), st.integers(1, 2000))
+def test_windows_cover_a_sequence_to_its_end(length, size):
+    starts = window_starts(length, size)
+    assert starts[0] == 0 and len(starts) == -(-length // size)
+    assert starts[-1] == max(0, length - size)
+    assert np.all((np.diff(starts) > 0) & (np.diff(starts) <= size))
+
+
+def test_windows_that_a_sequence_lacks_have_length_0():
+    found = fill(encoded([5, 2, 3]).codes, Shape(4, 3), 3)
+    assert found["lengths"].tolist() == [[3, 3, 0, 0], [2, 0, 0, 0], [3, 0, 0, 0]]
+    assert found["codes"][0, 1].tolist() == [[1, 3], [1, 4], [1, 5]]  # the last window ends where the sequence ends
+
+
+@pytest.fixture
+def mixed() -> Encoded:
+    return encoded(np.random.default_rng(0).integers(1, 40, 61))
+
+
+def make(mixed, batch=8, seed=0, **processes) -> LabelledBatches:
+    return LabelledBatches(mixed, batch, seed, 15, True, **processes)
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(map(np.array_equal, one.values(), other.values()))
+
+
+def test_a_batch_is_a_function_of_seed_and_step(mixed):
+    batches, steps = make(mixed), [0, 9, 3, 21, 8, 3, 500]
+    in_order = {step: make(mixed)[step] for step in sorted(steps)}
+    assert all(same(batches[step], in_order[step]) for step in steps)
+    assert len(batches.shapes) > 2  # several shapes in one epoch, in no order
+    for other in (make(mixed, seed=1), epoch(batches, 1)):
+        assert not all(same(one, batches[step]) for step, one in zip(range(batches.steps_per_epoch), other))
+    shapes = [[found["codes"].shape for found in epoch(batches, i)] for i in range(2)]
+    assert shapes[0] != sorted(shapes[0]) and shapes[0] != shapes[1]
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+def test_the_rows_of_all_processes_are_the_global_batch(mixed, processes):
+    parts = [make(mixed, process=p, processes=processes) for p in range(processes)]
+    whole = make(mixed)
+    for step in range(2 * whole.steps_per_epoch):
+        rows = [part[step] for part in parts]
+        joined = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+        assert same(joined, whole[step]) and len(rows[0]["labels"]) == 8 // processes
+
+
+@few
+@hypothesis.given(LENGTHS, SIZES, st.booleans())
+def test_outputs_come_in_the_order_of_the_sequences(lengths, size, cls):
+    """A prediction that tells a row from what is in its batch: its label, and its number from the codes."""
+    data = encoded(lengths)
+
+    def predict(batch):
+        assert "weights" not in batch
+        return {"label": batch["labels"], "row": batch["codes"].max(axis=(1, 2))}
+
+    found = outputs_of(predict, data, size, cls)
+    np.testing.assert_array_equal(found["label"], np.arange(len(lengths)))
+    np.testing.assert_array_equal(found["row"], np.stack([np.arange(len(lengths)) + 1, lengths], axis=1))
+    shapes = shapes_of(np.array(lengths), size, cls)
+    assert sorted(np.concatenate([rows for rows, _ in by_shape(data, shapes, size)])) == list(range(len(lengths)))
+
+
+def test_the_first_sequence_beyond_the_context_is_named():
+    split = Split([f"dev.csv:{line}" for line in (2, 3, 4)], [], np.zeros(3))
+    message = refusal(check_lengths, split, [31, 1032, 99], 31, "refuse")
+    assert message.startswith("dev.csv:3: 1,032 codes, but the model's context has 31; ") and "data.long" in message
+    check_lengths(split, [31, 31, 31], 31, "refuse")
+    check_lengths(split, [31, 1032, 99], 31, "window")

@@ -1,0 +1,103 @@
+import csv
+import gzip
+import io
+import pathlib
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.labels.csv_rows import MAX_FIELD, read_rows
+
+GOOD = "sequence,label\nAC,0\nGT,1\n"
+
+
+def refusal(path: pathlib.Path) -> str:
+    """The message, which is one line, after the name of the file."""
+    with pytest.raises(InputError) as caught:
+        list(read_rows(path))
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(f"{path}:")
+    return str(caught.value).removeprefix(f"{path}:")
+
+
+BAD_FILES = {
+    "quoted semicolons": ('"sequence";"label"\nAC;0\n', "1:11: ';' after a quoted field; expected a comma"),
+    "CR line ends": ("sequence,label\rAC,0\rGT,1\r", "1:15: a carriage return alone; expected lines that end in LF"),
+    "CR in a row": (GOOD + "A\rC,0\n", "4:2: a carriage return alone"),
+    "too few fields": (GOOD + "ACG\n", "4:4: 1 fields; expected 2 as in the header; complete the row"),
+    "too many fields": (
+        GOOD + "AC,0,7,8\n",
+        "4:6: 4 fields; expected 2 as in the header; quote fields that hold a comma",
+    ),
+    "open quote": (GOOD + 'AC,"0\nGT,1\n', "4:4: a quote not closed by the end of the file; expected a second one"),
+    "text after a quote": (GOOD + '"AC"GT,0\n', "4:5: 'G' after a quoted field; expected a comma"),
+    "quote within a field": (GOOD + 'AC"GT,0\n', "4:3: a quote within a field; expected it around the field"),
+    "NUL": (GOOD + "AC,\0\n", "4:4: a NUL byte; expected text"),
+    "not UTF-8": (GOOD.encode() + b"AC,0\xe9\n", "4:5: the byte 0xe9 is not UTF-8; expected UTF-8"),
+    "UTF-16": (GOOD.encode("utf-16"), "1:1: this is UTF-16; expected UTF-8"),
+    "UTF-16 without a mark": (GOOD.encode("utf-16-le"), "1:2: a NUL byte; expected text"),
+    "gzip": (gzip.compress(GOOD.encode()), "1:1: this is gzip, not text; expected a CSV file; decompress it first"),
+    "spreadsheet": (b"PK\x03\x04...", "1:1: this is a zip archive or a spreadsheet; expected a CSV file"),
+    "empty file": ("", "1:1: the file is empty; expected a header line"),
+    "only line ends": ("\n\n", "1:1: the file is empty; expected a header line"),
+}
+
+
+class TestReadRows:
+    def test_fields_are_those_of_the_csv_module_and_places_are_where_they_stand(self, tmp_path):
+        rng = np.random.default_rng(0)
+        rows = [["".join(rng.choice(list('ab,"\n é'), rng.integers(0, 6))) for _ in range(4)] for _ in range(300)]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([row for row in rows if any(row)])
+        (tmp_path / "a.csv").write_text(text.getvalue(), encoding="utf-8")
+        found = list(read_rows(tmp_path / "a.csv"))
+        assert [row.fields for row in found] == list(csv.reader(io.StringIO(text.getvalue(), newline="")))
+        lines = text.getvalue().split("\n")
+        for row in found:
+            for column, field in enumerate(row.fields):
+                line, offset = map(int, row.place(column).split(":")[-2:])
+                assert offset == 1 or lines[line - 1][offset - 2] == ","
+                first = field[:1] if field[:1] not in ('"', "\n") else ""
+                assert lines[line - 1][offset - 1 :].removeprefix('"').startswith(first)
+
+    @pytest.mark.parametrize("name", BAD_FILES)
+    def test_bad_file_is_named_with_line_and_column(self, tmp_path, name):
+        text, message = BAD_FILES[name]
+        (tmp_path / "a.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+        found = refusal(tmp_path / "a.csv")
+        assert found.startswith(message) and found.count("; ") >= 2
+
+    @pytest.mark.parametrize(
+        ("before", "after", "message"),
+        [
+            ("", ",0\n", "4:1: too many characters; expected at most 8,000,000 in a field"),
+            ("AC,0", "\n", "4:4: too many characters"),
+            ('AC,"', '"\n', "4:4: a quote not closed in 16,000,000 characters"),
+        ],
+    )
+    def test_field_of_a_hundred_megabytes_is_refused_in_little_memory(self, tmp_path, before, after, message):
+        path = tmp_path / "a.csv"
+        with open(path, "w") as file:
+            file.write(GOOD + before)
+            file.writelines("A" * 1_000_000 for _ in range(100))
+            file.write(after)
+        tracemalloc.start()
+        found = refusal(path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found.startswith(message) and peak < 60e6
+
+    def test_quote_left_open_in_a_large_file_is_refused_in_little_memory(self, tmp_path):
+        path = tmp_path / "a.csv"
+        with open(path, "w") as file:
+            file.write(GOOD + '"AC,0\n')
+            file.writelines("ACGTACGTAC,0\n" * 1000 for _ in range(3000))
+        assert refusal(path).startswith("4:1: a quote not closed in 16,000,000 characters")
+
+    def test_longest_field(self, tmp_path):
+        path = tmp_path / "a.csv"
+        path.write_text("sequence,label\n" + "A" * MAX_FIELD + ",0\n")
+        assert [len(field) for row in read_rows(path) for field in row.fields] == [8, 5, MAX_FIELD, 1]
+        path.write_text("sequence,label\n" + "A" * (MAX_FIELD + 1) + ",0\n")
+        assert refusal(path).startswith("2:1: too many characters; expected at most 8,000,000 in a field")

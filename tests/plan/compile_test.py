@@ -1,0 +1,239 @@
+"""`vqdna plan`: what a step sends, whether it fits, and every wrong question refused before anything is compiled."""
+
+import importlib.util
+import json
+import platform
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import finetune, mcm
+from vqdna_jax import errors, partition
+from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.labels.batches import Encoded, LabelledBatches
+from vqdna_jax.models.attention import HEADS, attention
+from vqdna_jax.models.tokenizer import TokenizerConfig
+from vqdna_jax.plan import compile, table, tasks
+from vqdna_jax.stages import masked_codes
+
+TINY, TOPOLOGY = "configs/mcm.py:tiny", "v5e:2x2"
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None or platform.machine() != "x86_64",
+    reason="libtpu, the TPU compiler, is not installed (tools/test.sh brings it on Linux x86_64)",
+)
+
+
+def small_config(**mesh):
+    config = mcm.get_config("tiny")
+    config.model.update(layers=1, heads=2, width=256, hidden=1024, dtype="bfloat16")
+    config.data.update(window_bp=128, global_batch=16)
+    config.mesh.update(mesh)
+    return config
+
+
+def small_row(**mesh) -> dict:
+    config = small_config(**mesh)
+    tokenizer = TokenizerConfig(quantizer="vqvae", code_size=64, width=32, blocks=1, stem_channels=16)
+    task = masked_codes.masked_codes_task(config, tokenizer, "tpu")
+    assert task.compute.attention == "splash"
+    devices = partition.make_mesh(**config.mesh, devices=compile.topology_devices(TOPOLOGY))
+    return {"config": "small", "set": [], "topology": TOPOLOGY} | compile.plan_row(config, task, devices, 0.4, 1.5)
+
+
+@needs_libtpu
+def test_data_parallel_sums_the_gradients_and_sends_nothing_else():
+    row = small_row()
+    assert row["fits"] and row["state_bytes"] < row["peak_bytes"] < row["hbm_bytes"] == 15.75 * 2**30
+    assert row["donated_bytes"] >= row["state_bytes"]
+    assert row["loops_known"] and set(row["collectives"]) <= {"all-reduce", "all-gather"}
+    # Gradients of matrices are bf16, of vectors f32.
+    assert 2 * row["parameters"] < row["collectives"]["all-reduce"]["bytes"] < 2.2 * row["parameters"]
+    # The broadcast CLS vector's gradient, a row a window, is all that may be gathered.
+    assert row["collectives"].get("all-gather", {"bytes": 0})["bytes"] <= 16 * 256 * 2
+    assert row["collectives_by_axes"] == {"data": row["collectives"]} and row["between_slices"]["count"] == 0
+    assert row["step_s"] == pytest.approx(row["flops"] / (4 * 197e12 * 0.4))
+    assert row["codes_per_s"] == row["bases_per_s"] == pytest.approx(16 * 128 / row["step_s"])
+    assert row["chip_hours"] == pytest.approx(4 * 24 * row["days"]) == pytest.approx(800 * 4 * row["step_s"] / 3600)
+    assert row["cost_usd"] == pytest.approx(1.5 * row["chip_hours"])
+    assert "DOES NOT FIT" not in table.describe([row])
+
+
+@needs_libtpu
+def test_fsdp_sends_weights_and_tensor_sends_activations():
+    """Of one layer of width D = 256, by hand, in bf16: its 12 D^2 weights, split in two by `tensor`, are gathered once
+    along `fsdp` and their gradients summed once; along `tensor` the 8 x 128 codes of a shard of the batch are summed
+    twice forward and twice backward. What is not the layer's (norms, heads, the input's projection) is a tenth."""
+    row = small_row(fsdp=2, tensor=2)
+    sent = {axes: {kind: amount["bytes"] for kind, amount in kinds.items()} for axes, kinds in
+            row["collectives_by_axes"].items()}  # fmt: skip
+    weights, activations = 2 * 12 * 256**2 // 2, 4 * 2 * 8 * 128 * 256
+    assert weights < sent["fsdp"]["all-gather"] < 1.1 * weights
+    assert weights < sent["fsdp"]["all-reduce"] + sent["fsdp"].get("reduce-scatter", 0) < 1.1 * weights
+    assert sent["tensor"].keys() == {"all-reduce"} and activations < sent["tensor"]["all-reduce"] < 1.1 * activations
+    assert not any("data" in axes for axes in sent)
+    for kind, amount in row["collectives"].items():
+        assert sum(kinds.get(kind, 0) for kinds in sent.values()) == amount["bytes"]
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_fsdp_splits_the_state_and_gathers_the_weights():
+    whole, split = small_row(), small_row(fsdp=4)
+    assert split["state_bytes"] < 0.3 * whole["state_bytes"]
+    assert split["collectives"]["all-gather"]["bytes"] > 2 * split["parameters"]
+
+
+@needs_libtpu
+def test_what_does_not_fit_is_a_row():
+    mesh = partition.make_mesh(devices=compile.topology_devices(TOPOLOGY)[:1])
+    x = jax.ShapeDtypeStruct((400_000, 200_000), jnp.float32, sharding=jax.NamedSharding(mesh, jax.P()))
+    found = compile._compile(jax.jit(lambda x: (jnp.sin(x), jnp.cos(x))).lower(x), None, mesh.shape)
+    assert not found["fits"] and found["hbm_bytes"] == 15.75 * 2**30
+    assert found["peak_bytes"] == pytest.approx(3 * 4 * 8e10, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 21.90G of 15.75G hbm. Exceeded hbm by 6.15G.",
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (21.90G) exceeds"
+        " available HBM (15.75G).",
+    ],
+)
+def test_both_messages_of_the_compiler_are_read(message):
+    def refuse():
+        raise jax.errors.JaxRuntimeError(message)
+
+    found = compile._compile(types.SimpleNamespace(compile=refuse), None, {})
+    assert (found["fits"], found["peak_bytes"]) == (False, round(21.9 * 2**30))
+
+
+def test_another_failure_of_the_compiler_is_no_answer():
+    def refuse():
+        raise jax.errors.JaxRuntimeError("INTERNAL: Mosaic failed to compile")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Mosaic"):
+        compile._compile(types.SimpleNamespace(compile=refuse), None, {})
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "says"),
+    [
+        ("configs/none.py", [], "no file configs/none.py"),
+        ("configs/mcm.py:huge", [], "expected tiny, base or large"),
+        (TINY, ["model.layer=2"], "config key 'layer' does not exist"),
+        (TINY, ["model.layers=two"], "model.layers=two"),
+        (TINY, ["model.layers"], "expected KEY=VALUE"),
+        (TINY, ["model.heads=5"], "config key model.width"),
+        (TINY, ["compute.remat=some"], "config key compute.remat"),
+        (TINY, ["compute.attention=cudnn"], "which is for GPUs"),
+        (TINY, ["tokenizer=/nowhere"], "/nowhere/config.json"),
+        (TINY, ["masking.kind=code_spans", "masking.span=2"], "masking.span=2"),
+        (TINY, ["data.window_bp=4"], "config key data.window_bp: found 4"),
+        (TINY, ["data.global_batch=30"], "config key data.global_batch: found 30, expected a multiple of the 4 shards"),
+        (TINY, ["mesh.fsdp=3"], "config key mesh"),
+        ("configs/finetune.py:tiny", ["pretrained=/nowhere"], "/nowhere/config.json"),
+        ("configs/finetune.py:tiny", ["compute.attention=cudnn"], "which is for GPUs"),
+        (TINY, ["mesh.tensor=4", "model.heads=2"], "config key model.heads: found 2, expected a multiple of mesh.ten"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_compiled(source, overrides, says, monkeypatch):
+    device = jax.devices()[0]
+    monkeypatch.setattr(compile, "topology_devices", lambda name: np.array(jax.devices()[:4]))
+    monkeypatch.setattr(compile, "plan_row", lambda *_: pytest.fail(f"compiled, for {device}"))
+    with pytest.raises(errors.InputError) as refused:
+        compile.plan(source, [TOPOLOGY], overrides, 0.4)
+    assert says in str(refused.value) and "\n" not in str(refused.value)
+
+
+@needs_libtpu
+@pytest.mark.parametrize("name", ["v9:2x2", "v5e", "v5e:3x5"])
+def test_an_unknown_topology_is_named(name):
+    with pytest.raises(errors.InputError, match=f"--topology={name}: expected for example v5e:16x16"):
+        compile.topology_devices(name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trained"),
+    [([], "lora"), (["tuning.method=full", "data.kind=multilabel", "data.label_names=('a','b','c')"], "transformer"),
+     (["tuning.method=head", "data.kind=regression"], "head")],
+)  # fmt: skip
+def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, trained):
+    """No base is named: its shapes are those of mcm.py and hrq.py beside the experiment."""
+    source, mesh = "configs/finetune.py:tiny", partition.make_mesh(devices=jax.devices()[:4])
+    config = compile.read_config(source, ["data.global_batch=8", *overrides])
+    task = compile.make_task(config, source)
+    assert (task.model.width, task.window_bp) == (128, 256) and task.compute.attention == "xla"
+    row, batch = tasks.row_of(config, task), tasks.abstract_batch(config, task, mesh)
+    labels = np.zeros((8, task.outputs) if task.kind == "multilabel" else 8,
+                      np.int32 if task.kind == "classification" else np.float32)  # fmt: skip
+    codes = [np.zeros((row.codes, len(task.tokenizer.codebook_sizes)), np.uint16)] * 8
+    real = LabelledBatches(Encoded(codes, labels), 8, 0, row.codes, task.model.cls)[0]
+    assert {name: (x.shape, x.dtype) for name, x in real.items()} == {
+        name: (batch[name].shape, batch[name].dtype) for name in real
+    }
+    state, _ = compile._lower_step(config, task, mesh)
+    assert trained in state.params
+    assert (row.bases, row.flops) == (255, 255 * task.flops_per_code(256))
+
+
+def test_finetuning_a_base_that_is_named_has_its_shapes(tmp_path):
+    base = {"layers": 2, "width": 64, "heads": 4, "hidden": 96, "activation": "geglu", "window": 0, "cls": False,
+            "rope_base": 1e4, "dtype": "float32"}  # fmt: skip
+    described = {"schema": pretrained.PRETRAINED, "model": dict(vars(TokenizerConfig())), "tokenizer_digest": "",
+                 "window_bp": 128, "transformer": base, "pretrained_digest": ""}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    config = finetune.get_config("tiny")
+    config.pretrained = str(tmp_path)
+    task = compile.make_task(config, "configs/finetune.py:tiny")
+    assert (task.model.width, task.window_bp, task.tokenizer) == (64, 128, TokenizerConfig())
+    config.mesh.tensor = 3
+    with pytest.raises(errors.InputError, match="mesh.tensor: found 3, expected a divisor of the base's heads=4"):
+        compile.make_task(config, "configs/finetune.py:tiny")
+    (tmp_path / "config.json").write_text(json.dumps(described | {"schema": "vqdna-fixed-pretrained/1"}))
+    with pytest.raises(errors.InputError, match="schema"):
+        compile.make_task(config, "configs/finetune.py:tiny")
+
+
+def test_a_missing_compiler_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(errors.InputError, match=r"pip install \.\[tpu\]"):
+        compile.topology_devices(TOPOLOGY)
+
+
+def test_neither_a_topology_nor_a_share_may_be_missing():
+    with pytest.raises(errors.InputError, match="--price: found -1"):
+        compile.plan(TINY, [TOPOLOGY], [], 0.4, price=-1.0)
+    with pytest.raises(errors.InputError, match="--largest-batch and --scaling"):
+        compile.plan(TINY, [TOPOLOGY], [], 0.4, largest_batch=True, scaling=True)
+    with pytest.raises(errors.InputError, match="--topology is missing"):
+        compile.plan(TINY, [], [], 0.4)
+    with pytest.raises(errors.InputError, match="--mfu: found 0"):
+        compile.plan(TINY, [TOPOLOGY], [], 0)
+
+
+def test_the_tokenizer_is_that_of_the_preset_or_the_one_named(tmp_path):
+    def tokenizer(preset, *overrides):
+        source = f"configs/mcm.py:{preset}"
+        return compile.make_task(compile.read_config(source, overrides), source).tokenizer
+
+    assert tokenizer("tiny").width == 96
+    assert tokenizer("large") == tokenizer("base") == TokenizerConfig()
+    model = {"code_size": 64} | {k: v for k, v in vars(TokenizerConfig()).items() if k != "code_size"}
+    described = {"schema": pretrained.TOKENIZER, "model": model, "tokenizer_digest": "", "window_bp": 512}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    assert tokenizer("base", f"tokenizer={tmp_path}").code_size == 64
+
+
+@pytest.mark.parametrize("lengths", [None, [129, 60]])
+def test_splash_leaves_to_xla_what_it_cannot_do(lengths):
+    """129 codes, as when parameters are made with CLS in front, or sequences of their own lengths."""
+    qkv = jax.random.normal(jax.random.key(0), (3, 2, 129 if lengths is None else 256, 2, 8))
+    mesh = partition.make_mesh(devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        qkv = jax.device_put(qkv, partition.spec(None, *HEADS))
+        lengths = lengths and jax.device_put(jnp.array(lengths), partition.spec("batch"))
+        assert jnp.array_equal(*(attention(*qkv, kernel, 0, lengths) for kernel in ("splash", "xla")))

@@ -1,0 +1,100 @@
+"""How processes find each other and agree: wrong command lines, differences, dead coordinators, other topologies."""
+
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from tools.processes import CONFIG, TIMEOUT_S, Processes, rows
+from vqdna_jax.errors import InputError
+from vqdna_jax.runtime.cluster import Cluster
+
+STEPS = 60
+SETTINGS = CONFIG | {"train.total_steps": STEPS, "train.checkpoint_every_steps": 10, "eval.every_steps": 25}
+
+
+@pytest.mark.parametrize(
+    "cluster, expected",
+    [
+        (Cluster("host:1"), "belong together"),
+        (Cluster("host:1", 2), "belong together"),
+        (Cluster("", 2, 0), "belong together"),
+        (Cluster("host:1", 2, 2), "expected 0 to 1"),
+        (Cluster("host", 2, 0), "expected HOST:PORT"),
+        (Cluster("host:1", 2, 0, "tpu"), "finds the processes itself"),
+    ],
+)
+def test_a_command_line_that_cannot_work_is_refused(cluster, expected):
+    with pytest.raises(InputError, match=expected):
+        cluster.check()
+
+
+@pytest.mark.parametrize("cluster", [Cluster(), Cluster("host:1", 2, 1), Cluster(found_by="slurm")])
+def test_the_others_are_not(cluster):
+    cluster.check()
+
+
+def test_processes_that_were_started_differently_say_how(tmp_path):
+    started = Processes(tmp_path / "run", 2, SETTINGS, own={1: {"optimizer.learning_rate": 0.5}})
+    assert started.wait(6 * TIMEOUT_S) == [43, 43]
+    line = "optimizer.learning_rate is 0.001 in process 0 and 0.5 in process 1; start all of them alike"
+    assert started.text().count(line) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_find_each_other_under_slurm(tmp_path):
+    started = Processes(tmp_path / "run", 2, SETTINGS | {"train.total_steps": 3}, slurm=True)
+    assert started.wait(12 * TIMEOUT_S) == [0, 0]
+    assert "2 x cpu of 2 processes" in started.text() and len(rows(tmp_path / "run")) == 3
+
+
+def test_a_process_alone_waits_for_the_coordinator_only_so_long(tmp_path):
+    """Nobody listens: the process with number 1 says so and ends with the code of a lost peer."""
+    started = Processes(tmp_path / "run", 2, SETTINGS | {"train.timeout_s": 2.0})
+    started.all[0].kill()
+    assert started.wait(6 * TIMEOUT_S) == [-signal.SIGKILL, 46]
+    assert "nobody answers after 2 s" in started.text()
+
+
+def wait_for(workdir, step: int, started: Processes) -> None:
+    deadline = time.monotonic() + 12 * TIMEOUT_S
+    while max(rows(workdir), default=0) < step:
+        assert time.monotonic() < deadline and all(p.poll() is None for p in started.all), started.text()
+        time.sleep(0.05)
+
+
+def test_a_run_goes_on_with_other_processes_and_devices(tmp_path):
+    """Two processes, then one with two devices, then four, then one: same batches, losses that agree to 1e-5.
+
+    The first is stopped by SIGTERM to one of its processes, the second is killed, the third gets SIGINT.
+    """
+    alone = Processes(tmp_path / "alone", 1, SETTINGS)
+    moved, ends = tmp_path / "moved", []
+    for count, devices, number, step in (
+        (2, 1, signal.SIGTERM, 8), (1, 2, signal.SIGKILL, 21), (4, 1, signal.SIGINT, 30), (1, 1, None, 0),
+    ):  # fmt: skip
+        started = Processes(moved, count, SETTINGS, {"JAX_NUM_CPU_DEVICES": str(devices)})
+        if number:
+            wait_for(moved, step, started)
+            started.all[-1].send_signal(number)
+        ends.append(started.wait(12 * TIMEOUT_S))
+        if number == signal.SIGTERM:  # one place for all of them
+            assert started.text().count("stopped by") == 1
+    assert ends == [[42, 42], [-signal.SIGKILL], [42] * 4, [0]] and alone.wait(12 * TIMEOUT_S) == [0]
+    got, expected = rows(moved), rows(tmp_path / "alone")
+    assert sorted(got) == sorted(expected) == list(range(1, STEPS + 1))
+    assert [got[step][0] for step in got] == [expected[step][0] for step in got]
+    losses = np.array([[float.fromhex(r[step][1]) for step in sorted(r)] for r in (got, expected)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_a_taken_port_is_said(tmp_path, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setattr("tools.processes._free_port", lambda: taken.getsockname()[1])
+        started = Processes(tmp_path / "run", 2, SETTINGS | {"train.timeout_s": 3.0})
+        codes = started.wait(6 * TIMEOUT_S)
+    assert codes[0] == 43 and "is the port taken, or" in started.text()

@@ -1,0 +1,397 @@
+"""Whole fine-tuning runs on genome windows with an easy rule: what is learnt, kept, resumed, repeated and refused."""
+
+import csv
+import functools
+import itertools
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import safetensors.numpy
+import scipy.stats
+import sklearn.metrics
+from flax.traverse_util import flatten_dict
+from small_finetune import LENGTHS, ROWS, STEPS, gc, gc_rich, genome_rows, small_config, write_rows, write_set
+from small_run import rows_of, stop_at
+from tiny_pretrained import save_tiny_pretrained
+
+import vqdna_jax
+from configs import finetune
+from vqdna_jax import partition, train
+from vqdna_jax.errors import EXIT_STOPPED, InputError
+from vqdna_jax.labels.batches import Shape, fill
+from vqdna_jax.models.lora import LoraConfig
+from vqdna_jax.models.pooling import POOLS
+from vqdna_jax.models.transformer import Compute
+from vqdna_jax.stages.finetune import FinetuneStage
+from vqdna_jax.tasks.finetune import BASE, Finetune
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("inputs")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, place):
+    """One undisturbed run with LoRA."""
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+        assert train.train(small_config(place), workdir) == 0
+    return workdir
+
+
+WHOLE = LENGTHS[1:]  # where one compiled shape is enough
+
+
+def changed(place, **settings):
+    """The small config with other values, keys written a__b."""
+    config = small_config(place)
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in settings.items()})
+    return config
+
+
+def result_of(workdir: pathlib.Path) -> dict:
+    result = json.loads((workdir / "result.json").read_text())
+    result.pop("bases_per_s", None)
+    return result
+
+
+def tensors_of(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(workdir / "export/model.safetensors")
+
+
+def refusal(config, workdir) -> str:
+    """The message of a run that must be refused, in one line, before there is a workdir."""
+    fresh = not workdir.exists()
+    with pytest.raises(InputError) as caught:
+        train.train(config, workdir)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 43
+    assert not (fresh and workdir.exists())
+    return str(caught.value)
+
+
+def assert_same_run(one, other):
+    assert result_of(one) == result_of(other)
+    for name in ("loss", "eval_loss", "eval_mcc"):
+        assert rows_of(one, name) == rows_of(other, name)
+    found, expected = tensors_of(one), tensors_of(other)
+    assert found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
+    for name in ("dev", "test"):
+        assert (one / f"predictions_{name}.csv").read_text() == (other / f"predictions_{name}.csv").read_text()
+
+
+def predictions(workdir, data, split="test"):
+    """(rows of predictions_SPLIT.csv, of the labelled table), which must be the same sequences."""
+    with (workdir / f"predictions_{split}.csv").open() as predicted, (data / f"{split}.csv").open() as labelled:
+        found, rows = list(csv.DictReader(predicted)), list(csv.DictReader(labelled))
+    assert [row["place"] for row in found] == [f"{data / split}.csv:{line}" for line in range(2, len(rows) + 2)]
+    return found, rows
+
+
+class TestFinished:
+    @pytest.mark.parametrize("split", ["dev", "test"])
+    def test_predictions_have_the_scores_of_the_result(self, finished, place, split):
+        found, rows = predictions(finished, place / "gc", split)
+        labels, answers = ([int(row[key]) for row in table] for table, key in ((rows, "label"), (found, "prediction")))
+        values = np.array([[float(row["0"]), float(row["1"])] for row in found])
+        np.testing.assert_allclose(values.sum(axis=1), 1, atol=1e-5)
+        np.testing.assert_array_equal(values.argmax(axis=1), answers)
+        macro = sklearn.metrics.precision_recall_fscore_support(labels, answers, average="macro")
+        expected = {
+            "accuracy": np.mean(np.equal(labels, answers)),
+            "mcc": sklearn.metrics.matthews_corrcoef(labels, answers),
+            "auroc": sklearn.metrics.roc_auc_score(labels, values[:, 1]),
+        } | dict(zip(("macro_precision", "macro_recall", "macro_f1"), macro))
+        result = result_of(finished)
+        for name, value in expected.items():
+            assert result[f"{split}_{name}"] == pytest.approx(value, abs=1e-6), name
+
+    def test_the_result_says_what_was_run(self, finished, place):
+        result = result_of(finished)
+        assert {name: result[f"{name}_rows"] for name in ROWS} == ROWS
+        assert (result["steps"], result["seed"], result["kind"]) == (STEPS, 0, "classification")
+        bases = [len(row["sequence"]) for row in csv.DictReader((place / "gc/train.csv").open())]
+        assert result["bases_seen"] == STEPS * 32 * np.mean(bases)
+        assert [step for step, _ in rows_of(finished)] == list(range(1, STEPS + 1))
+        assert [step for step, _ in rows_of(finished, "eval_loss")] == [5, 10, 15, STEPS]
+
+    def test_running_it_again_changes_nothing(self, finished, place):
+        before = (finished / "result.json").stat().st_mtime_ns
+        assert train.train_again(changed(place), finished) == (0, finished)
+        assert (finished / "result.json").stat().st_mtime_ns == before and not list(finished.glob("retry_*"))
+
+    def test_only_what_was_trained_is_exported(self, finished):
+        names = {f"lora/{target}/{factor}" for target in ("q", "out") for factor in "ab"}
+        assert tensors_of(finished).keys() == names | {
+            f"head/{name}" for name in ("hidden_kernel", "hidden_bias", "kernel", "bias")
+        }
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "head"])
+def test_an_easy_rule_is_learnt(finished, place, tmp_path, method):
+    if method != "lora":
+        config = changed(place, tuning__method=method, data__labelled=str(write_set(tmp_path / "gc", lengths=WHOLE)))
+        assert train.train(config, tmp_path / "run") == 0
+    result = result_of(finished if method == "lora" else tmp_path / "run")
+    assert result["test_accuracy"] > 0.7 and result["test_auroc"] > 0.8  # three standard errors over chance
+    assert result["best_dev_loss"] < np.log(2) and not result["dev_collapsed"]
+
+
+class TestStopped:
+    @pytest.mark.parametrize("step", [4, STEPS - 1])  # before an evaluation that is due, and before the last one
+    def test_it_goes_on_bitwise(self, finished, place, tmp_path, monkeypatch, step):
+        with monkeypatch.context() as patch:
+            stop_at(patch, step)
+            assert train.train_again(changed(place), tmp_path) == (EXIT_STOPPED, tmp_path)
+        assert [s for s, _ in rows_of(tmp_path)] == list(range(1, step + 2))
+        assert not (tmp_path / "result.json").exists()
+        assert train.train(changed(place), tmp_path) == 0
+        assert_same_run(tmp_path, finished)
+
+    def test_killed_after_the_last_evaluation_the_best_is_still_known(self, finished, place, tmp_path, monkeypatch):
+        """The checkpoint of the last step was saved at the stop, before its evaluation."""
+
+        class Killed(Exception):
+            pass
+
+        def dies(*_):
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            stop_at(patch, STEPS - 1)
+            assert train.train(changed(place), tmp_path) == EXIT_STOPPED
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(FinetuneStage, "finish", dies)
+            train.train(changed(place), tmp_path)
+        assert train.train(changed(place), tmp_path) == 0
+        assert_same_run(tmp_path, finished)
+
+    def test_other_data_and_another_base_are_refused_and_moved_ones_are_not(self, finished, place, tmp_path):
+        shutil.copytree(place / "gc", tmp_path / "moved")
+        shutil.copytree(place / "base", tmp_path / "base")
+        moved = {"data__labelled": str(tmp_path / "moved"), "pretrained": str(tmp_path / "base")}
+        assert train.train(changed(place, **moved), finished) == 0
+        text = (tmp_path / "moved/test.csv").read_text()
+        (tmp_path / "moved/test.csv").write_text(text[:-2] + str(1 - int(text[-2])) + "\n")
+        assert "labelled_digest was" in refusal(changed(place, **moved), finished)
+        save_tiny_pretrained(tmp_path / "other", seed=1, context=32)
+        assert "pretrained_digest was" in refusal(changed(place, pretrained=str(tmp_path / "other")), finished)
+        assert "tuning.rank was 4, is 5" in refusal(changed(place, tuning__rank=5), finished)
+
+
+@pytest.fixture(scope="module")
+def contrary(place):
+    """In dev the rule is the other way round: what is learnt makes its loss higher."""
+    rows = write_set(place / "contrary")
+    cut = [row[: LENGTHS[i % 2]] for i, row in enumerate(genome_rows(ROWS["dev"]))]
+    write_rows(rows / "dev.csv", cut, [1 - gc_rich(bases) for bases in cut])
+    return rows
+
+
+def test_the_best_parameters_are_kept_and_patience_ends_the_run(place, contrary, tmp_path):
+    config = changed(place, data__labelled=str(contrary), train__patience=2, eval__every_steps=3)
+    config.train.update(checkpoint_every_steps=3, keep_checkpoints=9)
+    assert train.train(config, tmp_path) == 0
+    result, losses = result_of(tmp_path), dict(rows_of(tmp_path, "eval_loss"))
+    best = min(losses, key=losses.get)
+    ended = next(
+        i for i, step in enumerate(losses) if i >= 2 and min(list(losses.values())[i - 1 : i + 1]) > losses[best]
+    )
+    assert result["steps"] == max(losses) == list(losses)[ended] < STEPS
+    assert (result["best_step"], result["best_dev_loss"]) == (best, losses[best]) and best < max(losses)
+    exported = tensors_of(tmp_path)
+    for step in losses:
+        state = ocp.StandardCheckpointer().restore(tmp_path / f"checkpoints/{step}/state")
+        params = flatten_dict(state["params"], sep="/")
+        assert params.keys() == exported.keys()
+        assert all(np.array_equal(params[name], exported[name]) for name in params) == (step == best)
+    before = (tmp_path / "result.json").stat().st_mtime_ns
+    assert train.train(config, tmp_path) == 0 and (tmp_path / "result.json").stat().st_mtime_ns == before
+
+
+@pytest.fixture(scope="module")
+def rare(place):
+    """One row in 16 is of class 1, whatever its bases: a run says 0 to all."""
+    numbers = itertools.count()
+    return write_set(place / "rare", lambda bases: int(next(numbers) % 16 == 5))
+
+
+class TestRetries:
+    def test_a_collapsed_run_is_tried_with_other_seeds_and_all_are_kept(self, place, rare, tmp_path):
+        config = changed(place, data__labelled=str(rare), train__retries=1, seed=3)
+        last = tmp_path / "retry_1"
+        assert train.train_again(config, tmp_path) == (0, last) and not (tmp_path / "retry_2").exists()
+        for directory, seed in ((tmp_path, 3), (last, 1003)):
+            result = result_of(directory)
+            assert result["dev_collapsed"] and result["seed"] == seed and len(rows_of(directory)) == STEPS
+            assert {row["prediction"] for row in predictions(directory, rare, "dev")[0]} == {"0"}
+        assert rows_of(tmp_path) != rows_of(last)
+        assert config.seed == 3
+
+    @pytest.mark.parametrize(
+        ("collapses", "code", "attempts"),
+        [([False], 0, 1), ([True, False], 0, 2), ([True] * 5, 0, 3), ([True, None], EXIT_STOPPED, 2)],
+    )
+    def test_until_one_has_not_collapsed_or_a_signal_comes(self, tmp_path, monkeypatch, collapses, code, attempts):
+        seen = []
+
+        def run(config, workdir, *_):
+            seen.append((config.seed, workdir))
+            collapsed = collapses[len(seen) - 1]
+            if collapsed is None:
+                return EXIT_STOPPED
+            workdir.mkdir(exist_ok=True)
+            (workdir / "result.json").write_text(json.dumps({"dev_collapsed": collapsed}))
+            return 0
+
+        monkeypatch.setattr(train, "train", run)
+        config = finetune.get_config("tiny")  # of two retries
+        expected = [(1000 * i, tmp_path / f"retry_{i}" if i else tmp_path) for i in range(attempts)]
+        assert train.train_again(config, tmp_path) == (code, expected[-1][1]) and seen == expected
+
+
+class TestLong:
+    @pytest.mark.parametrize("split", ["train", "dev", "test"])
+    def test_sequences_beyond_the_context_are_refused_before_anything_is_made(self, place, tmp_path, split):
+        shutil.copytree(place / "gc", tmp_path / "gc")
+        path = tmp_path / f"gc/{split}.csv"
+        lines = path.read_text().splitlines()
+        lines[4] = f"{'ACGT' * 8},1"
+        path.write_text("\n".join(lines))
+        message = refusal(changed(place, data__labelled=str(tmp_path / "gc")), tmp_path / "run")
+        assert message.startswith(f"{path}:5: 32 codes, but the model's context has 31; ")
+        assert "--config.data.long=window" in message
+
+    def test_windows_learn_the_rule_too(self, place, tmp_path):
+        data = write_set(tmp_path / "long", lengths=(70, 31), base_bases=70)
+        config = changed(place, data__labelled=str(data), data__long="window")
+        assert train.train(config, tmp_path / "run") == 0
+        assert result_of(tmp_path / "run")["test_accuracy"] > 0.7
+
+
+def test_a_regression_learns_and_is_given_in_the_units_of_its_labels(place, tmp_path):
+    data = write_set(tmp_path / "percent", lambda bases: f"{100 * gc(bases):.2f}", lengths=WHOLE)
+    assert train.train(changed(place, data__labelled=str(data)), tmp_path / "run") == 0
+    found, rows = predictions(tmp_path / "run", data)
+    values, labels = (np.array([float(row[key]) for row in t]) for t, key in ((found, "prediction"), (rows, "label")))
+    result = result_of(tmp_path / "run")
+    assert result["kind"] == "regression" and result["test_spearman"] > 0.6
+    assert result["test_spearman"] == pytest.approx(scipy.stats.spearmanr(values, labels).statistic, abs=1e-3)
+    assert result["test_r2"] == pytest.approx(sklearn.metrics.r2_score(labels, values), abs=1e-4)
+    variance = np.var([float(row["label"]) for row in csv.DictReader((data / "train.csv").open())])
+    assert result["test_mse"] == pytest.approx(np.mean((values - labels) ** 2) / variance, rel=1e-3)
+
+
+def test_several_labels_are_learnt(place, tmp_path):
+    def rule(bases):
+        return f"{gc_rich(bases)},{1 - gc_rich(bases)}"
+
+    data = write_set(tmp_path / "both", rule, "label_gc,label_at", lengths=WHOLE)
+    assert train.train(changed(place, data__labelled=str(data)), tmp_path / "run") == 0
+    found, rows = predictions(tmp_path / "run", data)
+    result, names = result_of(tmp_path / "run"), ("gc", "at")
+    answers = np.array([[name in row["prediction"].split(";") for name in names] for row in found])
+    labels = np.array([[int(row[f"label_{name}"]) for name in names] for row in rows])
+    np.testing.assert_array_equal(answers, [[float(row[name]) > 0.5 for name in names] for row in found])
+    assert result["kind"] == "multilabel" and np.mean(answers == labels) > 0.7
+    assert result["test_macro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, answers, average="macro"))
+    assert result["test_micro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, answers, average="micro"))
+
+
+def test_features_begin_as_the_base_models_embeddings(place):
+    """In all pools at once, by another program: of the sequences alone or among windows that are not there."""
+    base = vqdna_jax.load(place / "base")
+    task = Finetune(base.transformer, Compute(), "classification", 2, "lora", LoraConfig(targets=".*"), "+".join(POOLS))
+    bases = [row[:length] for row, length in zip(genome_rows(sum(ROWS.values())), (31, 30, 17, 16, 8, 2, 1))]
+    expected = np.concatenate([base.embed(bases, pool) for pool in POOLS], axis=1)
+    frozen = {BASE: {"vectors": base.vectors_KxE(), "transformer": base.weights["transformer"]}}
+
+    @jax.jit
+    def features(batch, frozen):
+        return task.features(task.init_params(jax.random.key(0), batch | frozen), batch | frozen)
+
+    with jax.set_mesh(base.mesh):
+        batch = fill(base.encode_bases(bases), Shape(2, 31), 31)
+        found = features(partition.batch_to_devices(batch, base.mesh, len(bases)), frozen)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_are_cut_down_to_the_number_asked_for_with_each_labels_share(place):
+    config = changed(place, data__train_rows=40, data__dev_rows=1000)
+    stage = FinetuneStage(config, partition.make_mesh(devices=jax.devices()[:1]))
+    splits = stage.set.splits
+    assert {name: len(split.bases) for name, split in splits.items()} == {"train": 40, "dev": 64, "test": 64}
+    whole = FinetuneStage(changed(place), partition.make_mesh(devices=jax.devices()[:1])).set.splits["train"]
+    assert splits["train"].labels.mean() == pytest.approx(whole.labels.mean(), abs=0.03)
+    by_place = dict(zip(whole.places, zip(whole.bases, whole.labels)))
+    for line, bases, label in zip(splits["train"].places, splits["train"].bases, splits["train"].labels):
+        assert np.array_equal(by_place[line][0], bases) and by_place[line][1] == label
+
+
+BAD = {
+    "pretrained": ("", "config key pretrained: is empty, expected a directory"),
+    "data.labelled": ("", "config key data.labelled: is empty, expected a directory"),
+    "data.kind": (
+        "ranking",
+        "data.kind: found 'ranking', expected one of auto, classification, multilabel, regression",
+    ),
+    "data.class_weights": ("equal", "data.class_weights: found 'equal', expected one of none, balanced"),
+    "data.long": ("cut", "data.long: found 'cut', expected one of refuse, window"),
+    "data.train_rows": (-1, "data.train_rows: found -1, expected an integer, 0 or more"),
+    "data.dev_rows": (-1, "data.dev_rows: found -1"),
+    "data.test_rows": (-1, "data.test_rows: found -1"),
+    "data.label_names": (("low", "high", "none"), "no training row has the label 'none'"),
+    "tuning.method": ("adapter", "tuning.method: found 'adapter', expected one of lora, full, head"),
+    "tuning.rank": (0, "tuning.rank: found 0, expected a positive integer"),
+    "tuning.alpha": (float("inf"), "tuning.alpha: found inf, expected a positive number"),
+    "tuning.dropout": (1.0, "tuning.dropout: found 1.0, expected a share"),
+    "tuning.targets": (
+        "query|(",
+        "tuning.targets: found 'query|(', expected a regular expression that matches one of q",
+    ),
+    "head.pool": ("mean+sum", "head.pool: found 'mean+sum', expected one of mean, max, cls, or several"),
+    "head.dropout": (-0.1, "head.dropout: found -0.1, expected a share"),
+    "compute.layers": ("rolled", "compute.layers: found 'rolled'"),
+    "compute.remat": ("some", "compute.remat: found 'some'"),
+    "compute.attention": ("flash", "compute.attention: found 'flash', expected one of auto, xla, splash, cudnn"),
+    "optimizer.decay": ("step", "optimizer.decay: found 'step', expected one of linear, cosine"),
+    "train.patience": (-1, "train.patience: found -1"),
+    "train.retries": (-1, "train.retries: found -1"),
+    "train.total_epochs": (1.0, "train.total_steps and train.total_epochs: set one of them above 0, the other to 0"),
+    "eval.batch": (0, "eval.batch: found 0, expected a positive integer"),
+}
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_config_is_one_line_before_anything_is_built(place, tmp_path, key):
+    value, message = BAD[key]
+    assert message in refusal(changed(place, **{key: value}), tmp_path / "run")
+
+
+@pytest.mark.parametrize("targets", ["", "x", "q|k|("])
+def test_targets_that_match_nothing(place, tmp_path, targets):
+    assert "tuning.targets: found" in refusal(changed(place, tuning__targets=targets), tmp_path / "run")
+
+
+def test_bases_that_do_not_fit(place, tmp_path):
+    save_tiny_pretrained(tmp_path / "plain", context=32, cls=False)
+    config = changed(place, pretrained=str(tmp_path / "plain"), head__pool="mean+cls")
+    assert "head.pool: found cls, but this base was trained without CLS" in refusal(config, tmp_path / "run")
+    config = changed(place, pretrained=str(tmp_path / "plain-tokenizer"))
+    assert "expected a pretrained model" in refusal(config, tmp_path / "run")
+
+
+def test_heads_that_the_mesh_does_not_divide(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "make_mesh", partition.make_mesh)
+    assert "mesh.tensor" in refusal(changed(place, mesh__tensor=4), tmp_path / "run")

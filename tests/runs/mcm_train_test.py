@@ -1,0 +1,215 @@
+"""Masked-code runs on the bundled genomes: bitwise resume, meshes and microbatches agree, bad input is one line."""
+
+import functools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from small_mcm import STEPS, small_config
+from small_run import rows_of, stop_at
+from tiny_tokenizer import save_tiny
+
+import vqdna_jax
+from vqdna_jax import partition, stages, train
+from vqdna_jax.errors import EXIT_STOPPED, InputError
+from vqdna_jax.training.optimizer import make_optimizer
+from vqdna_jax.training.step import init_state, train_step
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("tokenizers")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, place):
+    """One undisturbed run, with averaged parameters."""
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+        assert train.train(averaged(place), workdir) == 0
+    return workdir
+
+
+def averaged(place):
+    config = small_config(place)
+    config.train.params_ema_decay = 0.5
+    return config
+
+
+def test_a_finished_run_leaves_honest_results_beside_baselines(finished):
+    result = json.loads((finished / "result.json").read_text())
+    assert result["steps"] == STEPS and result["codes_seen"] == STEPS * 8 * 64
+    for level in (1, 2):
+        assert 0 <= result[f"code_{level}_accuracy"] <= 1 and result[f"code_{level}_perplexity"] > 1
+    for model in ("masked_base", "order0", "markov11", "context55"):
+        assert 0 < result[f"{model}_bits"] < 2.5 and 0 < result[f"{model}_accuracy"] < 1
+        assert 0 < result[f"{model}_bits_e_coli_K12_MG1655"] < 2.5
+    assert result["context55_bits"] < result["markov11_bits"] < result["order0_bits"] < 2
+    assert all(np.isfinite(value) for value in result.values())
+    assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [step for step, _ in rows_of(finished)] == list(range(1, STEPS + 1))
+    assert [step for step, _ in rows_of(finished, "eval_masked_base_bits")] == [5]
+
+
+def test_the_export_is_a_model_with_its_tokenizer(finished, place):
+    model = vqdna_jax.load(finished / "export")
+    tokenizer = vqdna_jax.load(place / "tokenizer_1")
+    assert model.digest == tokenizer.digest and model.embed("ACGTTGCA").shape == (16,)
+    np.testing.assert_array_equal(model.encode("ACGTTGCAACC"), tokenizer.encode("ACGTTGCAACC"))
+    assert "masked_base_bits" in (finished / "export/README.md").read_text()
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_a_stopped_run_goes_on_bitwise(finished, place, tmp_path, monkeypatch, step):
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        assert train.train(averaged(place), tmp_path) == EXIT_STOPPED
+    assert train.train(averaged(place), tmp_path) == 0
+    assert rows_of(tmp_path) == rows_of(finished)
+    got, expected = (safetensors.numpy.load_file(d / "export/model.safetensors") for d in (tmp_path, finished))
+    assert got.keys() == expected.keys()
+    assert all(np.array_equal(got[name], expected[name]) for name in got)
+
+
+def test_another_tokenizer_is_refused_and_a_moved_one_is_not(finished, place, tmp_path):
+    config = averaged(place)
+    config.tokenizer = str(tmp_path / "other")
+    save_tiny(tmp_path / "other", seed=1)
+    with pytest.raises(InputError, match="tokenizer_digest was"):
+        train.train(config, finished)
+    shutil.copytree(place / "tokenizer_1", tmp_path / "moved")
+    config.tokenizer = str(tmp_path / "moved")
+    assert train.train(config, finished) == 0
+
+
+def steps_on(place, data=1, fsdp=1, tensor=1, steps=STEPS, tx=None, change=lambda task: task, **settings):
+    """(losses, final state) of the config on a mesh."""
+    config = small_config(place)
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in settings.items()})
+    mesh = partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
+    key, losses = jax.random.key(0), []
+    with jax.set_mesh(mesh):
+        stage = stages.make_stage(config, mesh)
+        task, tx = change(stage.task), tx or make_optimizer(config.optimizer, STEPS)
+        batches = stage.open_data().batches
+
+        def batch(t):
+            rows = {"bases": batches[t]["bases"]}
+            return partition.batch_to_devices(rows, mesh, config.data.global_batch) | stage.frozen
+
+        state = jax.jit(functools.partial(init_state, task, tx))(key, batch(0))
+        step = jax.jit(functools.partial(train_step, task, tx, skip_above=10.0), donate_argnums=0)
+        for t in range(steps):
+            state, metrics = step(state, batch(t), key)
+            losses.append(float(metrics["loss"]))
+    return losses, state
+
+
+def test_meshes_agree_and_weights_are_split(place):
+    alone, _ = steps_on(place)
+    assert len(set(alone)) == STEPS - 1  # the first step is at rate 0, as warm-up begins
+    for shape in ((8, 1, 1), (4, 2, 1), (2, 2, 2)):
+        losses, state = steps_on(place, *shape)
+        np.testing.assert_allclose(losses, alone, rtol=1e-5)
+        weights = state.params["transformer"]
+        assert weights["qkv"].sharding.spec == jax.P(None, "fsdp", None, "tensor", None)
+        assert weights["down"].sharding.spec == jax.P(None, "tensor", "fsdp")
+        adam = next(leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == weights["qkv"].shape)
+        assert adam.sharding.spec == weights["qkv"].sharding.spec
+
+
+def test_microbatches_are_the_whole_batch_in_parts(place):
+    whole, state = steps_on(place, 4, data__global_batch=16)
+    parts, accumulated = steps_on(place, 4, data__global_batch=16, train__microbatches=4)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), state.params, accumulated.params)
+
+
+def test_how_layers_are_run_changes_no_loss(place):
+    unrolled, _ = steps_on(place)
+    scanned, _ = steps_on(place, compute__layers="scanned", compute__remat="full")
+    np.testing.assert_allclose(scanned, unrolled, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["code_spans", "codes+base_spans"])
+def test_other_maskings_train_at_four_bases_a_code(tmp_path, kind):
+    config = small_config(tmp_path, 4)
+    config.masking.update(kind=kind, span=8)
+    config.train.total_steps = 2
+    assert train.train(config, tmp_path / "run") == 0
+    result = json.loads((tmp_path / "run/result.json").read_text())
+    assert 0 < result["masked_base_bits"] < 2.5 and 0 < result["base_bits_as_trained"] < 2.5
+
+
+def test_averaged_parameters_are_evaluated_and_exported(finished):
+    """The export holds the average, which after few steps is not the last parameters."""
+    exported = safetensors.numpy.load_file(finished / "export/model.safetensors")
+    assert "transformer/qkv" in exported
+    import orbax.checkpoint as ocp
+
+    state = ocp.StandardCheckpointer().restore(finished / f"checkpoints/{STEPS}/state")
+    np.testing.assert_array_equal(exported["transformer/qkv"], state["ema_params"]["transformer"]["qkv"])
+    assert np.abs(state["params"]["transformer"]["qkv"] - exported["transformer/qkv"]).max() > 0
+
+
+BAD = {
+    "tokenizer": ("", "config key tokenizer: is empty"),
+    "data.window_bp": (65, "data.window_bp: found 65, expected a multiple of the tokenizer's 4"),
+    "masking.rate": (1.0, "masking.rate: found 1.0"),
+    "masking.kind": ("codes+words", "masking.kind: found 'codes+words'"),
+    "masking.span": (99, "masking.span=99"),
+    "model.heads": (3, "model.width: found 16, expected a multiple of 2 x model.heads=3"),
+    "train.microbatches": (3, "data.global_batch: found 8, expected a multiple of train.microbatches=3"),
+    "compute.remat": ("some", "compute.remat: found 'some'"),
+    "optimizer.skip_above": (-1.0, "optimizer.skip_above: found -1.0"),
+    "mesh.tensor": (2, "mesh: data=1 x fsdp=1 x tensor=2"),
+}
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_config_is_one_line_before_anything_is_built(place, tmp_path, key):
+    config = small_config(place, 4)
+    value, message = BAD[key]
+    if key == "masking.span":
+        config.masking.kind = "base_spans"
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError) as caught:
+        train.train(config, tmp_path / "run")
+    assert message in str(caught.value) and "\n" not in str(caught.value) and caught.value.exit_code == 43
+    assert not (tmp_path / "run").exists()
+
+
+def test_heads_and_batch_that_the_mesh_does_not_divide(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "make_mesh", partition.make_mesh)
+    for settings, message in (
+        ({"mesh.tensor": 4}, "model.heads: found 2, expected a multiple of mesh.tensor=4"),
+        ({"data.global_batch": 12}, "data.global_batch: found 12, expected a multiple of the 8 shards"),
+    ):
+        config = small_config(place)
+        config.update_from_flattened_dict(settings)
+        with pytest.raises(InputError, match=message):
+            train.train(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["missing", "version", "digest"])
+def test_a_tokenizer_that_is_missing_or_damaged_is_refused(tmp_path, damage):
+    config = small_config(tmp_path)
+    export = tmp_path / "tokenizer_1"
+    if damage == "missing":
+        shutil.rmtree(export)
+    else:
+        described = json.loads((export / "config.json").read_text())
+        described |= {"schema": "vqdna-tokenizer/9"} if damage == "version" else {"tokenizer_digest": "0" * 64}
+        (export / "config.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match=str(export)) as caught:
+        train.train(config, tmp_path / "run")
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()

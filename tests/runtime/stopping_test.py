@@ -1,0 +1,87 @@
+"""Signals: at once where nothing can be lost, else noted; a second one is Python's own; nothing is left installed."""
+
+import os
+import signal
+
+import pytest
+from small_run import STEPS, rows_of, small_config
+
+from vqdna_jax import train
+from vqdna_jax.errors import EXIT_STOPPED
+from vqdna_jax.runtime.stopping import SIGNALS, Stopped, StopRequest
+from vqdna_jax.stages.vocabulary import VocabularyStage
+
+
+def send(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_before_anything_can_be_lost_ends_at_once(number):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with StopRequest() as stop, pytest.raises(Stopped):
+        send(number)
+    assert stop.name == signal.Signals(number).name
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_a_noted_signal_is_heeded_at_the_next_place():
+    with StopRequest() as stop, stop.noted():
+        assert not stop.reached()
+        send()
+        assert stop.reached()
+        with pytest.raises(Stopped, match="SIGTERM"):
+            stop.check()
+
+
+def test_a_noted_signal_is_heeded_when_there_is_nothing_left_to_lose():
+    with StopRequest() as stop, stop.noted():
+        send()
+        with pytest.raises(Stopped), stop.nothing_to_lose():
+            pytest.fail("went on")
+
+
+def test_a_second_signal_is_pythons():
+    with StopRequest() as stop, stop.noted():
+        send(signal.SIGTERM)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    assert train.train(small_config(), workdir) == 0
+    return workdir
+
+
+def signal_in(patch, place: str) -> None:
+    """SIGTERM in the middle of a phase of the run."""
+    holder, name = {
+        "data": (VocabularyStage, "open_data"), "restoring": (train, "resume"), "compiling": (VocabularyStage, "plan"),
+        "evaluating": (VocabularyStage, "evaluate"), "finishing": (VocabularyStage, "finish"),
+    }[place]  # fmt: skip
+    original = getattr(holder, name)
+
+    def interrupted(*arguments):
+        send()
+        return original(*arguments)
+
+    patch.setattr(holder, name, interrupted)
+
+
+@pytest.mark.parametrize(
+    "place, steps", [("data", 0), ("restoring", 0), ("compiling", 0), ("evaluating", 5), ("finishing", STEPS)]
+)
+def test_a_run_stopped_in_any_phase_goes_on_bitwise(finished, tmp_path, place, steps, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        signal_in(patch, place)
+        assert train.train(small_config(), tmp_path) == EXIT_STOPPED
+    assert "stopped by SIGTERM" in (said := capsys.readouterr().err) and "run the same command to go on" in said
+    saved = {int(path.name) for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()}
+    assert max(saved, default=0) == steps
+    assert not (tmp_path / "result.json").exists()
+    assert train.train(small_config(), tmp_path) == 0
+    assert rows_of(tmp_path) == rows_of(finished)
+    assert rows_of(tmp_path, "eval_loss") == rows_of(finished, "eval_loss")

@@ -1,0 +1,420 @@
+"""Processes that hang in every way end with 46 and their stacks; those that do not are left alone. Plain interpreters.
+
+All the processes that hang are started at once and waited for together: each test then looks at one of them.
+"""
+
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from vqdna_jax.runtime import watchdog
+
+LIMIT_S = 1.0
+PRELUDE = """
+import ctypes, os, signal, subprocess, sys, threading, time
+from vqdna_jax import watchdog
+from vqdna_jax.watchdog import Watchdog
+
+def say(*words):
+    print(*words, flush=True)
+
+def without_pidfd():
+    descriptor = os.memfd_create("child")
+    os.write(descriptor, b"import os; del os.pidfd_open;" + open(watchdog.__file__, "rb").read())
+    watchdog.__file__ = f"/proc/{os.getpid()}/fd/{descriptor}"
+"""
+
+
+HANGS = {
+    "sleep": """
+        def waits_for_ever():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            waits_for_ever()
+        """,
+    "held_gil": """
+        def holds_the_gil():
+            say(time.monotonic())
+            ctypes.PyDLL(None).sleep(60)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            holds_the_gil()
+        """,
+    "held_gil_in_a_thread": """
+        def holds_the_gil():
+            time.sleep(0.2)
+            say(time.monotonic())
+            ctypes.PyDLL(None).pause()
+        def goes_on_in_main():
+            while True:
+                dog.beat(7)
+                time.sleep(0.02)
+        with Watchdog(1) as dog:
+            threading.Thread(target=holds_the_gil).start()
+            goes_on_in_main()
+        """,
+    "stopped": """
+        def is_stopped():
+            say(time.monotonic())
+            os.kill(os.getpid(), signal.SIGSTOP)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            is_stopped()
+        """,
+    "stopped_before_any_beat": """
+        def is_stopped():
+            say(time.monotonic())
+            os.kill(os.getpid(), signal.SIGSTOP)
+        Watchdog.beat = lambda *_: is_stopped()
+        Watchdog(1).__enter__()
+        """,
+    "stopped_while_a_thread_beats": """
+        def is_stopped():
+            time.sleep(1.5)
+            say(time.monotonic())
+            os.kill(os.getpid(), signal.SIGSTOP)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            with dog.by_thread():
+                is_stopped()
+        """,
+    "deadlock": """
+        first, second, both = threading.Lock(), threading.Lock(), threading.Barrier(2)
+        def takes_first_then_second():
+            with first:
+                both.wait()
+                second.acquire()
+        def takes_second_then_first():
+            with second:
+                both.wait()
+                first.acquire()
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            say(time.monotonic())
+            threading.Thread(target=takes_first_then_second).start()
+            takes_second_then_first()
+        """,
+    "never_steps": """
+        def compiles_for_ever():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1):
+            compiles_for_ever()
+        """,
+    "abort": """
+        watchdog.NUMBER = signal.SIGABRT  # what is left where there is no signal 46
+        def waits_for_ever():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            waits_for_ever()
+        """,
+    "masked": """
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        def waits_for_ever():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            waits_for_ever()
+        """,
+    "after_its_child_was_killed": """
+        def waits_for_ever():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1) as dog:
+            dog._child.kill()
+            dog._child.wait()
+            dog.beat(7)
+            waits_for_ever()
+        """,
+    "child_was_told_to_end": """
+        def waits_for_ever():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1) as dog:
+            time.sleep(0.4)  # past its start
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                dog._child.send_signal(number)
+            dog.beat(7)
+            waits_for_ever()
+        """,
+    "without_pidfd": """
+        without_pidfd()
+        def waits_for_ever():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1) as dog:
+            dog.beat(7)
+            waits_for_ever()
+        """,
+    "signal_without_effect": """
+        def cannot_print():
+            say(time.monotonic())
+            time.sleep(60)
+        with Watchdog(1) as dog:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {46})
+            dog.beat(7)
+            cannot_print()
+        """,
+}
+NO_HANGS = {
+    "beats_at_half_the_limit": """
+        with Watchdog(1) as dog:
+            for step in range(6):
+                dog.beat(step)
+                time.sleep(0.5)
+        """,
+    "by_thread": """
+        with Watchdog(0.4) as dog:
+            dog.beat(1)
+            with dog.by_thread():
+                time.sleep(1.2)
+            dog.beat(2)
+        """,
+    "allow": """
+        with Watchdog(0.4) as dog:
+            dog.allow(30, 1)
+            time.sleep(1.2)
+            dog.beat(2)
+        """,
+    "off": """
+        with Watchdog(0) as dog:
+            assert dog._child is None
+            dog.beat(1)
+            dog.allow(0.1, 2)
+            time.sleep(0.5)
+        """,
+    "left": """
+        with Watchdog(0.4) as dog:
+            child = dog._child.pid
+        time.sleep(1)
+        assert not os.path.exists(f"/proc/{child}")
+        """,
+    "left_with_forked_workers": """
+        with Watchdog(0.4) as dog:
+            child, worker = dog._child.pid, os.fork()
+            if not worker:
+                time.sleep(2)  # holds the pipe
+                os._exit(0)
+        time.sleep(1)
+        assert not os.path.exists(f"/proc/{child}")
+        os.kill(worker, 9)
+        """,
+    "stopped_together": """
+        def stop_both_and_let_the_child_go_on_first():
+            time.sleep(0.4)  # the child has read the beat
+            for pid, number, seconds in ((child, 19, 0), (me, 19, 2), (child, 18, 0.3), (me, 18, 0)):
+                os.kill(pid, number)
+                time.sleep(seconds)
+        with Watchdog(1.5) as dog:
+            dog.beat(1)
+            child, me, worker = dog._child.pid, os.getpid(), os.fork()
+            if not worker:
+                stop_both_and_let_the_child_go_on_first()
+                os._exit(0)
+            time.sleep(0.8)
+            dog.beat(2)
+        """,
+}
+
+
+@dataclasses.dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+    at: float  # time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """From the last beat, whose time it printed, to the end of its stderr."""
+        return self.at - float(self.out.split()[0])
+
+
+def start(script: str, **more) -> subprocess.Popen:
+    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(script)]
+    root = pathlib.Path(watchdog.__file__).parents[2]  # where these scripts find the package
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, **more)
+
+
+def finish(process: subprocess.Popen) -> Ended:
+    try:
+        out, err = process.communicate(timeout=20)  # waits for the end of stdout and stderr, whoever holds them
+    finally:
+        process.kill()
+    return Ended(process.returncode, out, err, time.monotonic())
+
+
+@pytest.fixture(scope="module")
+def ended():
+    with concurrent.futures.ThreadPoolExecutor(len(HANGS | NO_HANGS)) as pool:
+        futures = {name: pool.submit(finish, start(script)) for name, script in (HANGS | NO_HANGS).items()}
+        return {name: future.result() for name, future in futures.items()}
+
+
+def gone(pid: int, within_s: float = 5.0) -> bool:
+    """A zombie that its new parent has not waited for yet has gone too."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            if pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(
+    "name, functions",
+    [
+        ("sleep", ["waits_for_ever"]),
+        ("held_gil", ["holds_the_gil"]),
+        ("held_gil_in_a_thread", ["holds_the_gil", "goes_on_in_main"]),
+        ("stopped", ["is_stopped"]),
+        ("stopped_while_a_thread_beats", ["is_stopped"]),
+        ("deadlock", ["takes_first_then_second", "takes_second_then_first"]),
+        ("masked", ["waits_for_ever"]),
+        ("after_its_child_was_killed", ["waits_for_ever"]),
+        ("child_was_told_to_end", ["waits_for_ever"]),
+        ("without_pidfd", ["waits_for_ever"]),
+    ],
+)
+def test_a_process_that_hangs_prints_its_stacks_and_ends_with_46(ended, name, functions):
+    end = ended[name]
+    assert end.code == watchdog.EXIT_STUCK, end.err
+    assert LIMIT_S * 0.9 <= end.seconds < 2 * LIMIT_S
+    assert all(f"in {function}\n" in end.err for function in functions), end.err
+    line = "error: no sign of life for 1 s after 7 steps: exit code 46, the stacks of all threads follow\n"
+    assert end.err.count(line) == 1 and end.err.index(line) < end.err.index(f"in {functions[0]}\n")
+    assert end.err.count("warning") == (name == "after_its_child_was_killed")
+
+
+def test_before_the_first_step_the_limit_runs_from_the_start(ended):
+    end = ended["never_steps"]
+    assert end.code == 46 and "for 1 s before the first step" in end.err and "in compiles_for_ever\n" in end.err
+
+
+def test_before_any_beat_the_limit_runs_from_the_start_of_the_child(ended):
+    end = ended["stopped_before_any_beat"]
+    assert end.code == 46 and "for 1 s before the first step" in end.err and "in is_stopped\n" in end.err
+
+
+def test_where_there_is_no_signal_46_it_aborts(ended):
+    end = ended["abort"]
+    assert end.code == -signal.SIGABRT and "exit code 134" in end.err and "in waits_for_ever\n" in end.err
+
+
+def test_what_the_signal_does_not_end_is_killed(ended):
+    end = ended["signal_without_effect"]
+    assert end.code == -signal.SIGKILL and end.err.splitlines()[-1].startswith("error: it did not end within 5 s")
+    assert end.seconds < 2 * LIMIT_S + watchdog.GRACE_S
+
+
+@pytest.mark.parametrize("name", NO_HANGS)
+def test_no_false_alarm(ended, name):
+    assert (ended[name].code, ended[name].err) == (0, "")
+
+
+@pytest.mark.parametrize("first", ["", "without_pidfd()"])
+@pytest.mark.parametrize("forked_workers", [False, True])
+def test_the_child_ends_with_a_process_that_is_killed(forked_workers, first):
+    """Also when a forked worker lives on and holds the other end of the child's pipe."""
+    process = start(
+        f"""
+        {first}
+        with Watchdog(60) as dog:
+            worker = os.fork() if {forked_workers} else 0
+            if {forked_workers} and not worker:
+                os.close(1), os.close(2)
+                time.sleep(60)
+                os._exit(0)
+            say(dog._child.pid, worker)
+            time.sleep(60)
+        """
+    )
+    child, worker = map(int, process.stdout.readline().split())
+    assert not gone(child, within_s=0.2)
+    process.kill()
+    end = finish(process)  # to the end of stderr, which the child had inherited
+    assert gone(child) and end.err == "" and end.code == -signal.SIGKILL
+    if worker:
+        assert not gone(worker, within_s=0)
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_a_signal_to_the_whole_group_ends_the_process_and_so_the_child():
+    process = start("with Watchdog(60) as dog: say(dog._child.pid), time.sleep(60)", start_new_session=True)
+    child = int(process.stdout.readline())
+    os.killpg(process.pid, signal.SIGTERM)
+    assert finish(process).code == -signal.SIGTERM and gone(child)
+
+
+def test_children_that_are_killed_are_replaced_until_none_is_left(capfd):
+    with watchdog.Watchdog(60) as dog:
+        for step in range(watchdog.CHILDREN + 2):
+            if dog._child:
+                dog._child.kill()
+                dog._child.wait()
+            dog.beat(step)
+        assert dog._child is None
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == watchdog.CHILDREN and all("warning: the watchdog's process has gone" in line for line in lines)
+    assert [line.endswith("none is left") for line in lines] == [False] * (watchdog.CHILDREN - 1) + [True]
+
+
+def test_a_child_that_cannot_be_started_is_warned_of(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with watchdog.Watchdog(60) as dog:
+        dog.beat(1)
+    assert capfd.readouterr().err.startswith("warning: no watchdog (")
+
+
+def test_a_beat_is_cheap_and_never_waits_for_a_child_that_does_not_read(capfd):
+    with watchdog.Watchdog(60) as dog:
+        dog._child.send_signal(signal.SIGSTOP)
+        try:
+            start_s = time.perf_counter()
+            for step in range(20_000):  # four times what the pipe holds
+                dog.beat(step)
+            seconds = time.perf_counter() - start_s
+        finally:
+            dog._child.send_signal(signal.SIGCONT)
+    assert seconds / 20_000 < 20e-6 and capfd.readouterr().err == ""
+
+
+def test_signal_46_is_as_before_after_the_block():
+    before = signal.getsignal(46)
+    process = start(
+        """
+        with Watchdog(60):
+            pass
+        os.kill(os.getpid(), 46)
+        """
+    )
+    assert finish(process).code == -46 and signal.getsignal(46) == before
+
+
+def test_exit_now_flushes_and_skips_what_is_left_to_do(tmp_path):
+    process = start(
+        """
+        import atexit
+        atexit.register(time.sleep, 60)
+        sys.stdout.write("written")
+        watchdog.exit_now(46)
+        """
+    )
+    end = finish(process)
+    assert (end.code, end.out) == (46, "written")

@@ -1,0 +1,321 @@
+"""The fine-tuning task: what fills a batch changes nothing, losses are the textbook's, each method trains its own."""
+
+import dataclasses
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.special
+import sklearn.metrics
+from sklearn.utils.class_weight import compute_class_weight
+from tiny_pretrained import random_weights, tiny_transformer
+
+from vqdna_jax import partition
+from vqdna_jax.labels.sets import LabelledSet, Split
+from vqdna_jax.models.attention import KERNELS, kernel_of_padded
+from vqdna_jax.models.lora import LoraConfig
+from vqdna_jax.models.pooling import POOLS, pool
+from vqdna_jax.models.transformer import Compute
+from vqdna_jax.stages import finetune
+from vqdna_jax.tasks.finetune import BASE, METHODS, Finetune
+from vqdna_jax.training.step import init_state, train_step
+
+MODEL, LEVELS, E = tiny_transformer(), (8, 16), 8
+B, W, L, V = 8, 2, 6, 3
+LENGTHS = np.array([[6, 6], [6, 0], [3, 6], [1, 0], [6, 2], [4, 4], [2, 0], [6, 6]], np.int32)
+PADDED = (7, 15)  # codes that no sequence has
+TASK = Finetune(
+    MODEL, Compute(), "classification", V, "lora", LoraConfig(3, 6.0, 0.25, "q|down"), "+".join(POOLS), 8, dropout=0.25
+)
+KINDS = {name: dataclasses.replace(TASK, kind=name) for name in ("classification", "multilabel")}
+KINDS["regression"] = dataclasses.replace(TASK, kind="regression", outputs=1)
+
+
+def mesh(data=1, fsdp=1, tensor=1):
+    return partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
+
+
+@pytest.fixture(autouse=True)
+def one_device():
+    with jax.set_mesh(mesh()):
+        yield
+
+
+@functools.cache
+def base():
+    rng = np.random.default_rng(0)
+    vectors = tuple(rng.standard_normal((size, E), np.float32) for size in LEVELS)
+    weights = random_weights(MODEL, LEVELS, E, 1, seed=0)["transformer"]
+    return {"vectors": vectors, "transformer": weights, "class_weights": np.array([0.5, 2.0, 1.25], np.float32)}
+
+
+def rows(kind="classification"):
+    """A batch on the host; what is beyond the lengths is PADDED."""
+    rng = np.random.default_rng(1)
+    codes = np.stack([rng.integers(0, size - 1, (B, W, L)) for size in LEVELS], axis=-1).astype(np.uint16)
+    codes[beyond()] = PADDED
+    labels = {
+        "classification": np.arange(B, dtype=np.int32) % V,
+        "multilabel": rng.integers(0, 2, (B, V)).astype(np.float32),
+        "regression": rng.standard_normal(B).astype(np.float32),
+    }[kind]
+    return {"codes": codes, "lengths": LENGTHS, "labels": labels, "weights": np.ones(B, np.float32)}
+
+
+def beyond():
+    return np.arange(L) >= LENGTHS[..., None]
+
+
+def batch(kind="classification", on=None, **changes):
+    on = on or mesh()
+    return partition.batch_to_devices(rows(kind) | changes, on, B) | {BASE: partition.whole_on(on, base())}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def first(task, batch):
+    return task.init_params(jax.random.key(2), batch)
+
+
+@functools.cache
+def trained(task):
+    """Parameters of the task on the host, every one away from its first value."""
+    rng = np.random.default_rng(3)
+    return jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape, np.float32), jax.device_get(first_of(task)))
+
+
+def first_of(task):
+    return first(task, batch(task.kind))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predict(task, params, batch):
+    return task.predict(params, (), batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradient(task, params, batch, key=None):
+    """((loss, metrics), gradients by params), without dropout if there is no key."""
+    calm = task if key is not None else dataclasses.replace(task, lora=LoraConfig(3, 6.0, 0.0, "q|down"), dropout=0.0)
+
+    def loss(params):
+        value, (_, metrics) = calm.loss(params, (), batch, jax.random.key(0) if key is None else key)
+        return value, metrics
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def logits_of(found):
+    return np.asarray(found["logits"], np.float64)
+
+
+close = functools.partial(jax.tree.map, functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6))
+
+
+class TestPadding:
+    def test_what_is_beyond_the_lengths_changes_no_logit(self):
+        """To the bit, in all pools at once."""
+        expected = predict(TASK, trained(TASK), batch())["logits"]
+        for seed in range(3):
+            codes = rows()["codes"]
+            rng = np.random.default_rng(seed)
+            codes[beyond()] = np.stack([rng.integers(0, size, beyond().sum()) for size in LEVELS], axis=-1)
+            np.testing.assert_array_equal(predict(TASK, trained(TASK), batch(codes=codes))["logits"], expected)
+        assert np.ptp(expected) > 0.1
+
+    def test_no_gradient_reaches_it(self):
+        """By the code vectors: those of PADDED are at no other place."""
+
+        def loss(vectors, batch):
+            return TASK.loss(trained(TASK), (), batch | {BASE: batch[BASE] | {"vectors": vectors}}, jax.random.key(0))
+
+        found, _ = jax.jit(jax.grad(loss, has_aux=True))(base()["vectors"], batch())
+        for gradient_KxE, padded, codes in zip(found, PADDED, np.moveaxis(rows()["codes"], -1, 0)):
+            reached = np.flatnonzero(np.abs(gradient_KxE).sum(axis=1))
+            np.testing.assert_array_equal(reached, np.setdiff1d(np.unique(codes), padded))
+
+    def test_features_are_the_mean_of_the_windows_that_are_there(self):
+        one = rows()
+        halves = [{"codes": one["codes"][:, [w]], "lengths": one["lengths"][:, [w]]} for w in range(W)]
+        each = [np.asarray(self.features(half)) for half in halves]
+        there = LENGTHS[..., None] > 0
+        expected = sum(x * there[:, w] for w, x in enumerate(each)) / there.sum(axis=1)
+        np.testing.assert_allclose(self.features(one), expected, rtol=1e-5, atol=1e-5)
+        assert not there.all() and np.abs(each[0] - each[1]).max() > 0.1
+
+    def features(self, changes):
+        return jax.jit(lambda batch: TASK.features(trained(TASK), batch))(batch(**changes))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_a_row_of_weight_0_changes_neither_loss_nor_gradient(self, kind):
+        task, params = KINDS[kind], trained(KINDS[kind])
+        some = {"weights": np.array([1, 1, 0, 1, 0, 1, 1, 0], np.float32)}
+        gone = some["weights"] == 0
+        expected = gradient(task, params, batch(kind, **some))
+        other = rows(kind)
+        other["labels"][gone], other["codes"][gone] = other["labels"][0], other["codes"][0]
+        (loss, metrics), grads = gradient(task, params, batch(kind, **(other | some)))
+        close((loss, metrics, grads), (expected[0][0], expected[0][1], expected[1]))
+        assert abs(loss - gradient(task, params, batch(kind))[0][0]) > 1e-4  # with weight, they count
+
+
+class TestLoss:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_the_first_loss_is_that_of_knowing_nothing(self, kind):
+        found = predict(KINDS[kind], first_of(KINDS[kind]), batch(kind))
+        assert not np.any(found["logits"])
+        expected = {"classification": np.log(V), "multilabel": np.log(2), "regression": rows(kind)["labels"] ** 2}[kind]
+        np.testing.assert_allclose(found["loss"], np.broadcast_to(expected, B), rtol=1e-6)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_of_a_row_is_the_textbooks(self, kind):
+        found, labels = predict(KINDS[kind], trained(KINDS[kind]), batch(kind)), rows(kind)["labels"]
+        logits = logits_of(found)
+        if kind == "classification":
+            p = scipy.special.softmax(logits, axis=1)
+            expected = [sklearn.metrics.log_loss([y], [p_V], labels=range(V)) for y, p_V in zip(labels, p)]
+        elif kind == "multilabel":
+            p = scipy.special.expit(logits)
+            expected = [sklearn.metrics.log_loss(y_V, p_V, labels=[0, 1]) for y_V, p_V in zip(labels, p)]
+        else:
+            expected = [sklearn.metrics.mean_squared_error([y], z) for y, z in zip(labels, logits)]
+        np.testing.assert_allclose(found["loss"], expected, rtol=1e-4)
+        weights = base()["class_weights"][labels] if kind == "classification" else None
+        (loss, _), _ = gradient(KINDS[kind], trained(KINDS[kind]), batch(kind))
+        assert loss == pytest.approx(np.average(expected, weights=weights), rel=1e-4)
+
+    def test_class_weights_times_row_weights(self):
+        row_weights = np.array([1, 0, 1, 1, 0, 1, 1, 1], np.float32)
+        (loss, metrics), _ = gradient(TASK, trained(TASK), batch(weights=row_weights))
+        found, labels = predict(TASK, trained(TASK), batch()), rows()["labels"]
+        weights = row_weights * base()["class_weights"][labels]
+        assert loss == pytest.approx(np.average(found["loss"], weights=weights), rel=1e-5)
+        hits = logits_of(found).argmax(axis=1) == labels
+        assert metrics["accuracy"] == pytest.approx(np.average(hits, weights=row_weights))
+
+    @pytest.mark.parametrize("labels", [[0, 0, 0, 1, 2, 2], [1, 0], [3, 1, 1, 1, 2, 0, 1]])
+    def test_balanced_class_weights_are_scikit_learns_with_mean_1(self, labels):
+        names = tuple(map(str, range(max(labels) + 1)))
+        labelled_set = LabelledSet("classification", names, {"train": Split([], [], np.array(labels))}, "")
+        found = finetune.class_weights(labelled_set, "balanced")
+        np.testing.assert_allclose(found, compute_class_weight("balanced", classes=np.unique(labels), y=labels))
+        assert found.dtype == np.float32 and found[labels].mean() == pytest.approx(1)
+        assert finetune.class_weights(labelled_set, "none").tolist() == [1.0] * len(names)
+
+
+class TestPools:
+    h = np.random.default_rng(4).standard_normal((B, L, 16), np.float32)
+    cls = np.random.default_rng(5).standard_normal((B, 16), np.float32)
+
+    @pytest.mark.parametrize("name", POOLS)
+    def test_is_over_the_codes_that_are_there(self, name):
+        lengths = LENGTHS[:, 1]
+        found = pool(name, jnp.asarray(self.h), jnp.asarray(self.cls), jnp.asarray(lengths))
+        for row, length in enumerate(lengths):
+            there = self.h[row, :length]
+            of = {"mean": there.mean, "max": there.max}.get(name, lambda axis, row=row: self.cls[row])
+            expected = of(axis=0) if length or name == "cls" else np.zeros(16)
+            np.testing.assert_allclose(found[row], expected, rtol=1e-6, atol=1e-6)
+
+    def test_a_window_without_codes_gives_gradients_of_zero_not_nan(self):
+        def total(h):
+            return sum(jnp.sum(pool(name, h, self.cls, jnp.zeros(B, jnp.int32))) for name in ("mean", "max"))
+
+        assert not np.any(jax.grad(total)(jnp.asarray(self.h)))
+
+    def test_several_are_concatenated_in_order(self):
+        for names in ("mean", "cls+max"):
+            task = dataclasses.replace(TASK, pool=names)
+            found = jax.jit(lambda batch, task=task: task.features(trained(TASK), batch))(batch())
+            parts = np.split(np.asarray(TestPadding().features({})), len(POOLS), axis=1)
+            expected = np.concatenate([parts[POOLS.index(name)] for name in names.split("+")], axis=1)
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+class TestMethods:
+    @pytest.mark.parametrize("hidden", [0, 8])
+    @pytest.mark.parametrize("method", METHODS)
+    def test_trains_and_stores_its_own_parameters_only(self, method, hidden):
+        task = dataclasses.replace(TASK, method=method, hidden=hidden, pool="mean+cls")
+        state = jax.eval_shape(functools.partial(init_state, task, optax.adam(1e-3)), jax.random.key(0), batch())
+        width = MODEL.width * 2
+        head = (width + 1) * hidden + (hidden + 1) * V if hidden else (width + 1) * V
+        count = {part: sum(x.size for x in jax.tree.leaves(p)) for part, p in state.params.items()}
+        own = {"lora": {"lora"}, "full": {"transformer"}, "head": set()}[method]
+        assert count.pop("head") == head and set(count) == own
+        if method == "full":
+            assert count["transformer"] == sum(x.size for x in jax.tree.leaves(base()["transformer"]))
+            jax.tree.map(np.testing.assert_array_equal, first_of(task)["transformer"], base()["transformer"])
+        whole = sum(x.size for x in jax.tree.leaves(state))
+        assert whole < 5 * (head + sum(count.values())) + 100  # params, two of Adam, the best: no base
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_gradients_reach_all_that_is_trained(self, method):
+        """But for the vector of masked codes: no code is masked."""
+        task = dataclasses.replace(TASK, method=method)
+        _, grads = gradient(task, trained(task), batch())
+        reached = {jax.tree_util.keystr(path): np.any(x) for path, x in jax.tree_util.tree_leaves_with_path(grads)}
+        assert {name for name, is_reached in reached.items() if not is_reached} == (
+            {"['transformer']['mask']"} if method == "full" else set()
+        )
+
+    def test_dropout_is_a_function_of_the_key_and_absent_from_predictions(self):
+        losses = [float(gradient(TASK, trained(TASK), batch(), jax.random.key(k))[0][0]) for k in (0, 0, 1)]
+        assert losses[0] == losses[1] != losses[2]
+        calm = dataclasses.replace(TASK, lora=dataclasses.replace(TASK.lora, dropout=0.0), dropout=0.0)
+        found = [predict(task, trained(TASK), batch())["logits"] for task in (TASK, calm)]
+        np.testing.assert_array_equal(*found)
+
+    def test_dropout_of_the_head_keeps_the_mean(self):
+        head, x = dataclasses.replace(TASK, hidden=0).head, jnp.ones((4096, 4))
+        params = {"params": {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}}
+        left = np.asarray(head.clone(outputs=4).apply(params, x, jax.random.key(0)))
+        np.testing.assert_allclose(np.unique(left), [0, 1 / 0.75], rtol=1e-6)
+        assert left.mean() == pytest.approx(1, abs=4 * (1 / 3 / left.size) ** 0.5)
+
+    @pytest.mark.parametrize("method, shape", [("lora", (8, 1, 1)), ("full", (2, 2, 2))])
+    def test_meshes_agree(self, method, shape):
+        expected, _ = self.steps(method, 1, 1, 1)
+        found, state = self.steps(method, *shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        assert len(set(expected)) == len(expected)
+        if method == "full":
+            assert state.params["transformer"]["qkv"].sharding.spec == jax.P(None, "fsdp", None, "tensor", None)
+
+    def steps(self, method, *shape):
+        task, on, tx = dataclasses.replace(TASK, method=method), mesh(*shape), optax.sgd(0.1)
+        losses = []
+        with jax.set_mesh(on):
+            data, key = batch(on=on, weights=np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32)), jax.random.key(0)
+            state = jax.jit(functools.partial(init_state, task, tx))(key, data)
+            step = jax.jit(functools.partial(train_step, task, tx), donate_argnums=0)
+            for _ in range(3):
+                state, metrics = step(state, data, key)
+                losses.append(float(metrics["loss"]))
+        return losses, state
+
+
+def test_the_best_parameters_are_those_of_the_lowest_loss_and_nan_is_none():
+    task = types.SimpleNamespace(
+        init_params=lambda *_: {"w": jnp.zeros(3)}, init_codebooks=lambda *_: (), params_ema_decay=0, keeps_best=True
+    )
+    state = init_state(task, optax.sgd(1.0), jax.random.key(0), {})
+    best, since = [], []
+    for step, loss in enumerate([np.nan, 0.7, 0.7, np.nan, 0.5, 0.6], start=1):
+        params = {"w": jnp.full(3, float(step))}
+        state = state.replace(step=jnp.full_like(state.step, step), params=params).judged(loss)
+        best.append(int(state.best.step))
+        since.append(int(state.best.since))
+        assert state.best.params["w"].tolist() == [best[-1]] * 3
+    assert best == [0, 2, 2, 2, 5, 5] and since == [1, 0, 1, 2, 0, 1]
+    assert float(state.best.loss) == 0.5
+
+
+def test_attention_of_padded_sequences_is_a_kernel_that_knows_lengths():
+    found = {kernel_of_padded(platform, MODEL.window, MODEL.dtype) for platform in ("cpu", "tpu", "gpu")}
+    half = dataclasses.replace(MODEL, dtype="bfloat16")
+    found |= {kernel_of_padded(platform, half.window, half.dtype) for platform in ("cpu", "tpu", "gpu")}
+    assert found == set(KERNELS) - {"splash"}

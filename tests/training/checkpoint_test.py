@@ -1,0 +1,217 @@
+"""Digests see every changed bit and no sharding; what is saved is what is restored, on any mesh, or nothing is."""
+
+import pathlib
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vqdna_jax import partition
+from vqdna_jax.errors import PeerError, StorageError
+from vqdna_jax.runtime import files as runtime_files
+from vqdna_jax.training import checkpoint
+from vqdna_jax.training.checkpoint import Checkpoints
+from vqdna_jax.training.digest import leaf_digests
+
+
+def mesh_of(data, fsdp):
+    return partition.make_mesh(data=data, fsdp=fsdp, devices=jax.devices()[: data * fsdp])
+
+
+def state_on(mesh):
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(size=(8, 12)).astype(np.float32), "step": np.int32(7)}
+    arrays["half"] = jnp.asarray(rng.normal(size=(16,)), jnp.bfloat16)
+    specs = {"w": jax.P(("data", "fsdp"), None), "step": jax.P(), "half": jax.P("fsdp")}
+    return {name: jax.device_put(value, jax.NamedSharding(mesh, specs[name])) for name, value in arrays.items()}
+
+
+def abstract(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (4, 2), (1, 2)])
+def test_digests_do_not_depend_on_the_mesh(shape):
+    assert leaf_digests(state_on(mesh_of(*shape))) == leaf_digests(state_on(mesh_of(1, 1)))
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 95), st.integers(0, 31))
+def test_any_flipped_bit_changes_the_digest(position, bit):
+    values = np.random.default_rng(1).normal(size=96).astype(np.float32)
+    flipped = values.copy()
+    flipped.view(np.uint32)[position] ^= np.uint32(1 << bit)
+    assert leaf_digests(jnp.asarray(values)) != leaf_digests(jnp.asarray(flipped))
+
+
+def test_swapped_elements_change_the_digest():
+    values = np.arange(96, dtype=np.float32).reshape(8, 12)
+    assert leaf_digests(jnp.asarray(values)) != leaf_digests(jnp.asarray(values.T.reshape(8, 12)))
+
+
+def test_saved_on_one_mesh_restored_on_another(tmp_path):
+    state = state_on(mesh_of(4, 2))
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    checkpoints.save(7, state, {"config": {"seed": 3}})
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=2, run_id="this")
+    restored, meta = again.restore(abstract(state_on(mesh_of(1, 2))))
+    assert meta["next_step"] == 7 and meta["config"] == {"seed": 3}
+    assert restored["w"].sharding.mesh.shape["data"] == 1
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(state))
+    again.close()
+
+
+def test_a_fresh_directory_has_nothing_and_an_old_step_is_pruned(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    assert checkpoints.newest_meta() is None
+    state = state_on(mesh_of(1, 1))
+    assert checkpoints.restore(abstract(state)) is None
+    for step in (1, 2, 3):
+        checkpoints.save(step, state, {"config": {}})
+    checkpoints.close()
+    kept = {int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()}
+    assert kept == {2, 3}
+
+
+def test_a_checkpoint_whose_digests_do_not_match_is_passed_over(tmp_path, monkeypatch):
+    """As if a bit had flipped where orbax does not look: the digest alone notices."""
+    state = state_on(mesh_of(1, 1))
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    checkpoints.save(1, state, {"config": {}})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "leaf_digests", lambda state: dict.fromkeys(leaf_digests(state), 0))
+        checkpoints.save(2, state, {"config": {}})
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=2, run_id="this")
+    _, meta = again.restore(abstract(state))
+    assert meta["next_step"] == 1
+    again.close()
+
+
+def test_an_empty_step_directory_is_not_a_checkpoint(tmp_path):
+    state = state_on(mesh_of(1, 1))
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    checkpoints.save(1, state, {"config": {}})
+    checkpoints.close()
+    (tmp_path / "99").mkdir()
+    again = Checkpoints(tmp_path, keep=2, run_id="this")
+    assert again.newest_meta()["next_step"] == 1
+    assert again.restore(abstract(state))[1]["next_step"] == 1
+    again.close()
+
+
+def test_nothing_but_damage_is_a_storage_error(tmp_path):
+    (tmp_path / "5").mkdir()
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    with pytest.raises(StorageError, match="none of the checkpoints"):
+        checkpoints.restore(abstract(state_on(mesh_of(1, 1))))
+    checkpoints.close()
+
+
+def test_a_checkpoint_of_another_run_is_not_taken(tmp_path):
+    state = state_on(mesh_of(1, 1))
+    for run_id, step in (("this", 1), ("other", 2)):
+        checkpoints = Checkpoints(tmp_path, keep=9, run_id=run_id)
+        checkpoints.save(step, state, {"config": {}})
+        checkpoints.close()
+    again = Checkpoints(tmp_path, keep=9, run_id="this")
+    assert again.newest_meta()["next_step"] == 1 and again.restore(abstract(state))[1]["next_step"] == 1
+    again.close()
+    assert list(tmp_path.glob("damaged-2-*"))
+
+
+@pytest.fixture(scope="module")
+def two_saved(tmp_path_factory):
+    """A directory with checkpoints 1 and 2, of different values."""
+    directory = tmp_path_factory.mktemp("two")
+    checkpoints = Checkpoints(directory, keep=2, run_id="this")
+    state = state_on(mesh_of(1, 1))
+    checkpoints.save(1, state, {"config": {}})
+    checkpoints.save(2, jax.tree.map(lambda x: x + x, state), {"config": {}})
+    checkpoints.close()
+    return directory
+
+
+def flip(path: pathlib.Path, draw: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+
+
+def truncate(path: pathlib.Path, draw: random.Random) -> None:
+    path.write_bytes(path.read_bytes()[: draw.randrange(path.stat().st_size)])
+
+
+def zero(path: pathlib.Path, draw: random.Random) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def remove(path: pathlib.Path, draw: random.Random) -> None:
+    path.unlink()
+
+
+def damaged_copy(two_saved, to: pathlib.Path, damage, draw: random.Random, sealed: bool) -> pathlib.Path:
+    """Damage to one file of checkpoint 2, drawn with the square root of its size."""
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(two_saved, to)
+    files = [path for path in sorted((to / "2").rglob("*")) if path.is_file() and path.stat().st_size]
+    files = [path for path in files if path.relative_to(to / "2").as_posix() not in checkpoint._UNSEALED]
+    damage(draw.choices(files, [path.stat().st_size ** 0.5 for path in files])[0], draw)
+    if not sealed:
+        (to / "2" / runtime_files.SEAL).unlink(missing_ok=True)
+    return to
+
+
+def restored_step(directory) -> int:
+    again = Checkpoints(directory, keep=2, run_id="this")
+    state, meta = again.restore(abstract(state_on(mesh_of(1, 1))))
+    again.close()
+    factor = meta["next_step"]  # checkpoint 2 holds twice the values of 1
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, factor * np.asarray(y)), state, state_on(mesh_of(1, 1)))
+    return meta["next_step"]
+
+
+@pytest.mark.parametrize("damage, trials", [(flip, 60), (truncate, 10), (zero, 10), (remove, 10)])
+def test_damage_anywhere_is_found_every_time(two_saved, tmp_path, damage, trials):
+    assert restored_step(shutil.copytree(two_saved, tmp_path / "whole")) == 2
+    draw = random.Random(0)
+    copies = (damaged_copy(two_saved, tmp_path / "copy", damage, draw, sealed=True) for _ in range(trials))
+    taken = [restored_step(copy) for copy in copies]
+    assert taken == [1] * trials
+
+
+def test_without_the_seal_no_wrong_weight_gets_through_either(two_saved, tmp_path):
+    """The digests of the leaves alone: whatever is restored, `restored_step` compared every value of it."""
+    draw = random.Random(1)
+    taken = {restored_step(damaged_copy(two_saved, tmp_path / "copy", flip, draw, sealed=False)) for _ in range(30)}
+    assert taken == {1, 2}  # 2 where the bit is in one of orbax's second copies
+
+
+FULL = OSError(28, "No space left on device")
+COLLECTIVE = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+BARRIER = TimeoutError("Timed out while waiting for async_write_complete barrier.")
+BARRIER.__cause__ = jax.errors.JaxRuntimeError("UNAVAILABLE: RPC: /xla.coordination.CoordinationService/Barrier")
+
+
+def fails_as_orbax(cause: Exception, then_the_barrier: bool) -> None:
+    """As in its background thread, where the next barrier fails too when the others do not come."""
+    try:
+        raise cause
+    finally:
+        if then_the_barrier:
+            raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: Barrier timed out")
+
+
+@pytest.mark.parametrize("then_the_barrier", [False, True])
+@pytest.mark.parametrize("cause, kind", [(FULL, StorageError), (COLLECTIVE, PeerError), (BARRIER, PeerError)])
+def test_a_full_disk_and_a_lost_process_are_told_apart(tmp_path, monkeypatch, cause, kind, then_the_barrier):
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lambda: fails_as_orbax(cause, then_the_barrier))
+    with pytest.raises(kind, match="No space left" if kind is StorageError else "the network is gone"):
+        checkpoints.save(1, {}, {})

@@ -1,0 +1,127 @@
+"""What a benchmark shows, in plain sentences with their numbers; what it cannot show is said as well."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from vqdna_jax.benchmark.report import comparisons, summaries, wording
+from vqdna_jax.benchmark.report.summaries import Cell, Row
+
+CERTAINTY = (
+    "“Above” and “below”: zero lies outside the 95 % interval of the mean difference, by Student's t over datasets. "
+    "“Not told apart”: it lies inside, or fewer than three datasets were paired. Runs of one seed are paired; the only "
+    "run of a deterministic control is paired with each run of the other."
+)
+_KMERS = re.compile(r"\bk-?mers?\b|\d-?mers?\b", re.IGNORECASE)
+_FEWEST = 3  # datasets, for a claim
+
+
+def findings(cells: Sequence[Cell], published: Sequence = ()) -> list[str]:
+    """Sentences, the most important first."""
+    rows = summaries.rows(cells, published)
+    own = [row for row in rows if row.role != "published"]
+    datasets = summaries.in_order(cell["dataset"] for cell in cells)
+    return [
+        _best(own, datasets),
+        *_controls(cells, own),
+        *_against_published(own, rows[len(own) :]),
+        _runs(cells),
+    ]
+
+
+def _best(own: Sequence[Row], datasets: Sequence[str]) -> str:
+    roles = {row.model: row.role for row in own}
+    means = {row.model: summaries.mean_over(row, datasets).mean for row in own}
+    means = {model: round(mean, 9) for model, mean in means.items() if mean is not None}
+    ranks = {row.model: rank for row, rank in zip(own, comparisons.ranking(own)) if rank}
+    if not means:
+        return f"No row has a score on all of the {len(datasets)} datasets, so none is best by mean."
+    highest = max(means.values())
+    by_mean = [model for model, mean in means.items() if mean == highest]
+    mean = f"{_named(by_mean, roles)} {_be(by_mean)} best by mean ({highest:.2f} over {_sets(len(datasets))})"
+    if not ranks:
+        return f"{mean}; the rows share no dataset to be ranked on."
+    by_rank = [model for model, rank in ranks.items() if rank.order == 1]
+    best = ranks[by_rank[0]]
+    shared = "" if len(best.ranks) == len(datasets) else f", over {_sets(len(best.ranks))}"
+    rank = f"by average rank ({best.average:.2f} among {len(ranks)} rows{shared})"
+    return f"{mean} and {rank}." if by_mean == by_rank else f"{mean}; {_named(by_rank, roles)} {rank}."
+
+
+def _controls(cells: Sequence[Cell], own: Sequence[Row]) -> list[str]:
+    """Each untrained control against the model that it is named after, k-mer counts against the best model."""
+    models = [row.model for row in own if row.role == "model"]
+    controls = [row.model for row in own if row.role == "control"]
+    if not models:
+        return ["Only controls were run."]
+    untrained = [model for model in controls if "untrained" in model.casefold()]
+    kmers = [model for model in controls if _KMERS.search(model) and model not in untrained]
+    sentences = []
+    for control in untrained:
+        named = [model for model in models if model in control]
+        sentences.append(_difference(cells, max(named, key=len) if named else models[0], control))
+    if not untrained:
+        sentences.append("No untrained control was run: nothing here says what pretraining adds.")
+    sentences += [_difference(cells, models[0], control) for control in kmers]
+    return sentences + ([] if kmers else ["No k-mer counts were run: nothing here says what a network adds to them."])
+
+
+def _difference(cells: Sequence[Cell], model: str, control: str) -> str:
+    found = comparisons.paired(cells, model, control)
+    if found.difference is None:
+        return f"{model} and its control {control} share no scored run."
+    certain = found.datasets >= _FEWEST and abs(found.difference) > half_width(found)
+    apart = ("is above" if found.difference > 0 else "is below") if certain else "is not told apart from"
+    error = "" if found.standard_error is None else f", standard error {found.standard_error:.2f}"
+    count = f"higher on {found.wins} and lower on {found.losses} of {_sets(found.datasets)}"
+    return f"{model} {apart} the control {control}: {wording.signed(found.difference)} points{error}, {count}."
+
+
+def half_width(found: comparisons.Paired) -> float:
+    """Of the 95 % interval of the mean difference by Student's t over datasets; infinite for one dataset."""
+    from scipy.stats import t
+
+    if found.standard_error is None:
+        return math.inf
+    return float(t.ppf(0.975, found.datasets - 1)) * found.standard_error
+
+
+def _against_published(own: Sequence[Row], published: Sequence[Row]) -> list[str]:
+    models = [row for row in own if row.role == "model"] or own
+    if not published:
+        return ["No published row covers these datasets."]
+    strongest = max(published, key=lambda row: (len(row.scores), summaries.mean(row.scores.values())))
+    differences = comparisons.deltas(models[0], strongest)
+    mean = summaries.mean(differences.values())
+    if not differences:
+        return [f"{models[0].model} shares no scored dataset with the published row {strongest.model}."]
+    higher = sum(difference > 0 for difference in differences.values())
+    return [
+        f"Against the published {strongest.model} ({wording.budget(strongest.published)}), {models[0].model} is at "
+        f"{wording.signed(mean)} points, higher on {higher} of {_sets(len(differences))}. "
+        "Published rows were copied from their sources, not run here, and their budgets differ."
+    ]
+
+
+def _runs(cells: Sequence[Cell]) -> str:
+    failed = [cell for cell in cells if cell["failed"] is not None]
+    errors = sum(map(summaries.is_error, failed))
+    counts = sorted({summary.runs for summary in summaries.summarise(cells).values()})
+    runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s'[: counts[0] != 1]}"
+    what = f"{len(failed)} of {len(cells)} runs failed: {len(failed) - errors} collapsed, {errors} ended in an error"
+    again = sum(cell["attempts"] > 1 for cell in cells)
+    retried = f" {again} answered with one class or value at first and were run again with another seed."
+    ends = what if failed else f"none of the {len(cells)} runs failed"
+    return f"Scores are means of {runs}; {ends}.{retried if again else ''}"
+
+
+def _named(models: Sequence[str], roles: dict[str, str]) -> str:
+    return " and ".join(model + (", a control," if roles[model] == "control" else "") for model in models)
+
+
+def _be(models: Sequence[str]) -> str:
+    return "is" if len(models) == 1 else "are equally"
+
+
+def _sets(number: int) -> str:
+    return f"{number} dataset{'' if number == 1 else 's'}"

@@ -1,0 +1,94 @@
+"""The page of a benchmark: what it shows, every score with its spread, beside controls and published rows."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from vqdna_jax.benchmark.report import page_plots, page_tables, summaries
+from vqdna_jax.benchmark.report.findings import CERTAINTY, findings
+from vqdna_jax.errors import InputError
+from vqdna_jax.report.page import Block, definitions, escape, page, paragraph, section, table, text_cell
+from vqdna_jax.runtime.files import replacing
+
+KEYS = ("title", "command", "date", "machine", "budget", "cells", "published", "cards")
+CARD_KEYS = ("title", "metric", "classes", "sizes")
+
+
+def write_page(results: Mapping[str, Any], out: str | os.PathLike) -> None:
+    """Writes one HTML file that needs nothing else.
+
+    Args:
+        results: title, command, date, machine: text. budget: text by text. cells, published: as in
+            `benchmark.summaries`. cards: by dataset, its title, metric, classes and sizes (text, numbers, or numbers by
+            name).
+        out: the file, replaced if it is there. The same results give the same bytes.
+
+    Raises:
+        InputError: a key is missing, a cell is not sound (`check_cells`), or `out` cannot be written.
+        StorageError: the disk is full or fails.
+    """
+    text = render(results)
+    with replacing(pathlib.Path(out)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """The page that `write_page` writes."""
+    if missing := [key for key in KEYS if key not in results]:
+        raise InputError(f"results: {missing[0]} is missing; expected the keys {', '.join(KEYS)}")
+    cells = summaries.check_cells(results["cells"], "results.cells")
+    published, cards = [*map(summaries.as_published, results["published"])], results["cards"]
+    for name, card in cards.items():
+        if missing := [key for key in CARD_KEYS if key not in card]:
+            raise InputError(f"results.cards[{name!r}]: {missing[0]} is missing; expected {', '.join(CARD_KEYS)}")
+    sections = [
+        _findings(cells, published),
+        page_tables.overview(cells, published),
+        page_plots.datasets(cells, published, cards),
+        page_tables.scores(cells, published),
+        page_plots.ranks(cells, published),
+        page_tables.differences(cells, published),
+        page_tables.failures(cells),
+        _making(results, cells, published),
+    ]
+    return page(results["title"], f"{results['date']} · {results['machine']}", filter(None, sections))
+
+
+def _findings(cells: Sequence, published: Sequence) -> str:
+    first, *others = findings(cells, published)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
+    parts = f"<h2>Finding</h2>{paragraph(first, 'lead')}<ul>{items}</ul>{paragraph(CERTAINTY, 'note')}"
+    return f'<section class="findings" id="finding">{parts}</section>'
+
+
+def _making(results: Mapping[str, Any], cells: Sequence, published: Sequence) -> str:
+    budget = [(name, what) for name, what in results["budget"].items()]
+    datasets = summaries.in_order(cell["dataset"] for cell in cells)
+    cards = _cards(datasets, results["cards"])
+    sources = dict.fromkeys((row["source"], row["model"]) for row in published)
+    listed = "".join(f"<li>{escape(model)}: {escape(source)}</li>" for source, model in sorted(sources))
+    return section(
+        "How this was made",
+        f"<pre>{escape(results['command'])}</pre>",
+        definitions([("date", results["date"]), ("machine", results["machine"]), *budget]),
+        cards,
+        f"<h3>Sources of the published rows</h3><ul>{listed}</ul>" if listed else "",
+        name="making",
+    )
+
+
+def _cards(datasets: Sequence[str], cards: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line a dataset, with all that its card holds; empty where there is no card."""
+    keys = [*CARD_KEYS, *sorted({key for card in cards.values() for key in card} - set(CARD_KEYS))]
+    rows = [[text_cell(name), *(text_cell(plain(cards.get(name, {}).get(key))) for key in keys)] for name in datasets]
+    return table("cards", "Data cards", ["dataset", *(key.replace("_", " ") for key in keys)], [Block("", rows)])
+
+
+def plain(value: Any) -> str:
+    """A number, a list or a mapping in words: `train 600, dev 100`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(map(plain, value))
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

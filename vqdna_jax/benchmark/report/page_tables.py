@@ -1,0 +1,157 @@
+"""The tables of the benchmark's page: overview, every score as a heat map, differences, failed runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from vqdna_jax.benchmark.report import comparisons, summaries, wording
+from vqdna_jax.benchmark.report.summaries import Row, Summary
+from vqdna_jax.report.page import Block, Cell, escape, paragraph, section, table, text_cell
+
+_STRONGEST = 0.5  # opacity of the strongest colour of the heat map: text stays readable on it in light and dark
+_ABOVE, _BELOW = "0 114 178", "213 94 0"
+
+
+def overview(cells: Sequence, published: Sequence) -> str:
+    """Models, controls and published rows: mean, ranks, means of the task groups, runs."""
+    rows, found = summaries.rows(cells, published), summaries.summarise(cells)
+    own = [row for row in rows if row.role != "published"]
+    datasets = summaries.in_order(cell["dataset"] for cell in cells)
+    groups = summaries.by_group(datasets)
+    rankings = {"rank here": comparisons.ranking(own) + [None] * (len(rows) - len(own))}
+    if len(own) < len(rows):
+        rankings["rank with published"] = comparisons.ranking(rows)
+    columns = ["model", "mean", *(wording.rank_title(title, ranks) for title, ranks in rankings.items())]
+    columns += [f"{of} ({len(members)})" for of, members in groups.items()] + ["runs", "failed"]
+    lines = {}
+    for row, *ranks in zip(rows, *rankings.values()):
+        means = [_mean(row, found, members) for members in (datasets, *groups.values())]
+        of_row = [summary for (model, _), summary in found.items() if model == row.model and not row.published]
+        counts = _counts(of_row)
+        lines[id(row)] = [_name(row), means[0], *map(_rank, ranks), *means[1:], *counts]
+    caption = f"Test scores times 100, mean over {len(datasets)} datasets and by task group (how many datasets)"
+    notes = [wording.NOTES] + ([wording.FAILURES] if any(cell["failed"] is not None for cell in cells) else [])
+    parts = [table("overview", caption, columns, _blocks(rows, lines)), *(paragraph(note, "note") for note in notes)]
+    return section("Overview", *parts, name="overview-part")
+
+
+def _counts(found: Sequence[Summary]) -> list[Cell]:
+    if not found:
+        return [Cell(wording.EMPTY), Cell(wording.EMPTY)]
+    counts = sum(one.runs for one in found), sum(one.collapsed + one.errors for one in found)
+    return [Cell(str(count), count) for count in counts]
+
+
+def _blocks(rows: Sequence[Row], lines: dict[int, list[Cell]]) -> list[Block]:
+    of_role = {role: [lines[id(row)] for row in rows if row.role == role] for role in wording.TITLES}
+    return [Block(title, of_role[role]) for role, title in wording.TITLES.items()]
+
+
+def _name(row: Row) -> Cell:
+    extra = f"<br><small>{escape(wording.budget(row.published))}</small>" if row.published else ""
+    return Cell(escape(row.model) + extra, row.model)
+
+
+def _mean(row: Row, found: dict, datasets: Sequence[str]) -> Cell:
+    mean = summaries.mean_over(row, datasets)
+    mark = "" if row.published else wording.marks(found.get((row.model, name)) for name in datasets)
+    return Cell(escape(wording.of_all(mean) + mark), mean.mean)
+
+
+def _rank(rank: comparisons.Ranked | None) -> Cell:
+    return Cell(escape(wording.rank_text(rank)), rank and rank.average)
+
+
+def scores(cells: Sequence, published: Sequence) -> str:
+    """Every mean and deviation, a line a dataset, coloured by its distance from the mean of the rows run here."""
+    rows, found = summaries.rows(cells, published), summaries.summarise(cells)
+    datasets = summaries.in_order(cell["dataset"] for cell in cells)
+    own = [row for row in rows if not row.published]
+    centres = {name: summaries.mean(row.scores[name] for row in own if name in row.scores) for name in datasets}
+    distances = [abs(score - centres[name]) for row in own for name, score in row.scores.items()]
+    widest = max([*distances, 1.0])
+    metrics = {cell["dataset"]: cell["metric"] for cell in cells}
+    lines = []
+    for name in datasets:
+        best = max((row.scores[name] for row in own if name in row.scores), default=None)
+        line = [Cell(f"{escape(name)} <small>{escape(wording.metric_name(metrics[name]))}</small>", name)]
+        for row in rows:
+            summary = None if row.published else found.get((row.model, name))
+            line.append(_heat(row.scores.get(name), summary, centres[name], widest, row in own and best))
+        if len(own) < len(rows):  # a gap between what was run here and what was not
+            line[1 + len(own)] = line[1 + len(own)]._replace(classes="edge")
+        lines.append(line)
+    columns = ["dataset", *(f"{row.model} (published)" if row.published else row.model for row in rows)]
+    caption = "Test scores times 100, mean ± standard deviation over runs; the best row run here is bold"
+    heat = table("scores", caption, columns, [Block("", lines)], "heat")
+    return section("Every score", _colours(widest), heat, name="scores-part")
+
+
+def _colours(widest: float) -> str:
+    above = f"{widest:.1f} or more points above the mean of the rows run here on that dataset"
+    words = {_ABOVE: above, _BELOW: f"{widest:.1f} or more below it"}
+    items = (f"<li>{_swatch(colour)}{escape(text)}</li>" for colour, text in words.items())
+    return f'<ul class="key">{"".join(items)}</ul>'
+
+
+def _swatch(colour: str) -> str:
+    return f'<span class="swatch" style="background:rgb({colour} / {_STRONGEST})"></span>'
+
+
+def _heat(score: float | None, summary: Summary | None, centre: float | None, widest: float, best: Any) -> Cell:
+    mark = escape(wording.marks([summary]))
+    if score is None:
+        return Cell(wording.EMPTY + mark)
+    spread = f" <small>± {summary.sd:.2f}</small>" if summary and summary.sd is not None else ""
+    distance = 0.0 if centre is None else max(-1.0, min(1.0, (score - centre) / widest))
+    colour = _ABOVE if distance > 0 else _BELOW
+    bold = ' class="best"' if best is not False and score == best else ""
+    style = f"background:rgb({colour} / {_STRONGEST * abs(distance):.3f})"
+    return Cell(f"<span{bold}>{wording.figure(score)}</span>{spread}{mark}", score, style)
+
+
+def differences(cells: Sequence, published: Sequence) -> str:
+    """Rows run here less published rows: means, and every dataset for each model."""
+    rows = summaries.rows(cells, published)
+    own, known = ([row for row in rows if (row.published is None) is ours] for ours in (True, False))
+    if not known:
+        return ""
+    lines = [[_name(row), *(_mean_points(comparisons.deltas(ours, row)) for ours in own)] for row in known]
+    caption = "Points, mean over the datasets that both have (how many): above zero, the row run here is higher"
+    means = table("differences", caption, ["published", *(row.model for row in own)], [Block("", lines)])
+    datasets = summaries.in_order(cell["dataset"] for cell in cells)
+    models = [row for row in own if row.role == "model"] or own
+    parts = [_by_dataset(place, row, known, datasets) for place, row in enumerate(models)]
+    return section("Difference to published rows", means, *parts, name="differences-part")
+
+
+def _by_dataset(place: int, row: Row, known: Sequence[Row], datasets: Sequence[str]) -> str:
+    by_row = [comparisons.deltas(row, other) for other in known]
+    lines = [[text_cell(name), *(_points(one.get(name)) for one in by_row)] for name in datasets]
+    caption = f"{row.model} less each published row, points"
+    columns = ["dataset", *(other.model for other in known)]
+    inner = table(f"differences-{place + 1}", caption, columns, [Block("", lines)])
+    return f"<details><summary>{escape(row.model)}, dataset by dataset</summary>{inner}</details>"
+
+
+def _mean_points(by_dataset: dict[str, float]) -> Cell:
+    return Cell(wording.difference(by_dataset), summaries.mean(by_dataset.values()))
+
+
+def _points(difference: float | None) -> Cell:
+    return Cell(wording.EMPTY if difference is None else wording.signed(difference), difference)
+
+
+def failures(cells: Sequence) -> str:
+    """Each failed run, or that there is none."""
+    failed = [cell for cell in cells if cell["failed"] is not None]
+    if not failed:
+        return section("Failed runs", paragraph("None."), name="failures-part")
+    lines = []
+    for cell in failed:
+        score = None if cell["test"] is None else 100 * cell["test"]
+        numbers = [Cell(escape(cell["seed"]), cell["seed"]), Cell(escape(cell["attempts"]), cell["attempts"])]
+        texts = [text_cell(cell[key]) for key in ("model", "dataset")]
+        lines.append([*texts, *numbers, text_cell(cell["failed"]), Cell(wording.figure(score), score)])
+    columns = ("model", "dataset", "seed", "attempts", "what happened", "test score")
+    caption = "Runs that collapsed (their scores count) or ended in an error (no score)"
+    return section("Failed runs", table("failures", caption, columns, [Block("", lines)]), name="failures-part")

@@ -1,0 +1,202 @@
+"""The species set: which genome is a stretch of DNA from? HyenaDNA's protocol for any genomes.
+
+As there: chromosomes apart by split, species and chromosomes uniform, a random start, upper case, N on the left of what
+is too short. Unlike there: every item has its own seed, so that a set can be made again; every species has equally
+many rows; a start is drawn again while more than half of the window is N; and genomes without numbered chromosomes are
+split by contig or by block (`species_split`).
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+from vqdna_jax.benchmark.sets import layout
+from vqdna_jax.benchmark.sets.cards import SPLITS
+from vqdna_jax.benchmark.sets.layout import draw
+from vqdna_jax.benchmark.sets.species_split import Contig, Regions, Rule, regions
+from vqdna_jax.errors import InputError
+from vqdna_jax.genome.alphabet import N, to_text
+from vqdna_jax.genome.fasta import Record, load_fasta, read_fasta
+from vqdna_jax.labels.sets import NAMES
+
+ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
+MAX_N_SHARE, MAX_DRAWS = 0.5, 100
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What `prepare` wrote; `str` of it is a line a species."""
+
+    length: int
+    items: dict[str, int]  # a class, by split
+    rules: dict[str, str]  # by species
+    bases: dict[str, dict[str, int]]  # to draw from, by species and split
+    padded: dict[str, int]  # rows shorter than `length`, by species
+    mostly_n: dict[str, int]  # rows more than half N, by species
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{name}: split by {rule}, "
+            + ", ".join(f"{self.items[split]:,} {split} rows from {self.bases[name][split]:,} bp" for split in SPLITS)
+            + f"; {self.padded[name]:,} padded, {self.mostly_n[name]:,} mostly N"
+            for name, rule in self.rules.items()
+        )
+
+
+class _Plan(NamedTuple):
+    paths: list[Path]
+    rule: str
+    regions: Regions
+
+
+def prepare(
+    fastas: Mapping[str, Paths],
+    out_dir: str | os.PathLike,
+    length: int,
+    items_per_class: int | Mapping[str, int] = ITEMS,
+    seed: int = 0,
+    rule: Rule = "auto",
+) -> Prepared:
+    """Writes train.csv, dev.csv, test.csv (`sequence,label`), labels.txt (a species a line) and prepared.json.
+
+    A row is `length` bases; the label is the place of the species in `fastas`, and species take turns. An item depends
+    on the seed, its species, split and number alone. Genomes are read twice, one record in memory at a time.
+
+    Args:
+        fastas: FASTA files, plain or gzip, by species.
+        items_per_class: rows of each species, one number for all splits or a number a split.
+        rule: see `species_split`.
+
+    Raises:
+        InputError: a wrong argument, a file that is not FASTA, a genome that the rule cannot split, or an `out_dir`
+            that is taken. StorageError: the disk is full.
+    """
+    items = _items_by_split(items_per_class)
+    _check(fastas, length)
+    plans = {name: _plan(name, paths, length, rule, seed) for name, paths in fastas.items()}
+    with layout.writing(out_dir) as (staging, files):
+        counts = {}
+        for label, (name, plan) in enumerate(plans.items()):
+            counts[name] = _spool(staging / str(label), _windows(name, plan, length, items, seed), length)
+        for split, file in files.items():
+            _merge(file, [staging / f"{label}.{split}" for label in range(len(plans))], items[split], length)
+        prepared = _describe(plans, length, items, counts)
+        (staging / NAMES).write_text("".join(f"{name}\n" for name in plans), encoding="utf-8")
+        names = {name: [path.name for path in plan.paths] for name, plan in plans.items()}
+        layout.write_summary(staging, {"seed": seed, "files": names} | dataclasses.asdict(prepared))
+    return prepared
+
+
+def _items_by_split(items_per_class: int | Mapping[str, int]) -> dict[str, int]:
+    given = items_per_class if isinstance(items_per_class, Mapping) else dict.fromkeys(SPLITS, items_per_class)
+    if set(given) != set(SPLITS) or not all(isinstance(count, int) and count > 0 for count in given.values()):
+        raise InputError(f"items_per_class={items_per_class}: expected a number of 1 or more for train, dev and test")
+    return {split: given[split] for split in SPLITS}
+
+
+def _check(fastas: Mapping[str, Paths], length: int) -> None:
+    if length < 1:
+        raise InputError(f"length={length}: expected bases, 1 or more")
+    if len(fastas) < 2:
+        raise InputError(f"{len(fastas)} species were given; expected two or more")
+    for name in fastas:
+        if name != name.strip() or not name.isprintable() or not name:
+            raise InputError(f"species {name!r}: expected a name of one line without blanks around it")
+
+
+def _plan(name: str, paths: Paths, length: int, rule: Rule, seed: int) -> _Plan:
+    files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    if not files:
+        raise InputError(f"species {name!r}: no file; expected one or more FASTA files")
+    return _Plan(files, *regions(name, [contig for path in files for contig in _contigs(path)], length, rule, seed))
+
+
+def _contigs(path: Path) -> Iterator[Contig]:
+    """Those with a base."""
+    record, length = None, 0
+    for event in read_fasta(path):
+        if not isinstance(event, Record):
+            length += event.bases.size
+            continue
+        if length:
+            yield Contig(str(path), record.line, record.id, record.description, length)
+        record, length = event, 0
+    if length:
+        yield Contig(str(path), record.line, record.id, record.description, length)
+
+
+def _windows(
+    name: str, plan: _Plan, length: int, items: Mapping[str, int], seed: int
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(split, number in the split, bases [S]) of each item of a species, in the order of the files."""
+    of_record = defaultdict(list)
+    for split, count in items.items():
+        places = plan.regions[split]
+        for item in range(count):
+            region = places[draw(seed, name, split, item, "contig") % len(places)]
+            of_record[region.contig.path, region.contig.line].append((split, item, region))
+    for path in plan.paths:
+        for record in load_fasta(path):
+            for split, item, region in of_record[str(path), record.line]:
+                bases = record.bases[region.start : region.stop]
+                yield split, item, _window(bases, length, (seed, name, split, item))
+
+
+def _window(bases: np.ndarray, length: int, path: tuple) -> np.ndarray:
+    """`length` bases from a random start, or all; the last draw, if each was mostly N."""
+    for attempt in range(MAX_DRAWS):
+        start = draw(*path, "start", attempt) % (max(bases.size - length, 0) + 1)
+        window = bases[start : start + length]
+        if not _is_mostly_n(window):
+            break
+    return window
+
+
+def _is_mostly_n(window: np.ndarray) -> bool:
+    return bool(np.count_nonzero(window == N) > MAX_N_SHARE * window.size)
+
+
+def _spool(stem: Path, windows: Iterator[tuple[str, int, np.ndarray]], length: int) -> Counter[str]:
+    """Puts each window in its place in stem.SPLIT, `length` letters each; how many were padded or mostly N."""
+    counts: Counter[str] = Counter()
+    with contextlib.ExitStack() as stack:
+        files = {split: stack.enter_context(open(f"{stem}.{split}", "wb")) for split in SPLITS}
+        for split, item, window in windows:
+            files[split].seek(item * length)
+            files[split].write(to_text(window).rjust(length, "N").encode())
+            counts.update(padded=window.size < length, mostly_n=_is_mostly_n(window))
+    return counts
+
+
+def _merge(out: TextIO, spools: Sequence[Path], count: int, length: int) -> None:
+    """Writes the rows of all species in turn, and removes their files."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(path, "rb")) for path in spools]
+        for _ in range(count):
+            for label, file in enumerate(files):
+                out.write(f"{file.read(length).decode()},{label}\n")
+    for path in spools:
+        path.unlink()
+
+
+def _describe(
+    plans: Mapping[str, _Plan], length: int, items: dict[str, int], counts: Mapping[str, Counter]
+) -> Prepared:
+    return Prepared(
+        length,
+        items,
+        rules={name: plan.rule for name, plan in plans.items()},
+        bases={
+            name: {split: sum(part.length for part in parts) for split, parts in plan.regions.items()}
+            for name, plan in plans.items()
+        },
+        padded={name: count["padded"] for name, count in counts.items()},
+        mostly_n={name: count["mostly_n"] for name, count in counts.items()},
+    )

@@ -1,0 +1,58 @@
+"""The `vqdna` command: tyro turns the functions of verbs.py into it. `vqdna VERB --help` prints their docstrings."""
+
+import contextlib
+import functools
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from vqdna_jax import errors
+from vqdna_jax.cli.verbs import VERBS
+
+
+def parse(argv: Sequence[str]) -> Callable[[], None]:
+    """The call that `argv` asks for, not yet made; a usage error becomes an `InputError` of one line."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.extras.subcommand_cli_from_dict(
+                {name: _deferred(verb) for name, verb in VERBS.items()},
+                prog="vqdna",
+                description="A genome tokenizer learned by vector quantization. `vqdna VERB --help` explains a verb.",
+                args=argv,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+    raise errors.InputError(_one_line(printed.getvalue()))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    with errors.report_and_exit():
+        parse(sys.argv[1:] if argv is None else argv)()
+
+
+def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """Same signature and help, but called later: what a verb prints and raises is not a usage error."""
+
+    @functools.wraps(verb)
+    def bind(*args, **kwargs):
+        return functools.partial(verb, *args, **kwargs)
+
+    return bind
+
+
+def _one_line(message: str) -> str:
+    """tyro draws a box with a title, sections and a hint; keeps the words of the sections."""
+    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row).strip("│ ") for row in message.splitlines() if "│" in row]
+    sections = " ".join("\n" if set(row) == {"─"} else row for row in rows).split("\n")
+    said = [section.strip().rstrip(".") for section in sections if "helptext" not in section]
+    return "; ".join(filter(None, said)) + " (see vqdna --help)"
+
+
+if __name__ == "__main__":
+    main()

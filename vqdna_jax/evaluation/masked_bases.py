@@ -1,0 +1,114 @@
+"""Evaluates a masked-code model on held-out windows, beside count-based models of DNA, as flat numbers.
+
+Legend: B windows, S bases, L codes, N levels, M masked codes, R bases a code, P scored bases. `predict` is
+{"bases", "masks"} -> MaskedCodes.scores as numpy arrays.
+
+The honest protocol: single bases, far apart, are hidden before the tokenizer, whatever the training masked. Codes
+beside a masked code hold its bases, so any other number measures that leak (docs/pretraining.md). Each hidden base has
+all its neighbours, as the context tables have.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from vqdna_jax.evaluation import context_tables, probes
+from vqdna_jax.genome.alphabet import N
+from vqdna_jax.genome.corpus import Corpus
+from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.tasks.masked_codes import MaskedCodes
+from vqdna_jax.tasks.masking import Masks, draw
+
+Predict = Callable[[dict], dict[str, np.ndarray]]
+SPACING = 16  # bases from one hidden base to the next
+SEED = 0  # of the masks, which are the same at every evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class HiddenBases:
+    """The scored bases: window, position in it, -log2 of the probability of the true base, and whether it was best."""
+
+    rows_P: np.ndarray
+    positions_P: np.ndarray
+    bits_P: np.ndarray
+    hit_P: np.ndarray
+
+    def values(self) -> dict[str, float]:
+        return {"masked_base_bits": float(self.bits_P.mean()), "masked_base_accuracy": float(self.hit_P.mean())}
+
+
+def masked_codes(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> dict[str, float]:
+    """Accuracy and perplexity of every level's masked codes, and bits a masked base, masked as in training."""
+    windows, bases = bases_BxS.shape
+    even = -(-windows // jax.device_count()) * jax.device_count()
+    masks = _draw(task, even, bases // task.tokenizer.bases_per_code - task.model.cls)
+    scores = predict({"bases": bases_BxS, "masks": jax.tree.map(lambda x: x[:windows], masks)})
+    scored_BxM, values = scores["scored_BxM"], {}
+    for n in range(task.levels):
+        loss_P, hit_P = (scores[f"code_{name}_BxMxN"][scored_BxM, n] for name in ("loss", "hit"))
+        values[f"code_{n + 1}_accuracy"] = float(hit_P.mean())
+        values[f"code_{n + 1}_perplexity"] = float(np.exp(min(loss_P.mean(), 50.0)))  # stays a number of JSON
+    base_loss_P = scores["base_loss_BxMxR"][scores["base_scored_BxMxR"]]
+    return values | {"base_bits_as_trained": float(base_loss_P.mean() / np.log(2))}
+
+
+def _draw(task: MaskedCodes, windows: int, codes: int) -> Masks:
+    @jax.jit
+    def drawn() -> Masks:
+        masks = draw(task.masking, windows, codes, task.tokenizer.bases_per_code, jax.random.key(SEED))
+        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), masks)
+
+    return jax.device_get(drawn())
+
+
+def hidden_bases(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> HiddenBases:
+    """What the model makes of single hidden bases."""
+    r = task.tokenizer.bases_per_code
+    masks, positions_BxM = sparse_masks(*bases_BxS.shape, r, cls=task.model.cls)
+    scores = predict({"bases": bases_BxS, "masks": masks})
+    known_BxM = np.take_along_axis(bases_BxS, positions_BxM, axis=1) != N
+    rows_P, slots_P = np.nonzero(known_BxM)
+    positions_P = positions_BxM[known_BxM]
+    loss_P, hit_P = (scores[f"base_{name}_BxMxR"][rows_P, slots_P, positions_P % r] for name in ("loss", "hit"))
+    return HiddenBases(rows_P, positions_P, loss_P / np.log(2), hit_P)
+
+
+def sparse_masks(windows: int, bases: int, bases_per_code: int, cls: bool) -> tuple[Masks, np.ndarray]:
+    """Masks that hide a base every SPACING (or four codes), and the hidden positions [B, M]; the phase is random."""
+    spacing, codes = max(SPACING, 4 * bases_per_code), bases // bases_per_code - cls
+    phase_B = np.random.default_rng(SEED).integers(0, spacing, windows)
+    positions_BxM = phase_B[:, None] + spacing * np.arange(max(1, codes * bases_per_code // spacing))[None]
+    positions_BxM = np.minimum(positions_BxM, codes * bases_per_code - 1)
+    hidden_BxS = np.zeros((windows, codes * bases_per_code), bool)
+    np.put_along_axis(hidden_BxS, positions_BxM, True, axis=1)
+    hidden_BxLxR = hidden_BxS.reshape(windows, codes, bases_per_code)
+    never, always = np.zeros(windows, bool), np.ones(positions_BxM.shape, bool)
+    of_codes = (positions_BxM // bases_per_code).astype(np.int32)
+    return Masks(of_codes, hidden_BxLxR.any(axis=2), never, always, hidden_BxLxR), positions_BxM
+
+
+def baselines(corpus: Corpus, held_out: dict, hidden: HiddenBases) -> dict[str, float]:
+    """Bits of the same bases by count-based models fitted on the training sequence, and all of them by species."""
+    bases_BxS = held_out["bases"]
+    true_P = bases_BxS[hidden.rows_P, hidden.positions_P]
+    bits = {"masked_base": hidden.bits_P}
+    values = {}
+    for name, table in context_tables.fit_tables(corpus).items():
+        log2_Px4 = table.log2_probabilities(bases_BxS, hidden.rows_P, hidden.positions_P)
+        bits[name] = -log2_Px4[np.arange(true_P.size), true_P]
+        values[f"{name}_bits"], values[f"{name}_accuracy"] = context_tables.bits_and_accuracy(log2_Px4, true_P)
+    difference_P = hidden.bits_P - bits["context55"]
+    values["masked_base_minus_context55_bits"] = float(difference_P.mean())
+    values["masked_base_minus_context55_se"] = float(difference_P.std() / max(difference_P.size, 1) ** 0.5)
+    species_P = held_out["species"][hidden.rows_P]
+    for number, species in enumerate(corpus.species):
+        if (species_P == number).any():
+            values |= {f"{name}_bits_{species}": float(of[species_P == number].mean()) for name, of in bits.items()}
+    return values
+
+
+def probe(model: Pretrained, untrained: Pretrained, directory: str, rows: int) -> dict[str, float]:
+    """Linear probes of mean embeddings on labelled sets, beside the same network untrained and sequence controls."""
+    return probes.probe(model.embed, untrained.embed, directory, rows)

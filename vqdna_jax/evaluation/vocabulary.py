@@ -1,0 +1,123 @@
+"""Evaluates a vocabulary on held-out windows, as flat numbers for the log and result.json.
+
+Legend: B windows, S bases, L codes, N levels, K codebook size. `predict` is bases_BxS -> {"codes", "rebuilt",
+"embedding"} as numpy arrays (tasks.Vocabulary.predict).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vqdna_jax.evaluation import code_statistics as statistics
+from vqdna_jax.genome.alphabet import N, reverse_complement
+from vqdna_jax.models.tokenizer import TokenizerConfig
+
+Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
+KMERS = (1, 2, 3, 4, 5, 6)
+HIDDEN_SHARE = 0.15  # of the bases, in the denoising measurement
+REACH = 6  # bases before and after a code in its information profile
+SUBSTITUTIONS = 512  # windows, one substitution each
+PROBE_KMER = 4
+
+
+def reconstruction(
+    predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig
+) -> tuple[dict[str, float], list[np.ndarray]]:
+    """(what the training log shows at every evaluation, counts of each code a level)."""
+    outputs = predict(bases_BxS)
+    known_BxS = bases_BxS != N
+    right_BxS = (outputs["rebuilt"] == bases_BxS) | ~known_BxS
+    values = {
+        "reconstruction_accuracy": float(right_BxS[known_BxS].mean()),
+        "window_exact_rate": float(right_BxS.all(axis=1).mean()),
+    }
+    counts = []
+    for n, size in enumerate(model.codebook_sizes):
+        counts.append(np.bincount(outputs["codes"][..., n].ravel(), minlength=size))
+        usage = statistics.usage_from_counts(counts[-1])
+        values |= {f"codebook_{n + 1}_size": size} | {
+            f"codebook_{n + 1}_{name}": value for name, value in usage.items()
+        }
+    rate = statistics.code_bits_per_base(outputs["codes"], model.codebook_sizes, model.bases_per_code)
+    values |= {"code_bits_per_base": rate["bits_per_base"], "code_tuples_used": rate["tuples_used"]}
+    values |= {"code_tuples_unseen_share": rate["unseen_share"]}
+    return values, counts
+
+
+def vocabulary(predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig) -> dict[str, float]:
+    """What the codes are: k-mers or more, strand-consistent or not, how far one base reaches, what they denoise."""
+    rng = np.random.default_rng(0)
+    codes_BxLxN = predict(bases_BxS)["codes"]
+    values = kmer_content(codes_BxLxN, bases_BxS, model)
+    values |= strands(predict, codes_BxLxN, bases_BxS, model)
+    values |= substitutions(predict, codes_BxLxN[:SUBSTITUTIONS], bases_BxS[:SUBSTITUTIONS], model, rng)
+    hidden_BxS = rng.random(bases_BxS.shape) < HIDDEN_SHARE
+    rebuilt = predict(np.where(hidden_BxS, np.uint8(N), bases_BxS))["rebuilt"]
+    scored_BxS = hidden_BxS & (bases_BxS != N)
+    return values | {"hidden_base_accuracy": float((rebuilt == bases_BxS)[scored_BxS].mean())}
+
+
+def kmer_content(codes_BxLxN: np.ndarray, bases_BxS: np.ndarray, model: TokenizerConfig) -> dict[str, float]:
+    """Mutual information (bits) of each level's codes with the k-mer at and around the position."""
+    values = {}
+    for n, size in enumerate(model.codebook_sizes):
+        codes_BxL, name = codes_BxLxN[..., n], f"codebook_{n + 1}"
+        best = statistics.best_kmer(codes_BxL, bases_BxS, model.bases_per_code, KMERS, size)
+        values |= {f"{name}_best_kmer_{key}": best[key] for key in ("k", "offset", "explained_share")}
+        for row in best["by_k"]:
+            values[f"{name}_{row['k']}mer_bits"] = row["corrected_bits"]
+            values[f"{name}_{row['k']}mer_shuffled_bits"] = row["shuffled_bits"]
+        for row in statistics.kmer_information_profile(codes_BxL, bases_BxS, model.bases_per_code, REACH, size):
+            values[f"{name}_base_bits_at_{row['offset']:+d}"] = row["corrected_bits"]
+        values[f"{name}_base_purity"] = statistics.purity(codes_BxL, bases_BxS, model.bases_per_code)["purity"]
+    return values
+
+
+def strands(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig) -> dict[str, float]:
+    """Share of positions whose code on the other strand is the one that the reverse complement maps to, and chance.
+
+    Empty for a single window: the map between the strands is fitted on one half of them and scored on the other.
+    """
+    if len(bases_BxS) < 2:
+        return {}
+    reverse_BxLxN = predict(reverse_complement(bases_BxS))["codes"]
+    values = {}
+    for n, size in enumerate(model.codebook_sizes):
+        found = statistics.strand_consistency(codes_BxLxN[..., n], reverse_BxLxN[..., n], size)
+        values[f"codebook_{n + 1}_strand_consistency"] = found["consistency"]
+        values[f"codebook_{n + 1}_strand_chance"] = found["chance"]
+    return values
+
+
+def substitutions(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig, rng) -> dict[str, float]:
+    """How many codes one substitution a window changes, and how far away."""
+    rows = np.arange(len(bases_BxS))
+    position_B = rng.integers(0, bases_BxS.shape[1], len(rows))
+    mutated_BxS = bases_BxS.copy()
+    original_B = bases_BxS[rows, position_B]
+    mutated_B = (original_B + rng.integers(1, 4, len(rows))) % 4
+    mutated_BxS[rows, position_B] = np.where(original_B == N, N, mutated_B)  # an N has no substitution
+    found = statistics.substitution_effect(codes_BxLxN, predict(mutated_BxS)["codes"], position_B, model.bases_per_code)
+    values = {f"codebook_{n + 1}_changed_by_substitution": v for n, v in enumerate(found["changed_per_level"])}
+    return values | {f"substitution_{name}": found[name] for name in ("silent_share", "reach_max", "reach_p95")}
+
+
+def species_probe(predict: Predict, untrained: Predict, train: dict, held_out: dict) -> dict[str, float]:
+    """Linear probe: which species is this window of? Mean embedding, beside the untrained network and k-mer counts.
+
+    Empty where there is only one species to tell.
+    """
+    if len(np.unique(train["species"])) < 2:
+        return {}
+    features = {
+        "probe_species": lambda bases: predict(bases)["embedding"],
+        "probe_species_untrained": lambda bases: untrained(bases)["embedding"],
+        f"probe_species_{PROBE_KMER}mers": lambda bases: statistics.kmer_counts(bases, PROBE_KMER),
+    }
+    values = {}
+    for name, of in features.items():
+        found = statistics.linear_probe(
+            of(train["bases"]), train["species"], of(held_out["bases"]), held_out["species"]
+        )
+        values |= {f"{name}_accuracy": found["accuracy"], f"{name}_macro_f1": found["macro_f1"]}
+    return values | {"probe_species_majority": found["majority"]}

@@ -1,0 +1,90 @@
+"""Builds a corpus: on this machine in one pass, or by Apache Beam on many. Both write the same bytes."""
+
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+from tqdm import tqdm
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.genome.build.sources import Source, find_sources
+from vqdna_jax.genome.build.spool import Spool
+from vqdna_jax.genome.build.staging import _staging, fill_spool, replay
+from vqdna_jax.genome.build.writer import CorpusWriter
+from vqdna_jax.genome.chunks import CHUNK_BP, SCHEMA
+from vqdna_jax.genome.remote import places
+
+
+def build_corpus(
+    inputs: Sequence[str | os.PathLike | Source],
+    out: str | os.PathLike,
+    *,
+    validation_share: float = 0.1,
+    on_duplicate: Literal["error", "rename"] = "error",
+    progress: bool = True,
+    beam_runner: str = "",
+    beam_options: Sequence[str] = (),
+) -> dict:
+    """Builds a corpus directory from FASTA files, globs and directories of them; returns its manifest.
+
+    Memory is bounded whatever the size of the genomes, and each file is parsed once. `validation_share` of the bases
+    of every species is held out: whole contigs, or the end of the longest where there are too few. What was skipped
+    or changed is printed to stderr. Inputs and `out` may be remote. With a `beam_runner` its workers do it; all paths
+    must then mean the same to all of them. Raises InputError on bad input or a wrong `out`, StorageError when the disk
+    fails; nothing is left behind in either case.
+    """
+    if not 0 <= validation_share < 1:
+        raise InputError(f"validation_share={validation_share}: expected a share from 0 up to, not including, 1")
+    sources = find_sources(inputs)
+    header = {"schema": SCHEMA, "chunk_bp": CHUNK_BP, "validation_share": validation_share}
+    if beam_runner:
+        out, sources = places.absolute(out), [source._replace(path=places.absolute(source.path)) for source in sources]
+    with _staging(os.fspath(out)) as staging:
+        if beam_runner:
+            from vqdna_jax.genome.build import beam  # Beam is an extra
+
+            if progress:
+                where = f"temporary files in {staging.work}"
+                print(f"corpus: {len(sources):,} species, built by {beam_runner}, {where}", file=sys.stderr)
+            run = beam.Run(sources, staging, validation_share, on_duplicate)
+            return run.build(beam_runner, beam_options, header, lambda entry: _report(entry, progress))
+        return _build_here(sources, staging, validation_share, on_duplicate, header, progress)
+
+
+def _build_here(sources, staging, validation_share, on_duplicate, header, progress) -> dict:
+    total = sum(_size(source) for source in sources)
+    shown = progress and sys.stderr.isatty()
+    with tqdm(total=total, unit="B", unit_scale=True, disable=not shown) as bar:
+        writer = CorpusWriter(staging.local)
+        for source in sources:
+            bar.set_description(source.species)
+            with tempfile.TemporaryFile(dir=staging.local) as file:
+                spool = Spool(file)
+                entry = fill_spool(spool, source, on_duplicate, bar.update)
+                _report(replay(writer, source.species, spool, validation_share, entry), progress)
+        return writer.finish(header)
+
+
+def _size(source: Source) -> int:
+    try:
+        return places.file_size(source.path)
+    except OSError as error:
+        raise places.cannot_read(source.path, error) from error
+
+
+def _report(entry: dict, progress: bool) -> None:
+    counts, changed = Counter(), {name: count for name, count in entry["skipped"].items() if count}
+    for split in entry["splits"].values():
+        counts.update(split)
+    if entry["ambiguous"]:
+        changed["IUPAC letters read as N"] = " ".join(f"{k}:{v}" for k, v in sorted(entry["ambiguous"].items()))
+    if counts["bases"] > 2 * (counts["bases"] - counts["n"]):
+        changed["warning"] = "more than half of the bases are N"
+    if progress or changed:
+        notes = "".join(f", {name.replace('_', ' ')}: {value}" for name, value in changed.items())
+        size = f"{counts['bases']:,} bp in {entry['contigs']:,} contigs"
+        rest = f"{counts['n']:,} N, {counts['soft_masked']:,} soft-masked{notes}"
+        tqdm.write(f"corpus: {entry['name']}: {size}, {rest}", file=sys.stderr)

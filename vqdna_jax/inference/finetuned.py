@@ -1,0 +1,129 @@
+"""A fine-tuned model in memory: DNA to labels.
+
+A sequence's length alone decides the shape in which it is computed, and every shape is one compiled program with a
+fixed number of rows: neighbours and batches change nothing.
+
+Legend: B sequences a call, W windows, L codes, N levels, V classes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import scipy.special
+from jax import Array
+
+from vqdna_jax import partition
+from vqdna_jax.errors import InputError
+from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.labels.batches import Shape, fill
+from vqdna_jax.tasks.finetune import BASE, Finetune
+from vqdna_jax.tokenizers.base import DNA, Advance, as_bases
+
+_SLOTS = (16, 24, 32, 48, 64, 96, 128, 192)  # of a window, before powers of two; each wastes a third at most
+
+
+class Predictions(NamedTuple):
+    """Of n sequences in their order.
+
+    values: f32 [n, V], probabilities of the label names (multi-label: of each on its own); regression [n, 1], values.
+    labels: the likeliest name of each; multi-label: names over a half, joined by ";"; regression: the value as text.
+    """
+
+    values: np.ndarray
+    labels: list[str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FineTuned:
+    """`vqdna_jax.load(directory)` makes it.
+
+    Attributes:
+        base: the pretrained model under it. digest: sha256 of what was trained and of the base's digest.
+        task: the network with its adapter merged; weights, head: its parameters.
+        target: mean and standard deviation of a regression's training values.
+        long: "refuse" sequences beyond the context, or "window" them.
+    """
+
+    base: Pretrained
+    task: Finetune
+    weights: dict[str, Any]
+    head: dict[str, Any]
+    label_names: tuple[str, ...]
+    target: tuple[float, float]
+    long: str
+    digest: str
+
+    def predict(self, sequences: DNA | Iterable[DNA]) -> Predictions:
+        """Labels and probabilities of a sequence (n = 1) or of many; sequences as for `encode`.
+
+        Raises InputError: as `encode`; a sequence longer than the context, if the model was trained to refuse these.
+        """
+        numbers = isinstance(sequences, np.ndarray) and sequences.dtype.kind in "iufb"
+        single = numbers or isinstance(sequences, str | bytes)
+        bases = [as_bases(i, sequence) for i, sequence in enumerate([sequences] if single else sequences)]
+        codes = self.base.encode_bases(bases)
+        for i, codes_LxN in enumerate(codes):
+            if problem := self.problem(len(codes_LxN)):
+                raise InputError(f"sequence {i}: {problem}")
+        return self.predictions(self.logits(codes))
+
+    def problem(self, length: int) -> str:
+        """What is wrong with a sequence of so many codes; empty if nothing is."""
+        if length <= self.size or self.long == "window":
+            return ""
+        return f"{length:,} codes, longer than the {self.size:,} of the model's context; cut it"
+
+    def logits(self, codes: Sequence[np.ndarray], advance: Advance = lambda sequences: None) -> np.ndarray:
+        """f32 [n, V] of good codes [L, N]."""
+        logits = np.empty((len(codes), self.task.outputs), np.float32)
+        shapes = np.array([self._shape(len(codes_LxN)) for codes_LxN in codes], np.int64).reshape(-1, 2)
+        for shape in np.unique(shapes, axis=0):
+            chosen, windows = np.flatnonzero((shapes == shape).all(axis=1)), Shape(*map(int, shape))
+            rows = max(1, self.base.slots_per_call // (windows.windows * (windows.codes + self.task.model.cls)))
+            for start in range(0, len(chosen), rows):
+                part = chosen[start : start + rows]
+                padded = np.resize(part, rows)  # the first ones again
+                logits[part] = self._apply(fill([codes[i] for i in padded], windows, self.size))[: len(part)]
+                advance(len(part))
+        return logits
+
+    def predictions(self, logits_BxV: np.ndarray) -> Predictions:
+        kind, names = self.task.kind, self.label_names
+        if kind == "regression":
+            values = logits_BxV * np.float32(self.target[1]) + np.float32(self.target[0])
+            return Predictions(values, [f"{value:.6g}" for value in values[:, 0].tolist()])
+        if kind == "multilabel":
+            values = scipy.special.expit(logits_BxV)
+            return Predictions(values, [";".join(n for n, p in zip(names, row) if p > 0.5) for row in values])
+        values = scipy.special.softmax(logits_BxV, axis=1)
+        return Predictions(values, [names[i] for i in values.argmax(axis=1)])
+
+    @property
+    def size(self) -> int:
+        """Codes of a full window."""
+        return self.base.context - self.task.model.cls
+
+    def _shape(self, length: int) -> Shape:
+        if length > self.size:
+            return Shape(1 << (-(-length // self.size) - 1).bit_length(), self.size)
+        needed = length + self.task.model.cls
+        slots = next((slots for slots in _SLOTS if slots >= needed), 1 << (needed - 1).bit_length())
+        return Shape(1, min(slots, self.base.context) - self.task.model.cls)
+
+    @functools.cached_property
+    def _frozen(self) -> dict[str, Any]:
+        return {"vectors": self.base.vectors_KxE(), "transformer": self.weights}
+
+    def _apply(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        with jax.set_mesh(self.base.mesh):
+            on_device = partition.batch_to_devices(batch, self.base.mesh, len(batch["codes"]))
+            return np.asarray(_logits(self.task, self.head, self._frozen, on_device))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(task: Finetune, head, base, batch: dict[str, Array]) -> Array:
+    return task.logits({"head": head}, batch | {BASE: base})

@@ -1,0 +1,224 @@
+"""FASTA to a file of embeddings (`vqdna embed`), schema vqdna-embeddings/1: an uncompressed zip that
+`numpy.load(path, allow_pickle=False)` opens. Until it is whole, OUT.partial/ holds what is done.
+
+    embeddings.npy   float32 [records, D]; of pool "none" [codes, D], all codes of all records one after another
+    ids.npy          text [records], in the order of the files
+    lengths.npy      bases of each record, int64 [records]
+    offsets.npy      of "none": int64 [records + 1], vectors [offsets[i], offsets[i + 1]) are of record i
+    starts.npy       of "none": int64 [codes], a vector stands for bases [start, min(start + bases_per_code, length))
+    meta.json        schema, pretrained_digest, pool, layer, bases_per_code, versions
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vqdna_jax import version
+from vqdna_jax.errors import InputError, StorageError
+from vqdna_jax.genome.fasta import records
+from vqdna_jax.inference.pretrained import Pool, Pretrained
+from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.runtime.files import replacing, sync
+from vqdna_jax.runtime.progress import progress_bar
+
+SCHEMA = "vqdna-embeddings/1"
+SECONDS_A_COMMIT = 5.0  # what a killed job loses, beside the group it was at
+LONGEST_ID = 255  # all ids are stored as wide as the longest
+
+
+class Input(NamedTuple):
+    """What FASTA files hold: ids, bases and codes [records], and the sha256 of ids and bases."""
+
+    ids: list[str]
+    lengths: np.ndarray
+    codes: np.ndarray
+    digest: str
+
+
+def embed_fasta(
+    fasta: str | os.PathLike | Sequence[str | os.PathLike],
+    model_dir: str | os.PathLike,
+    out: str | os.PathLike,
+    pool: Pool = "mean",
+    layer: int = -1,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Embeds every record of FASTA files, as `Pretrained.embed` does, into the file `out`, which appears whole.
+
+    The files are read to their end before the first record is embedded, so bad input is found at once. A job that was
+    stopped goes on when it is called again. Memory is bounded by the longest record and a group of vectors; the disk
+    must hold the vectors twice.
+
+    Args:
+        progress: a bar on stderr, or a line now and then where that is no terminal.
+
+    Returns:
+        records, bases, vectors, resumed (records that were done before), width, seconds, bases_per_s, out.
+
+    Raises:
+        InputError: bad FASTA, an empty record, an id that occurs twice, no such model, pool or layer, unfinished work
+            of another command in OUT.partial. StorageError: `out` cannot be written.
+    """
+    paths = [pathlib.Path(path) for path in ([fasta] if isinstance(fasta, str | os.PathLike) else fasta)]
+    out, start = pathlib.Path(out), time.perf_counter()
+    _check_paths(out, paths)
+    model = pretrained.load(model_dir)
+    if not isinstance(model, Pretrained):
+        raise InputError(f"{model_dir}: holds a tokenizer, embed needs a pretrained model, see configs/mcm.py")
+    model.check(pool, layer)
+    found = _examine(paths, model.config.bases_per_code, progress)
+    shape = (int(found.codes.sum()) if pool == "none" else len(found.ids), model.transformer.width)
+    meta = {"schema": SCHEMA, "pretrained_digest": model.pretrained_digest, "pool": pool, "layer": int(layer)}
+    with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}) as partial:
+        resumed = partial.records
+        _check_room(out, 8 * shape[0] * shape[1] - partial.size)
+        _embed_rest(model, paths, found, partial, pool, layer, progress)
+        if (partial.records, partial.size) != (len(found.ids), 4 * shape[0] * shape[1]):
+            raise InputError(f"{paths[0]}: changed while it was read; remove {partial.directory} and run again")
+        _write_file(new, partial, found, shape, meta | {"bases_per_code": model.config.bases_per_code})
+    partial.remove()
+    seconds, bases = time.perf_counter() - start, found.lengths.tolist()
+    summary = {"records": len(bases), "bases": sum(bases), "vectors": shape[0], "width": shape[1], "resumed": resumed}
+    return summary | {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds, "out": str(out)}
+
+
+class Partial(contextlib.AbstractContextManager):
+    """OUT.partial, begun or taken up again. Attributes: records, and bytes of their vectors (`size`), that are done."""
+
+    def __init__(self, out: pathlib.Path, job: dict[str, Any]):
+        self.directory = out.with_name(f"{out.name}.partial")
+        self.directory.mkdir(exist_ok=True)
+        self._done, self._job, self._committed = self.directory / "done.json", job, time.monotonic()
+        self._vectors = open(self.directory / "vectors.bin", "a+b")
+        try:
+            self._lock()
+            self._take_up()
+        except BaseException:
+            self._vectors.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._vectors, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{self.directory}: another process is at work in it; let it end") from error
+        except OSError:  # a file system without locks
+            pass
+
+    def _take_up(self) -> None:
+        done = json.loads(self._done.read_bytes()) if self._done.exists() else self._job | {"records": 0, "bytes": 0}
+        for name, value in self._job.items():
+            if done.get(name) != value:
+                was, now = (str(v)[:20] for v in (done.get(name), value))
+                raise InputError(f"{self.directory}: begun with {name} {was}, not {now}; remove it to begin again")
+        self.records, self.size = done["records"], done["bytes"]
+        if os.fstat(self._vectors.fileno()).st_size < self.size:
+            raise InputError(f"{self._vectors.name}: is cut short; remove {self.directory} to begin again")
+        self._vectors.truncate(self.size)
+
+    def write(self, count: int, vectors: Iterable[np.ndarray]) -> None:
+        """Adds the vectors of `count` records, which come in pieces."""
+        self.size += sum(self._vectors.write(np.ascontiguousarray(piece, "<f4")) for piece in vectors)
+        self.records += count
+        if time.monotonic() - self._committed > SECONDS_A_COMMIT:
+            self.commit()
+
+    def commit(self) -> None:
+        """Puts on disk what was written, vectors first: done.json never promises what is not there."""
+        sync(self._vectors)
+        with replacing(self._done) as new, open(new, "wb") as file:
+            file.write(json.dumps(self._job | {"records": self.records, "bytes": self.size}).encode())
+            sync(file)
+        self._committed = time.monotonic()
+
+    def pieces(self) -> Iterator[bytes]:
+        self._vectors.seek(0)
+        return iter(lambda: self._vectors.read(1 << 20), b"")
+
+    def remove(self) -> None:
+        for path in [*self.directory.glob("*done.json*"), pathlib.Path(self._vectors.name)]:
+            path.unlink()
+        self.directory.rmdir()
+
+    def __exit__(self, *_) -> None:
+        self._vectors.close()
+
+
+def _examine(paths: list[pathlib.Path], bases_per_code: int, progress: bool) -> Input:
+    """Reads all there is, and refuses what cannot be embedded with its file and line."""
+    ids, lengths, sha, at = [], [], hashlib.sha256(), []
+    opened = (at.append(path) or path for path in paths)
+    with progress_bar("reading", sum(path.stat().st_size for path in paths), "B", progress) as bar:
+        for record in records(opened, bar.update):
+            if not record.bases.size or len(record.id) > LONGEST_ID:
+                wrong = f"has an id over {LONGEST_ID} characters" if record.bases.size else "is empty"
+                raise InputError(f"{at[-1]}:{record.line}: {record.id[:80]!r} {wrong}; change or remove it")
+            ids.append(record.id)
+            lengths.append(record.bases.size)
+            sha.update(f"{record.id} {record.bases.size}\n".encode())
+            sha.update(record.bases)
+    lengths = np.array(lengths, np.int64)
+    return Input(ids, lengths, -(-lengths // bases_per_code), sha.hexdigest())
+
+
+def _embed_rest(model: Pretrained, paths, found: Input, partial: Partial, pool: Pool, layer: int, progress: bool):
+    """Embeds the records that `partial` does not have."""
+    done, total = (int(codes.sum()) for codes in (found.codes[: partial.records], found.codes))
+    rest = itertools.islice(records(paths, lambda file_bytes: None), partial.records, None)
+    with progress_bar("embedding", total, " codes", progress, done) as bar:
+        for group in model.grouped(rest, lambda record: record.bases.size, pool):
+            bases = [record.bases for record in group]
+            if pool == "none" and len(group) == 1:  # a chromosome's vectors may not fit in memory
+                windows = model.context_vectors(model.encode_bases(bases), pool, layer, bar.update)
+                vectors = (vectors_LxD for _, vectors_LxD in windows)
+            else:
+                vectors = model.embed_bases(bases, pool, layer, bar.update)
+            partial.write(len(group), vectors)
+    partial.commit()
+
+
+def _write_file(path: pathlib.Path, partial: Partial, found: Input, shape: tuple[int, int], meta: dict) -> None:
+    ids, offsets = np.array(found.ids), np.append(0, np.cumsum(found.codes))
+    starts = (np.arange(codes) * meta["bases_per_code"] for codes in found.codes)
+    members = [("embeddings", "<f4", shape, partial.pieces()), ("ids", ids.dtype.str, ids.shape, [ids])]
+    members.append(("lengths", "<i8", ids.shape, [found.lengths]))
+    if meta["pool"] == "none":
+        members += [("offsets", "<i8", offsets.shape, [offsets]), ("starts", "<i8", shape[:1], starts)]
+    with open(path, "wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for member in members:
+                _write_array(archive, *member)
+            archive.writestr(zipfile.ZipInfo("meta.json"), json.dumps(meta | {"versions": version.versions()}))
+        sync(file)
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple, pieces: Iterable) -> None:
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": dtype, "fortran_order": False, "shape": shape})
+        for piece in pieces:
+            member.write(piece)
+
+
+def _check_paths(out: pathlib.Path, paths: list[pathlib.Path]) -> None:
+    if out.is_dir() or out.resolve() in [path.resolve() for path in paths]:
+        raise InputError(f"{out}: is a directory, or the input; name another file to write")
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; expected FASTA in a file, not in a pipe: it is read twice")
+
+
+def _check_room(out: pathlib.Path, needed: int) -> None:
+    free = shutil.disk_usage(out.parent).free
+    if needed > free:
+        raise StorageError(f"{out}: needs {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; make room first")

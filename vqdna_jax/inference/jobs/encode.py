@@ -1,0 +1,240 @@
+"""FASTA to a file of codes and back, with an account of every base that does not survive (`vqdna encode`, `decode`).
+
+with open_codes("genome.codes") as file:
+    codes_LxN = file.record("chr1")
+"""
+
+import collections
+import contextlib
+import gzip
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, TextIO
+
+import numpy as np
+import tqdm
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.genome import fasta as fasta_reader
+from vqdna_jax.genome.alphabet import N, to_text
+from vqdna_jax.genome.fasta import grouped, records
+from vqdna_jax.genome.runs import runs_of
+from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
+from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.runtime.files import replacing
+from vqdna_jax.tokenizers.learned import Model
+
+__all__ = ["decode_to_fasta", "encode_fasta", "open_codes"]
+
+TSV_LINES = 1_000_000  # mismatch lines in memory at once
+_LETTERS = np.frombuffer(b"ACGTN", np.uint8)
+_LOWER_CASE = 0x20
+
+
+def encode_fasta(
+    fasta: str | os.PathLike | Sequence[str | os.PathLike],
+    model_dir: str | os.PathLike,
+    out: str | os.PathLike,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Encodes FASTA files into the code file `out`, decodes it back and lists what differs in `out`.mismatches.tsv.
+
+    The list has a line for every base that decoding changes: contig, 0-based position, base, rebuilt. N is not among
+    them, code files keep where it is. Memory is bounded by the longest record. Both files appear whole or not at all.
+
+    Args:
+        progress: print a bar (on a terminal) and the summary.
+
+    Returns:
+        The summary: records, bases, codes, n, ambiguous {letter: count}, mismatches, mismatch_share (of the bases that
+        are not N), seconds, mb_per_s, out, mismatches_tsv.
+
+    Raises:
+        InputError: bad FASTA, an id that occurs twice, no such model. StorageError: `out` cannot be written.
+    """
+    paths = [pathlib.Path(path) for path in ([fasta] if isinstance(fasta, str | os.PathLike) else fasta)]
+    out = pathlib.Path(out)
+    _refuse_output(out, paths)
+    tsv = out.with_name(f"{out.name}.mismatches.tsv")
+    model = pretrained.load(model_dir)
+    summary = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0) | {"ambiguous": collections.Counter()}
+    start = time.perf_counter()
+    with (
+        replacing(out) as new_out,
+        replacing(tsv) as new_tsv,
+        CodeFileWriter(new_out, model.digest, model.codebook_sizes, model.config.bases_per_code) as writer,
+        open(new_tsv, "w", encoding="utf-8") as mismatch_file,
+        _Progress(paths, progress) as bar,
+    ):
+        mismatch_file.write("contig\tposition\tbase\trebuilt\n")
+        for group in grouped(records(paths, bar.read), lambda record: len(record.bases)):
+            _encode_group(model, group, bar, writer, mismatch_file, summary)
+    seconds = time.perf_counter() - start
+    summary |= {
+        "ambiguous": dict(summary["ambiguous"]),
+        "mismatch_share": summary["mismatches"] / max(summary["bases"] - summary["n"], 1),
+        "seconds": seconds,
+        "mb_per_s": summary["bases"] / seconds / 1e6,
+        "out": str(out),
+        "mismatches_tsv": str(tsv),
+    }
+    if progress:
+        print(_describe(summary))
+    return summary
+
+
+def decode_to_fasta(
+    codes: str | os.PathLike,
+    model_dir: str | os.PathLike,
+    out: str | os.PathLike,
+    width: int = 80,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Writes the sequences of a code file as FASTA (gzip if `out` ends in .gz): headers, lengths, N and lower case as
+    they were, other bases as the tokenizer rebuilds them.
+
+    Returns:
+        records, bases, mismatches (bases that differ from the original, as counted when encoding), out.
+
+    Raises:
+        InputError: a damaged code file, or one of another tokenizer. StorageError: `out` cannot be written.
+    """
+    out = pathlib.Path(out)
+    _refuse_output(out, [pathlib.Path(codes)])
+    model = pretrained.load(model_dir)
+    with open_codes(codes) as file:
+        if file.tokenizer_digest != model.digest:
+            raise InputError(
+                f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {model.digest[:12]};"
+                " name the model that encoded it"
+            )
+        with replacing(out) as new, _open_output(new, out.suffix == ".gz") as text:
+            for group in grouped(file, lambda info: info.length):
+                for info, letters in zip(group, _decode_group(model, file, group)):
+                    text.write(f">{info.id} {info.description}".rstrip().encode() + b"\n")
+                    _write_lines(text, letters, width)
+        infos = list(file)
+    summary = {
+        "records": len(infos),
+        "bases": sum(info.length for info in infos),
+        "mismatches": sum(info.mismatches for info in infos),
+        "out": str(out),
+    }
+    if progress:
+        print("{records:,} records, {bases:,} bases, {mismatches:,} of them not as in the original".format(**summary))
+    return summary
+
+
+def _encode_group(
+    model: Model,
+    group: list[fasta_reader.Sequence],
+    bar: "_Progress",
+    writer: CodeFileWriter,
+    mismatch_file: TextIO,
+    summary: dict[str, Any],
+) -> None:
+    """Encodes, decodes back, and writes and counts what came of it."""
+    bar.begin(sum(2 * -(-len(record.bases) // model.config.bases_per_code) for record in group))
+    codes = model.encode_bases([record.bases for record in group], bar.advance)
+    rebuilt = model.decode_codes(codes, bar.advance)
+    for record, codes_LxN, rebuilt_S in zip(group, codes, rebuilt):
+        unknown = record.bases == N
+        differs = (rebuilt_S[: record.bases.size] != record.bases) & ~unknown
+        coded = CodeRecord(
+            record.id, record.description, record.bases.size, codes_LxN, runs_of(unknown), runs_of(record.soft_mask),
+            np.flatnonzero(differs), record.ambiguous,
+        )  # fmt: skip
+        writer.write(coded)
+        _write_mismatches(mismatch_file, coded, record.bases, rebuilt_S)
+        _count(summary, coded)
+
+
+def _decode_group(model: Model, file: CodeFile, group: list[RecordInfo]) -> Iterator[np.ndarray]:
+    """Letters uint8 [S] of each record, N and lower case put back."""
+    codes = [file.record(info.id) for info in group]
+    codes = [model.check_codes(f"of {i.id} in {file.path}", c) if len(c) else c for i, c in zip(group, codes)]
+    for info, bases in zip(group, model.decode_codes(codes)):
+        letters = _LETTERS[bases[: info.length]]
+        for start, length in file.n_runs(info.id):
+            letters[start : start + length] = _LETTERS[N]
+        for start, length in file.soft_mask_runs(info.id):
+            letters[start : start + length] |= _LOWER_CASE
+        yield letters
+
+
+def _write_mismatches(file: TextIO, record: CodeRecord, bases: np.ndarray, rebuilt: np.ndarray) -> None:
+    for start in range(0, len(record.mismatches), TSV_LINES):
+        positions = record.mismatches[start : start + TSV_LINES]
+        rows = zip(positions.tolist(), to_text(bases[positions]), to_text(rebuilt[positions]))
+        file.writelines(f"{record.id}\t{position}\t{was}\t{now}\n" for position, was, now in rows)
+
+
+@contextlib.contextmanager
+def _open_output(path: pathlib.Path, compress: bool) -> Iterator[BinaryIO]:
+    with open(path, "wb") as file:
+        if compress:
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:  # the same bytes at every run
+                yield zipped
+        else:
+            yield file
+
+
+def _write_lines(file: BinaryIO, letters: np.ndarray, width: int) -> None:
+    rows, rest = divmod(letters.size, width)
+    lines = np.full((rows, width + 1), ord("\n"), np.uint8)
+    lines[:, :width] = letters[: rows * width].reshape(rows, width)
+    file.write(lines.tobytes() + (letters[-rest:].tobytes() + b"\n" if rest else b""))
+
+
+def _count(summary: dict[str, Any], record: CodeRecord) -> None:
+    summary["records"] += 1
+    summary["bases"] += record.length
+    summary["codes"] += len(record.codes_LxN)
+    summary["n"] += int(record.n_runs[:, 1].sum())
+    summary["mismatches"] += len(record.mismatches)
+    summary["ambiguous"].update(record.ambiguous)
+
+
+def _describe(summary: dict[str, Any]) -> str:
+    text = (
+        "{records:,} records, {bases:,} bases, {codes:,} codes, {n:,} N; decoding changes {mismatches:,} bases"
+        " ({mismatch_share:.3%} of those that are not N), listed in {mismatches_tsv}; {mb_per_s:.3g} Mb/s"
+    ).format(**summary)
+    letters = ", ".join(f"{letter} {count:,}" for letter, count in sorted(summary["ambiguous"].items()))
+    return text + (f"\nIUPAC letters read as N, and restored as N: {letters}" if letters else "")
+
+
+def _refuse_output(out: pathlib.Path, inputs: list[pathlib.Path]) -> None:
+    if out.is_dir():
+        raise InputError(f"{out}: is a directory; name a file to write")
+    if any(out.resolve() == path.resolve() for path in inputs):
+        raise InputError(f"{out}: is the input; name another file to write")
+
+
+class _Progress:
+    """A bar over the bytes of the files: what was read moves it once it has been encoded and decoded."""
+
+    def __init__(self, paths: list[pathlib.Path], wanted: bool):
+        total = sum(path.stat().st_size for path in paths if path.is_file())
+        hide = not (wanted and sys.stderr.isatty())
+        self._bar = tqdm.tqdm(total=total, unit="B", unit_scale=True, dynamic_ncols=True, disable=hide)
+        self._read, self._bytes_per_code = 0, 0.0
+
+    def read(self, file_bytes: int) -> None:
+        self._read += file_bytes
+
+    def begin(self, codes: int) -> None:
+        self._bytes_per_code = self._read / max(codes, 1)
+        self._read = 0
+
+    def advance(self, codes: int) -> None:
+        self._bar.update(codes * self._bytes_per_code)
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.close()

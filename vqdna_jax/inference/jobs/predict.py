@@ -1,0 +1,151 @@
+"""CSV or FASTA to a CSV file of predictions (`vqdna predict`): row i of the one is record i of the other.
+
+    id           of FASTA the record's; of CSV its column `id` or `name`, else the row's number, from 1
+    prediction   the likeliest label; multi-label: those over a half, joined by ";"; regression: the value
+    LABEL ...    the probability of each label, under its name; none of a regression
+    error        why there is no prediction, else empty
+
+Positions in errors are counted from 0. A multi-label sequence with no label over a half has an empty prediction.
+"""
+
+import csv
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.genome.alphabet import to_bases
+from vqdna_jax.inference import load, pretrained
+from vqdna_jax.inference.finetuned import FineTuned, Predictions
+from vqdna_jax.inference.jobs import sequence_rows
+from vqdna_jax.inference.jobs.sequence_rows import SequenceRow
+from vqdna_jax.runtime.files import replacing, sync
+from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.tokenizers.base import Advance
+from vqdna_jax.tokenizers.stitch import neighbours
+
+
+def columns(kind: str, label_names: Sequence[str]) -> list[str]:
+    """`prediction`, and a probability a label under the label's name; of a regression the prediction says it all."""
+    return ["prediction"] if kind == "regression" else ["prediction", *label_names]
+
+
+def cells_of(kind: str, predicted: Predictions) -> Iterator[list[str]]:
+    """The cells under `columns`, of each sequence."""
+    for label, values in zip(predicted.labels, predicted.values):
+        texts = list(map(str, values))  # of float32, so str is exact
+        yield texts if kind == "regression" else [label, *texts]
+
+
+_LEAST_SLOTS = 64  # that a row counts for in a group, so that empty ones fill it too
+
+
+class Item(NamedTuple):
+    """A record, its bases uint8 [S], and what is wrong with it; then it has none."""
+
+    id: str
+    bases: np.ndarray
+    error: str = ""
+
+
+def predict_file(
+    path: str | os.PathLike,
+    model_dir: str | os.PathLike,
+    out: str | os.PathLike,
+    base: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Predicts every sequence of a file, as `FineTuned.predict` does and bitwise the same, into `out`.
+
+    The file is read to its end before the first prediction, so one that is broken is found at once, and then again.
+    `out` appears whole or not at all. Memory is bounded by the longest record and a group of them. A sequence that is
+    empty, not DNA or too long for the model costs its own prediction only.
+
+    Args:
+        base: the directory of the pretrained model under it; where it lay by default.
+        progress: a bar on stderr, or a line now and then where that is no terminal.
+
+    Returns:
+        records, errors (records without a prediction), seconds, records_per_s, finetuned_digest, out.
+
+    Raises:
+        InputError: a file that is not CSV or FASTA, as `sequence_rows.reading`; another model, or another base than it
+            was trained on, as `loading.load`. StorageError: `out` cannot be written.
+    """
+    path, out, start = pathlib.Path(path), pathlib.Path(out), time.perf_counter()
+    if out.is_dir() or out.resolve() == path.resolve():
+        raise InputError(f"{out}: is a directory, or the input; name another file to write")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected CSV or FASTA in a file, not in a pipe: it is read twice")
+    with sequence_rows.reading(path) as read:
+        total = sum(1 for _ in read())
+        model = _load(model_dir, base)
+        header = ["id", *columns(model.task.kind, model.label_names), "error"]
+        records = errors = 0
+        with replacing(out) as new, open(new, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            with progress_bar("predicting", total, " sequences", progress) as bar:
+                for row in _table(model, read(), bar.update):
+                    writer.writerow(row)
+                    records, errors = records + 1, errors + bool(row[-1])
+            if records != total:
+                raise InputError(f"{path}: changed while it was read; run again")
+            sync(file)
+    seconds = time.perf_counter() - start
+    summary = {"records": records, "errors": errors, "seconds": seconds, "records_per_s": records / seconds}
+    return summary | {"finetuned_digest": model.digest, "out": str(out)}
+
+
+def _load(model_dir: str | os.PathLike, base: str | os.PathLike | None) -> FineTuned:
+    model = load.load(model_dir, base=base)
+    if not isinstance(model, FineTuned):
+        raise InputError(f"{model_dir}: is not fine-tuned; predict needs the export of a run with configs/finetune.py")
+    return model
+
+
+def _table(model: FineTuned, rows: Iterable[SequenceRow], advance: Advance) -> Iterator[list[str]]:
+    """The cells of each row. `advance` hears of rows."""
+    for group in _grouped(model, (_item(model, row) for row in rows)):
+        yield from _cells(model, group, advance)
+
+
+def _item(model: FineTuned, row: SequenceRow) -> Item:
+    try:
+        bases = to_bases(row.text)
+    except InputError as error:
+        return Item(row.id, np.zeros(0, np.uint8), str(error).removeprefix("sequence "))
+    error = "" if bases.size else "the sequence is empty; expected at least one base"
+    if bases.size and hasattr(model.base.config, "bases_per_code"):  # nothing need be encoded to know
+        error = model.problem(_codes(model, bases))
+    return Item(row.id, bases[:0] if error else bases, error)
+
+
+def _codes(model: FineTuned, bases: np.ndarray) -> int:
+    """How many codes, or at most so many where only encoding would tell."""
+    return -(-len(bases) // getattr(model.base.config, "bases_per_code", 1))
+
+
+def _grouped(model: FineTuned, items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Neighbours that fill CALLS_A_GROUP calls; an item that is more than that is alone."""
+    limit = pretrained.CALLS_A_GROUP * model.base.slots_per_call
+    return neighbours(items, lambda item: max(_LEAST_SLOTS, _codes(model, item.bases)), limit)
+
+
+def _cells(model: FineTuned, group: list[Item], advance: Advance) -> Iterator[list[str]]:
+    errors = [item.error for item in group]
+    good = [i for i, error in enumerate(errors) if not error]
+    codes = dict(zip(good, model.base.encode_bases([group[i].bases for i in good])))
+    for i, codes_LxN in codes.items():
+        errors[i] = model.problem(len(codes_LxN))
+    kept = [i for i in good if not errors[i]]
+    advance(len(group) - len(kept))
+    predicted = model.predictions(model.logits([codes[i] for i in kept], advance))
+    cells = dict(zip(kept, cells_of(model.task.kind, predicted)))
+    nothing = [""] * len(columns(model.task.kind, model.label_names))
+    for i, item in enumerate(group):
+        yield [item.id, *cells.get(i, nothing), errors[i]]

@@ -1,0 +1,157 @@
+"""Batches of labelled code sequences: by length, padded, every row once an epoch, a pure function of (seed, step).
+
+Legend: B sequences, W windows of a sequence, L codes of a window, N levels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.labels.sets import Split
+
+_ENDLESS = 1 << 48  # steps; grain asks for a length
+_SLOTS = 8  # a window's codes and CLS are a multiple of this
+_QUANTILES = (0.25, 0.5, 0.75, 1.0)  # of the lengths, where padding stops growing
+
+
+class Shape(NamedTuple):
+    """What a batch is padded to: windows a sequence, and codes a window."""
+
+    windows: int
+    codes: int
+
+
+class Encoded(NamedTuple):
+    """Codes [L, N] of each sequence, and labels: int32 [B], f32 [B] (standardised), or f32 [B, V]."""
+
+    codes: list[np.ndarray]
+    labels: np.ndarray
+
+
+def check_lengths(split: Split, lengths: Sequence[int], limit: int, long: str) -> None:
+    """Raises InputError for the first sequence of more codes than the context, unless `long` is "window"."""
+    for place, length in zip(split.places, lengths):
+        if length > limit and long == "refuse":
+            raise InputError(
+                f"{place}: {length:,} codes, but the model's context has {limit:,}; expected shorter sequences;"
+                " --config.data.long=window cuts them into windows whose features are averaged"
+            )
+
+
+def window_starts(length: int, size: int) -> np.ndarray:
+    """First codes of the windows of `size` that cover `length` codes; the last one ends where the sequence ends."""
+    return np.minimum(np.arange(0, length, size), max(0, length - size))
+
+
+def fill(codes: Sequence[np.ndarray], shape: Shape, size: int) -> dict[str, np.ndarray]:
+    """{"codes" [B, W, L, N], "lengths" int32 [B, W]}; windows that a sequence does not have are of length 0."""
+    first = codes[0]
+    codes_BxWxLxN = np.zeros((len(codes), *shape, first.shape[1]), first.dtype)
+    lengths_BxW = np.zeros((len(codes), shape.windows), np.int32)
+    for row, codes_LxN in enumerate(codes):
+        for window, start in enumerate(window_starts(len(codes_LxN), size)):
+            part = codes_LxN[start : start + size]
+            codes_BxWxLxN[row, window, : len(part)] = part
+            lengths_BxW[row, window] = len(part)
+    return {"codes": codes_BxWxLxN, "lengths": lengths_BxW}
+
+
+def shapes_of(lengths: np.ndarray, size: int, cls: bool) -> list[Shape]:
+    """The shapes that hold sequences of these lengths with little padding, smallest first: at most four of a single
+    window, and of several windows powers of two. Of lengths spread evenly up to `size`, a fifth of the slots is empty.
+    """
+    short = lengths[lengths <= size]
+    limits = set(np.quantile(short, _QUANTILES, method="higher").tolist() if short.size else ())
+    slots = {min(-(-(limit + cls) // _SLOTS) * _SLOTS, size + cls) for limit in limits}
+    windows = {1 << (-(-int(n) // size) - 1).bit_length() for n in np.unique(lengths[lengths > size])}
+    return [Shape(1, s - cls) for s in sorted(slots)] + [Shape(w, size) for w in sorted(windows)]
+
+
+def shape_index(lengths: np.ndarray, shapes: Sequence[Shape], size: int) -> np.ndarray:
+    """The first shape that holds each sequence."""
+
+    def holds(shape: Shape) -> np.ndarray:
+        return (-(-lengths // size) <= shape.windows) & ((lengths <= shape.codes) | (shape.windows > 1))
+
+    return np.argmax([holds(shape) for shape in shapes], axis=0)
+
+
+class LabelledBatches:
+    """`batches[step]`: this process's rows of every global batch, for grain or by hand.
+
+    A batch has one shape. What is left over of a shape when an epoch ends goes into batches of the next larger shape,
+    and the last batch is filled up with rows of weight 0, so every sequence counts once an epoch.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        global_batch: int,
+        seed: int,
+        size: int,
+        cls: bool,
+        *,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        """`size`: codes of a full window."""
+        self._encoded, self._batch, self._seed, self._size = encoded, global_batch, seed, size
+        lengths = np.array([len(codes_LxN) for codes_LxN in encoded.codes])
+        self.shapes = shapes_of(lengths, size, cls)
+        self._shape = shape_index(lengths, self.shapes, size)
+        self.steps_per_epoch = -(-len(lengths) // global_batch)
+        first, stop = (global_batch * i // processes for i in (process, process + 1))
+        self._rows = slice(first, stop)
+        self._epoch: tuple[int, list] = (-1, [])
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """{"codes" [B, W, L, N], "lengths" [B, W], "labels", "weights" f32 [B]}."""
+        shape, rows = self.shape_of(step)
+        there = np.arange(self._batch) < len(rows)
+        rows, there = (x[self._rows] for x in (np.resize(rows, self._batch), there))
+        filled = fill([self._encoded.codes[row] for row in rows], shape, self._size)
+        return filled | {"labels": self._encoded.labels[rows], "weights": there.astype(np.float32)}
+
+    def shape_of(self, step: int) -> tuple[Shape, np.ndarray]:
+        """The shape of the global batch of a step, and its rows."""
+        epoch, step = divmod(int(step), self.steps_per_epoch)
+        planned = self._epoch
+        if planned[0] != epoch:
+            planned = self._epoch = epoch, self._plan(epoch)
+        return planned[1][step]
+
+    def _plan(self, epoch: int) -> list[tuple[Shape, np.ndarray]]:
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(len(self._shape))
+        plan, left = [], order[:0]
+        for i, shape in enumerate(self.shapes):
+            rows = np.concatenate([left, order[self._shape[order] == i]])
+            last = i == len(self.shapes) - 1
+            whole = len(rows) if last else len(rows) // self._batch * self._batch
+            plan += [(shape, rows[start : start + self._batch]) for start in range(0, whole, self._batch)]
+            left = rows[whole:]
+        return [plan[i] for i in rng.permutation(len(plan))]
+
+
+def by_shape(encoded: Encoded, shapes: Sequence[Shape], size: int) -> Iterator[tuple[np.ndarray, dict]]:
+    """(rows, their batch without weights) for each shape that occurs."""
+    of_row = shape_index(np.array([len(codes_LxN) for codes_LxN in encoded.codes]), shapes, size)
+    for i, shape in enumerate(shapes):
+        rows = np.flatnonzero(of_row == i)
+        if rows.size:
+            yield rows, fill([encoded.codes[row] for row in rows], shape, size) | {"labels": encoded.labels[rows]}
+
+
+def outputs_of(predict: Callable[[dict], dict], encoded: Encoded, size: int, cls: bool) -> dict[str, np.ndarray]:
+    """`predict`'s outputs for all sequences, in their order."""
+    lengths = np.array([len(codes_LxN) for codes_LxN in encoded.codes])
+    outputs: dict[str, np.ndarray] = {}
+    for rows, batch in by_shape(encoded, shapes_of(lengths, size, cls), size):
+        for name, values in predict(batch).items():
+            outputs.setdefault(name, np.empty((len(lengths), *values.shape[1:]), values.dtype))[rows] = values
+    return outputs

@@ -1,0 +1,143 @@
+"""Several processes as one run: how they agree, and notice that one of them is gone.
+
+Everything here ends: each wait has a time-out, after which `PeerError` names who did not come. The coordination service
+that jax starts in process 0 carries the few strings that processes exchange; no device is involved.
+"""
+
+import contextlib
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax._src import distributed as jax_distributed
+
+from vqdna_jax import errors
+from vqdna_jax.errors import InputError, PeerError, StorageError, VqdnaError, first_line
+
+FAREWELL_S = 5.0  # that the other processes have to say what it found
+FOREVER_S = 30 * 86400.0
+_timeout_s = 600.0
+_calls: Counter[str] = Counter()  # every process makes the calls of one name in the same order
+
+
+def set_timeout(seconds: float) -> None:
+    """How long every later wait may take at most."""
+    global _timeout_s
+    _timeout_s = seconds
+
+
+def stop() -> None:
+    """All of several processes leave together; for the end of a run that went well."""
+    jax.distributed.shutdown()
+
+
+def farewell() -> None:
+    """Before an end on an error that all may have found, or of which another process knows the reason: process 0,
+    without which the others abort, leaves last."""
+    key, deadline = _key("farewell"), time.monotonic() + FAREWELL_S
+    with contextlib.suppress(PeerError, jax.errors.JaxRuntimeError):
+        _client().key_value_set(f"{key}/{jax.process_index()}", "")
+        for index in range(jax.process_count()) if jax.process_index() == 0 else ():
+            _get(f"{key}/{index}", index, max(0.0, deadline - time.monotonic()))
+    if jax.process_index() == 0:
+        time.sleep(0.5)  # between saying so and being gone
+
+
+def exchange(name: str, value: str, timeout_s: float | None = None) -> list[str]:
+    """`value` of every process, in their order. Raises PeerError naming the first one that did not come in time."""
+    count = jax.process_count()
+    if count == 1:
+        return [value]
+    key = _key(name)
+    _client().key_value_set(f"{key}/{jax.process_index()}", value)
+    return [_get(f"{key}/{index}", index, timeout_s) for index in range(count)]
+
+
+def first_does(name: str, action: Callable[[], Any], timeout_s: float | None = None) -> Any:
+    """What `action()`, run by process 0 only, returns (as JSON), on every process.
+
+    Raises on every process the VqdnaError that it raises, or PeerError if process 0 does not answer in time.
+    """
+    if jax.process_count() == 1:
+        return action()
+    key = _key(name)
+    if jax.process_index() == 0:
+        try:
+            value = action()
+        except (VqdnaError, OSError) as problem:
+            error = problem if isinstance(problem, VqdnaError) else StorageError(str(problem))
+            _client().key_value_set(key, json.dumps({"error": str(error), "exit_code": error.exit_code}))
+            raise error from problem
+        _client().key_value_set(key, json.dumps({"value": value}))
+        return value
+    said = json.loads(_get(key, 0, timeout_s))
+    if "error" in said:
+        raise errors.by_exit_code(said["exit_code"])(f"process 0: {said['error']}")
+    return said["value"]
+
+
+def refuse_differences(facts: Mapping[str, Any]) -> None:
+    """Raises InputError, on every process, that lists which facts differ between which processes."""
+    mine = json.dumps(facts, sort_keys=True, default=str)
+    everyone = [json.loads(text) for text in exchange("facts", mine)]
+    differences = []
+    for key in sorted(set().union(*everyone)):
+        values = [facts.get(key) for facts in everyone]
+        for index, value in enumerate(values):
+            if value != values[0]:
+                differences.append(f"{key} is {values[0]!r} in process 0 and {value!r} in process {index}")
+                break
+    if differences:
+        raise InputError(f"the processes of this run differ: {'; '.join(differences)}; start all of them alike")
+
+
+def notice(name: str) -> None:
+    """Sets a mark that every process can wait for with `await_notice`; setting it twice is no error."""
+    _client().key_value_set(f"vqdna/notice/{name}", "", allow_overwrite=True)
+
+
+def await_notice(name: str, timeout_s: float) -> bool:
+    """Whether the mark was set within `timeout_s`."""
+    try:
+        _client().blocking_key_value_get(f"vqdna/notice/{name}", max(1, int(1000 * timeout_s)))
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" in str(error):
+            return False
+        raise
+    return True
+
+
+# What the runtime says when another process, or the way to it, is gone.
+_GONE = ("Gloo", "DEADLINE_EXCEEDED", "UNAVAILABLE", "heartbeat", "Connection reset", "Connection closed", "NCCL",
+         "preempted", "Coordination service", "CoordinationService")  # fmt: skip
+# The same where the result of a collective that failed is read, which may raise a ValueError.
+_COLLECTIVE = re.compile(r"[A-Z_]+: (Gloo|NCCL)\b")
+
+
+def peer_error(error: BaseException) -> PeerError | None:
+    """The error as one of a peer, None if it has another cause."""
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError) and any(sign in str(error) for sign in _GONE)
+    if not of_jax and not _COLLECTIVE.match(str(error)):
+        return None
+    return PeerError(f"process {jax.process_index()}: another process or the network is gone ({first_line(error)})")
+
+
+def _client():
+    return jax_distributed.global_state.client
+
+
+def _key(name: str) -> str:
+    _calls[name] += 1
+    return f"vqdna/{name}/{_calls[name]}"
+
+
+def _get(key: str, index: int, timeout_s: float | None) -> str:
+    wait = _timeout_s if timeout_s is None else timeout_s
+    try:
+        return _client().blocking_key_value_get(key, max(1, int(1000 * wait)))
+    except jax.errors.JaxRuntimeError as error:
+        raise PeerError(f"process {index} did not answer within {wait:.0f} s ({first_line(error)})") from error

@@ -1,0 +1,138 @@
+"""Stage 3: a pretrained transformer learns labelled sequences, by LoRA, in full, or by a head alone (paper, stage c).
+
+Legend: B sequences, W windows of a sequence, L codes, N levels, E width of a code vector, D width, P pooled features,
+V classes. The frozen part comes with the batch, as batch["base"] = {"vectors": one [K, E] a level, "transformer":
+params, "class_weights": [V]}.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from vqdna_jax.labels.sets import Kind
+from vqdna_jax.models import lora
+from vqdna_jax.models.heads import Head
+from vqdna_jax.models.lora import LoraConfig
+from vqdna_jax.models.pooling import pool
+from vqdna_jax.models.quantize import code_vectors
+from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig, born
+from vqdna_jax.partition import spec
+
+BASE = "base"
+METHODS = ("lora", "full", "head")
+Method = Literal["lora", "full", "head"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """Predict the labels of sequences from their codes.
+
+    Loss, a row: cross-entropy (classification), the mean over classes of binary cross-entropies (multi-label), or the
+    squared error of a standardised value (regression).
+
+    Attributes:
+        method: "lora" trains factors and head, "full" the whole transformer and head, "head" the head.
+        pool: of the codes of a window; several joined by "+" are concatenated. Windows are averaged.
+        hidden: of the MLP head; 0 with method "head" is a linear probe.
+    """
+
+    model: TransformerConfig
+    compute: Compute
+    kind: Kind
+    outputs: int
+    method: Method = "lora"
+    lora: LoraConfig = LoraConfig()
+    pool: str = "mean"
+    hidden: int = 0
+    dropout: float = 0.0
+
+    microbatches, params_ema_decay = 1, 0.0
+    keeps_best = True
+
+    def init_params(self, key: Array, batch: dict):
+        base, (lora_key, head_key) = batch[BASE], jax.random.split(key)
+        width = self.model.width * len(self.pools)
+        pooled = jnp.zeros((len(batch["codes"]), width), out_sharding=spec("batch", None))
+        params = {"head": self.head.init(head_key, pooled)["params"]}
+        if self.method == "lora":
+            params["lora"] = lora.init(self.lora, base["transformer"], lora_key)
+        elif self.method == "full":
+            params["transformer"] = born(base["transformer"])
+        return params
+
+    def init_codebooks(self, params, key: Array, batch: dict) -> tuple:
+        return ()  # the tokenizer's are frozen
+
+    def prepare(self, batch: dict, key: Array) -> dict:
+        return batch
+
+    def loss(self, params, codebooks: tuple, batch: dict, key: Array):
+        """(loss, (codebooks, metrics)) on a batch {"codes" [B, W, L, N], "lengths" [B, W], "labels" [B] or [B, V],
+        "weights" [B], 0 of rows that only fill the batch}."""
+        logits_BxV = self.logits(params, batch, key)
+        loss_B, weights_B = self.row_loss(logits_BxV, batch), batch["weights"]
+        if self.kind == "classification":
+            weights_B = weights_B * batch[BASE]["class_weights"].at[batch["labels"]].get(out_sharding=spec("batch"))
+        loss = jnp.sum(loss_B * weights_B) / jnp.maximum(jnp.sum(weights_B), 1e-9)
+        metrics = {"loss": loss}
+        if self.kind == "classification":
+            hit_B = (jnp.argmax(logits_BxV, axis=-1) == batch["labels"]) * batch["weights"]
+            metrics["accuracy"] = jnp.sum(hit_B) / jnp.maximum(jnp.sum(batch["weights"]), 1e-9)
+        return loss, (codebooks, metrics)
+
+    def row_loss(self, logits_BxV: Array, batch: dict) -> Array:
+        """f32 [B], without class weights."""
+        labels = batch["labels"]
+        if self.kind == "classification":
+            return optax.softmax_cross_entropy_with_integer_labels(logits_BxV, labels)
+        if self.kind == "multilabel":
+            return jnp.mean(optax.sigmoid_binary_cross_entropy(logits_BxV, labels.astype(jnp.float32)), axis=-1)
+        return jnp.square(logits_BxV[:, 0] - labels)
+
+    def logits(self, params, batch: dict, key: Array | None = None) -> Array:
+        """f32 [B, V]; dropout where there is a `key`."""
+        lora_key, head_key = (None, None) if key is None else jax.random.split(key)
+        return self.head.apply({"params": params["head"]}, self.features(params, batch, lora_key), head_key)
+
+    def features(self, params, batch: dict, key: Array | None = None) -> Array:
+        """Pooled over the codes and the windows of each sequence, f32 [B, P]."""
+        base, codes_BxWxLxN = batch[BASE], batch["codes"].astype(jnp.int32)
+        rows, windows, length, levels = codes_BxWxLxN.shape
+        flat = spec("batch", None, None)
+        codes_RxLxN = jnp.reshape(codes_BxWxLxN, (rows * windows, length, levels), out_sharding=flat)
+        lengths_R = jnp.reshape(batch["lengths"], (rows * windows,), out_sharding=spec("batch"))
+        nothing_RxL = codes_RxLxN[..., 0] < 0
+        adapter = lora.adapter(self.lora, params["lora"], key) if "lora" in params else None
+        h_RxLxD, cls_RxD = Transformer(self.model, self.compute).apply(
+            {"params": params.get("transformer", base["transformer"])},
+            code_vectors(base["vectors"], codes_RxLxN), nothing_RxL, nothing_RxL[:, 0],
+            jnp.maximum(lengths_R + self.model.cls, 1), None, adapter,
+        )  # fmt: skip
+        pooled_RxP = jnp.concatenate([pool(name, h_RxLxD, cls_RxD, lengths_R) for name in self.pools], axis=-1)
+        pooled_BxWxP = jnp.reshape(pooled_RxP, (rows, windows, -1), out_sharding=flat)
+        there_BxWx1 = (batch["lengths"] > 0).astype(jnp.float32)[..., None]
+        return jnp.sum(pooled_BxWxP * there_BxWx1, axis=1) / jnp.maximum(jnp.sum(there_BxWx1, axis=1), 1)
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        return tuple(self.pool.split("+"))
+
+    @property
+    def head(self) -> Head:
+        return Head(self.outputs, self.hidden, self.dropout)
+
+    def predict(self, params, codebooks: tuple, batch: dict) -> dict[str, Array]:
+        """Logits [B, V] and loss [B] of each row, whole on every device."""
+        logits_BxV = self.logits(params, batch)
+        outputs = {"logits": logits_BxV, "loss": self.row_loss(logits_BxV, batch)}
+        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), outputs)
+
+    def flops_per_code(self, slots: int) -> float:
+        """Of one training step: forward, backward to the lowest trained layer, and its weights' gradients if they are
+        trained."""
+        passes = {"lora": 2, "full": 3, "head": 1}[self.method]
+        return passes * self.model.flops_per_code(slots)

@@ -1,0 +1,126 @@
+"""Masked language modelling over a fixed tokenizer's tokens: `MaskedCodes` with a learned table instead of codes.
+
+Legend: B batch, L tokens of a window, K vocabulary, E width of the table, D width, M masked tokens (static).
+
+The mask vector takes a masked token's place, always. Overlapping k-mers are masked in runs of k neighbours, as in
+DNABERT: all bases of a single one are in its neighbours. Even of a run of k only one base is in no visible token, so
+each of its tokens is one of four: a loss per such token says little beside that of other kinds.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from vqdna_jax.models.heads import TokenHead
+from vqdna_jax.models.layers import truncated_normal
+from vqdna_jax.models.quantize import code_vectors
+from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
+from vqdna_jax.partition import gathered, sharded
+from vqdna_jax.tasks.base import Metrics, cross_entropy, take
+from vqdna_jax.tasks.masking import Masking, draw
+from vqdna_jax.tokenizers.batches import Layout
+from vqdna_jax.tokenizers.fixed import FixedTokenizer
+
+
+def masking_of(tokenizer: FixedTokenizer, rate: float = 0.25) -> Masking:
+    """Single tokens, of overlapping k-mers runs of k."""
+    overlapping = tokenizer.kind == "overlapping"
+    return Masking("code_spans", rate, tokenizer.k) if overlapping else Masking("codes", rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedTokens:
+    """Predict the masked tokens. loss = cross-entropy a masked token (nats); a padding or unknown token never counts.
+
+    Attributes:
+        vocabulary: K; its last token is the unknown one. table_width: E.
+        layout: of the batches, {"tokens": int32 [B, L], "lengths": int32 [B]}.
+        microbatches, params_ema_decay: as of `MaskedCodes`.
+    """
+
+    model: TransformerConfig
+    compute: Compute
+    vocabulary: int
+    table_width: int
+    masking: Masking
+    layout: Layout
+    microbatches: int = 1
+    params_ema_decay: float = 0.0
+
+    keeps_best = False
+
+    def init_params(self, key: Array, batch: dict[str, Array]):
+        """{"table" [K, E], "transformer", "heads"}. The table begins with variance 1, as codes are standardised."""
+        table_key, transformer_key, head_key = jax.random.split(key, 3)
+        table = sharded(truncated_normal(1.0), None, "embed")(table_key, (self.vocabulary, self.table_width))
+        vectors_BxLx1xE, plain_BxL = self.vectors(table, batch["tokens"]), batch["tokens"] < 0
+        inputs = vectors_BxLx1xE, plain_BxL, plain_BxL[:, 0]
+        transformer = self.transformer.init(transformer_key, *inputs)
+        h_BxLxD, _ = self.transformer.apply(transformer, *inputs)
+        head = self.head.init(head_key, h_BxLxD, gathered(table, None, "embed"))
+        return {"table": table, "transformer": transformer["params"], "heads": head["params"]}
+
+    def init_codebooks(self, params, key: Array, batch: dict[str, Array]) -> tuple:
+        return ()
+
+    def prepare(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+        """The batch with its masks drawn."""
+        windows, length = batch["tokens"].shape
+        return batch | {"masks": draw(self.masking, windows, length, 1, key)}
+
+    def loss(self, params, codebooks: tuple, batch: dict[str, Array], key: Array):
+        """(loss, (codebooks, metrics)) on a batch that `prepare` has masked.
+
+        bits_per_base spreads a token's loss over its step to the next. Overlapping k-mers share their bases, and k
+        tokens of a run count the one base they hide k times: theirs is not comparable with that of other kinds.
+        """
+        scores = self.scores(params, batch)
+        weights = scores["scored_BxM"].astype(jnp.float32)
+        total = jnp.maximum(jnp.sum(weights), 1)
+        loss, accuracy = (jnp.sum(scores[name] * weights) / total for name in ("loss_BxM", "hit_BxM"))
+        metrics: Metrics = {"loss": loss, "token_accuracy": accuracy, "token_perplexity": jnp.exp(loss)}
+        metrics["bits_per_base"] = loss / np.log(2) / self.layout.bases_per_token
+        return loss, (codebooks, metrics)
+
+    def scores(self, params, batch: dict[str, Array]) -> dict[str, Array]:
+        """Cross-entropy (nats) and hit of every masked token, f32 [B, M], and which of them count, bool [B, M]."""
+        masks, tokens_BxL, lengths_B = batch["masks"], batch["tokens"], batch["lengths"]
+        h_BxLxD, _ = self.transformer.apply(
+            {"params": params["transformer"]},
+            self.vectors(params["table"], tokens_BxL), masks.masked_BxL, masks.replaced_B,
+            lengths_B + self.model.cls if self.layout.padded else None,
+        )  # fmt: skip
+        h_BxMxD = take(h_BxLxD, masks.positions_BxM)
+        logits = self.head.apply({"params": params["heads"]}, h_BxMxD, gathered(params["table"], None, "embed"))
+        target_BxM = take(tokens_BxL, masks.positions_BxM)
+        loss_BxM, hit_BxM = cross_entropy(logits, target_BxM)
+        # Not masks.scored_BxM, which leaves out the edges of spans, where codes leak: k-mers do so otherwise.
+        scored_BxM = (masks.positions_BxM < lengths_B[:, None]) & (target_BxM < self.vocabulary - 1)
+        return {"loss_BxM": loss_BxM, "hit_BxM": hit_BxM, "scored_BxM": scored_BxM}
+
+    def vectors(self, table_KxE: Array, tokens_BxL: Array) -> Array:
+        """[B, L, 1, E], the transformer's input."""
+        return code_vectors((gathered(table_KxE, None, "embed"),), tokens_BxL[..., None])
+
+    @property
+    def transformer(self) -> Transformer:
+        return Transformer(self.model, self.compute)
+
+    @property
+    def head(self) -> TokenHead:
+        return TokenHead(self.model.dtype)
+
+    def predict(self, params, codebooks: tuple, batch: dict[str, Array]) -> dict[str, Array]:
+        """`scores` of a batch with masks, whole on every device."""
+        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), self.scores(params, batch))
+
+    def flops_per_base(self, window_bp: int) -> float:
+        """Of one training step, padding included: layers, table and head forward and backward."""
+        length, width = self.layout.length, self.table_width
+        slots = length + self.model.cls
+        layers = slots * self.model.flops_per_code(slots) + 2 * length * width * self.model.width
+        head = 2 * self.masking.count(length) * width * (self.model.width + self.vocabulary)
+        return 3 * (layers + head) / window_bp

@@ -1,0 +1,128 @@
+"""What each stage trains: (init_params, init_codebooks, loss, predict). The only place that knows the stage.
+
+Legend: B batch, S bases, L codes, N levels, D width.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from vqdna_jax.models import quantize
+from vqdna_jax.models.quantize import Codebook
+from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
+from vqdna_jax.partition import spec
+from vqdna_jax.tasks.base import UNKNOWN, Metrics, random_strand
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Stage 1: learn codes that rebuild DNA (paper Sec. 3.2, 3.3).
+
+    loss = cross-entropy a base + commitment_weight * sum of the levels' commitments.
+
+    Attributes:
+        commitment_weight: the paper's beta.
+        ema_decay: of the codebooks' statistics.
+        revive_below, revive_to: dead codes, as shares of a codebook's mean count (quantize.revive).
+        hidden_share: share of the input bases hidden from the encoder and rebuilt all the same (denoising); 0 in the
+            paper.
+    """
+
+    model: TokenizerConfig
+    commitment_weight: float
+    ema_decay: float
+    revive_below: float
+    revive_to: float
+    hidden_share: float
+
+    microbatches, params_ema_decay = 1, 0.0  # the codebooks' statistics are of whole batches
+    keeps_best = False
+
+    def prepare(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+        return batch
+
+    def init_params(self, key: Array, batch: dict[str, Array]):
+        encoder_key, decoder_key = jax.random.split(key)
+        encoder_params = Encoder(self.model).init(encoder_key, batch["bases"])["params"]
+        features = Encoder(self.model).apply({"params": encoder_params}, batch["bases"])
+        return {
+            "encoder": encoder_params,
+            "decoder": Decoder(self.model).init(decoder_key, features[-1])["params"],
+        }
+
+    def init_codebooks(self, params, key: Array, batch: dict[str, Array]) -> tuple[Codebook, ...]:
+        """k-means of the untrained encoder's features, level by level: a level's input needs the codes above it."""
+        features = Encoder(self.model).apply({"params": params["encoder"]}, batch["bases"])
+        codebooks: list[Codebook] = []
+        for n, size in enumerate(self.model.codebook_sizes):
+            inputs = features[0].astype(jnp.float32)
+            if n:
+                codes_KxD = [codebook.codes_KxD() for codebook in codebooks]
+                above = quantize.hierarchical(features[:n], codes_KxD, jnp.dtype(self.model.dtype))
+                inputs = 2 * features[n] - quantize.look_up(above.codes_BxLxN[..., -1], codes_KxD[-1])
+            level_key = jax.random.fold_in(key, n)
+            codebooks.append(quantize.init_codebook(inputs.astype(self.model.dtype), size, level_key, self.revive_to))
+        return tuple(codebooks)
+
+    def loss(self, params, codebooks: tuple[Codebook, ...], batch: dict[str, Array], key: Array):
+        """(loss, (new codebooks, metrics)) on one global batch {"bases": uint8 [B, S]}; `key` belongs to the step."""
+        strand_key, hide_key, revive_key = jax.random.split(key, 3)
+        bases_BxS = random_strand(batch["bases"], strand_key)
+        seen_BxS = hide(bases_BxS, self.hidden_share, hide_key) if self.hidden_share else bases_BxS
+        quantized = self.encode(params, codebooks, seen_BxS)
+        logits_BxSx4 = Decoder(self.model).apply({"params": params["decoder"]}, quantized.embedding_BxLxD)
+        reconstruction, metrics = reconstruction_loss(logits_BxSx4, bases_BxS)
+        loss = reconstruction + self.commitment_weight * quantized.commitment
+        codebooks, codebook_metrics = self.update_codebooks(codebooks, quantized, revive_key)
+        metrics |= codebook_metrics | {"loss": loss, "commitment_loss": quantized.commitment}
+        return loss, (codebooks, metrics)
+
+    def encode(self, params, codebooks: tuple[Codebook, ...], bases_BxS: Array) -> quantize.Quantized:
+        return encode(self.model, params["encoder"], [codebook.codes_KxD() for codebook in codebooks], bases_BxS)
+
+    def update_codebooks(self, codebooks, quantized: quantize.Quantized, key: Array):
+        """The EMA step of every level, and what there is to log about it."""
+        updated, metrics = [], {}
+        for n, (codebook, size) in enumerate(zip(codebooks, self.model.codebook_sizes, strict=True)):
+            h_BxLxD = quantized.inputs_BxLxD[n].astype(self.model.dtype)
+            new = quantize.statistics(h_BxLxD, quantized.codes_BxLxN[..., n], size, jax.random.fold_in(key, n))
+            updated.append(
+                quantize.ema_update(codebook, new, self.ema_decay, self.revive_below, self.revive_to),
+            )
+            share_K = updated[-1].counts_K / jnp.sum(updated[-1].counts_K)
+            metrics[f"codebook_{n + 1}_perplexity"] = jnp.exp(jnp.sum(jax.scipy.special.entr(share_K)))
+            metrics[f"codebook_{n + 1}_batch_utilisation"] = jnp.mean(new.counts_K > 0, dtype=jnp.float32)
+        return tuple(updated), metrics
+
+    def predict(self, params, codebooks: tuple[Codebook, ...], batch: dict[str, Array]) -> dict[str, Array]:
+        """Codes [B, L, N], rebuilt bases [B, S] and the window's mean embedding [B, D], whole on every device."""
+        quantized = self.encode(params, codebooks, batch["bases"])
+        logits_BxSx4 = Decoder(self.model).apply({"params": params["decoder"]}, quantized.embedding_BxLxD)
+        outputs = {
+            "codes": quantized.codes_BxLxN,
+            "rebuilt": jnp.argmax(logits_BxSx4, axis=-1).astype(jnp.uint8),
+            "embedding": jnp.mean(quantized.embedding_BxLxD, axis=1),
+        }
+        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), outputs)
+
+    def flops_per_base(self, window_bp: int) -> float:
+        """Of one training step: the backward pass costs twice the forward one."""
+        return 3 * self.model.flops_per_base()
+
+
+def reconstruction_loss(logits_BxSx4: Array, bases_BxS: Array) -> tuple[Array, Metrics]:
+    """Mean cross-entropy (nats a base) over the known bases; a batch of N alone has loss 0."""
+    known_BxS = (bases_BxS < UNKNOWN).astype(jnp.float32)
+    total = jnp.maximum(jnp.sum(known_BxS), 1)
+    log_p_BxSx4 = jax.nn.log_softmax(logits_BxSx4)
+    loss = -jnp.sum(log_p_BxSx4 * jax.nn.one_hot(bases_BxS, 4)) / total
+    hits = jnp.sum((jnp.argmax(logits_BxSx4, axis=-1) == bases_BxS) * known_BxS)
+    return loss, {"reconstruction_loss": loss, "reconstruction_accuracy": hits / total}
+
+
+def hide(bases_BxS: Array, share: float, key: Array) -> Array:
+    """Bases with about `share` of them, drawn singly, turned into UNKNOWN."""
+    hidden_BxS = jax.random.bernoulli(key, share, bases_BxS.shape, out_sharding=spec("batch", "length"))
+    return jnp.where(hidden_BxS, jnp.uint8(UNKNOWN), bases_BxS)
