@@ -58,7 +58,7 @@ def build_by_hand(genomes: Path, out: Path, share: float, seed: int) -> None:
     for job in rng.sample(jobs * 2, 2 * len(jobs)):
         pieces.write_shard(job, str(out), str(work))
     (out / ".half-a-shard").write_bytes(b"of a worker that was killed")
-    header = {"schema": chunks.SCHEMA, "chunk_bp": staging.CHUNK_BP, "validation_share": share}
+    header = {"schema": chunks.SCHEMA, "chunk_bp": chunks.CHUNK_BP, "validation_share": share}
     run.finish(header, lambda entry: None)
 
 

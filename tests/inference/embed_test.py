@@ -285,11 +285,13 @@ def test_a_stopped_job_goes_on_and_gives_the_same_file(export, fasta, tmp_path, 
 KILLED = """
 import os, sys
 import embed_test
-from vqdna_jax import cli, embeddings, pretrained
-pretrained.CALLS_A_GROUP, pretrained.SLOTS_PER_CALL["cpu"], embeddings.SECONDS_A_COMMIT = 1, 128, 0
+from vqdna_jax.cli import main
+from vqdna_jax.inference import pretrained
+from vqdna_jax.inference.jobs import embed
+pretrained.CALLS_A_GROUP, pretrained.SLOTS_PER_CALL["cpu"], embed.SECONDS_A_COMMIT = 1, 128, 0
 import pytest
 embed_test.stop_at(pytest.MonkeyPatch(), 4, lambda: os.kill(os.getpid(), 9))
-cli.main(sys.argv[1:])
+main.main(sys.argv[1:])
 """
 
 
@@ -298,7 +300,7 @@ def test_a_killed_process_is_followed_up_by_the_command_line(export, fasta, tmp_
     main.main([*arguments, f"--out={tmp_path}/at-once"])
     command = [sys.executable, "-c", KILLED, *arguments, f"--out={tmp_path}/out"]
     environment = {
-        "PYTHONPATH": os.pathsep.join([os.path.dirname(os.path.dirname(__file__)), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
         "JAX_NUM_CPU_DEVICES": str(jax.device_count()),

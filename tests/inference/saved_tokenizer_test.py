@@ -13,7 +13,7 @@ from tiny_tokenizer import CARD, refusal, save_tiny, tiny_config, tiny_weights
 
 from vqdna_jax import partition
 from vqdna_jax.errors import StorageError
-from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.inference.saved import cards, pretrained
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_the_card_tells_the_run(export):
     assert "Apache-2.0" in card and pretrained.load(export).digest in card
     assert "codebooks of 16 and 32 codes" in card
     assert "50 more at each side" in card  # 2 blocks of 3 codes of 8 bases, and 2 bases of the stem
-    assert pretrained.model_card.write(tiny_config(), "0" * 64, {}).count("Not recorded.") == 2
+    assert cards.write(tiny_config(), "0" * 64, {}).count("Not recorded.") == 2
 
 
 def test_any_flipped_bit_in_the_tensors_is_refused(export, tmp_path):

@@ -13,7 +13,7 @@ from small_run import STEPS, rows_of, small_config, stop_at
 from vqdna_jax import partition, train
 from vqdna_jax.errors import EXIT_STOPPED, InputError, StorageError, cannot_write, report_and_exit
 from vqdna_jax.genome.build.build import build_corpus
-from vqdna_jax.stages import masked_codes
+from vqdna_jax.stages import vocabulary
 
 
 def devices(monkeypatch, count: int) -> None:
@@ -96,7 +96,7 @@ def test_a_run_stopped_on_one_mesh_goes_on_on_another(finished, tmp_path, monkey
 def test_another_version_is_warned_of_on_resume(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_at(patch, 1)
-        patch.setattr(train.hub, "versions", lambda: {"jax": "0.0.1"})
+        patch.setattr(train.version, "versions", lambda: {"jax": "0.0.1"})
         assert train.train(small_config(), tmp_path) == EXIT_STOPPED
     assert "versions changed" not in capsys.readouterr().err
     assert train.train(small_config(), tmp_path) == 0
@@ -121,7 +121,7 @@ def test_an_export_that_fails_is_made_by_the_next_run(tmp_path, monkeypatch):
         raise StorageError("export: cannot be written (No space left on device)")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError):
-        patch.setattr(masked_codes.hub, "save", full_disk)
+        patch.setattr(vocabulary.pretrained, "save", full_disk)
         train.train(small_config(), tmp_path)
     assert not (tmp_path / "result.json").exists()
     assert train.train(small_config(), tmp_path) == 0

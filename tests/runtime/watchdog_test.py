@@ -20,8 +20,8 @@ from vqdna_jax.runtime import watchdog
 LIMIT_S = 1.0
 PRELUDE = """
 import ctypes, os, signal, subprocess, sys, threading, time
-from vqdna_jax import watchdog
-from vqdna_jax.watchdog import Watchdog
+from vqdna_jax.runtime import watchdog
+from vqdna_jax.runtime.watchdog import Watchdog
 
 def say(*words):
     print(*words, flush=True)

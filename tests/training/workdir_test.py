@@ -11,7 +11,7 @@ from vqdna_jax.training import workdir
 
 HOLDS = """
 import pathlib, sys, time
-from vqdna_jax.workdir import open_workdir
+from vqdna_jax.training.workdir import open_workdir
 with open_workdir(pathlib.Path(sys.argv[1])) as run_id:
     print(run_id, flush=True)
     time.sleep(60)
