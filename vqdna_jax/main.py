@@ -62,11 +62,11 @@ def train_here(stop: StopRequest, watchdog: Watchdog) -> int:
     without the interpreter's clean-up, in which nobody would watch it."""
     import jax
 
-    from vqdna_jax import train
+    from vqdna_jax import retries
     from vqdna_jax.runtime import processes as distributed
 
     try:
-        code = train.train_again(_CONFIG.value, pathlib.Path(_WORKDIR.value), stop, watchdog)[0]
+        code = retries.train_with_retries(_CONFIG.value, pathlib.Path(_WORKDIR.value), stop, watchdog)[0]
         if jax.process_count() > 1:
             distributed.stop()
             exit_now(code)

@@ -7,6 +7,7 @@ those are. All axes are explicit: a sharding mistake is an error while tracing, 
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from vqdna_jax.errors import InputError
+
+Tree = TypeVar("Tree")  # of arrays
 
 AXES = ("data", "fsdp", "tensor", "context")
 BATCH = ("data", "fsdp")  # the axes that split the global batch
@@ -115,7 +118,7 @@ def batch_shards(mesh: Mesh) -> int:
     return int(np.prod([mesh.shape[axis] for axis in BATCH]))
 
 
-def batch_to_devices(batch: dict, mesh: Mesh, global_batch: int) -> dict:
+def batch_to_devices(batch: Tree, mesh: Mesh, global_batch: int) -> Tree:
     """This process's rows of a global batch, a tree, as global arrays [global_batch, ...], split over BATCH."""
 
     def put(rows: np.ndarray) -> jax.Array:
@@ -135,19 +138,14 @@ def whole_on(mesh: Mesh, tree):
     return jax.tree.map(put, tree)
 
 
-def split_rows(batch: dict, parts: int) -> tuple[dict, dict]:
-    """The batch's rows as [parts, rows / parts, ...], each part as evenly spread over the devices as the whole, and
-    apart from them what has no rows (no sharded first axis)."""
+def split_rows(batch: Tree, parts: int) -> Tree:
+    """The batch's rows as [parts, rows / parts, ...], each part as evenly spread over the devices as the whole."""
 
     def split(x: jax.Array) -> jax.Array:
         split_x = jnp.swapaxes(x.reshape(x.shape[0] // parts, parts, *x.shape[1:]), 0, 1)
         return jax.reshard(split_x, spec(None, "batch", *[None] * (x.ndim - 1)))  # reshape drops axes of size 1
 
-    rows, whole = {}, {}
-    for name, value in batch.items():
-        has_rows = all(spec("batch")[0] == (*jax.typeof(x).sharding.spec, None)[0] for x in jax.tree.leaves(value))
-        (rows if has_rows else whole)[name] = jax.tree.map(split, value) if has_rows else value
-    return rows, whole
+    return jax.tree.map(split, batch)
 
 
 def abstract_state(init: Callable, mesh: Mesh, *arguments):
@@ -162,6 +160,6 @@ def abstract_state(init: Callable, mesh: Mesh, *arguments):
         return jax.tree.map(on_mesh, jax.eval_shape(init, *arguments))
 
 
-def whole(params):
-    """Parameters whole on every process, for the export."""
-    return jax.tree.map(lambda x: jax.reshard(x, jax.P()), params)
+def replicated(tree: Tree) -> Tree:
+    """Arrays, a tree, whole on every device."""
+    return jax.tree.map(lambda x: jax.reshard(x, jax.P()), tree)

@@ -1,206 +1,236 @@
 """The training loop of every stage, top to bottom."""
 
 import contextlib
-import copy
 import functools
-import json
 import math
 import pathlib
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from vqdna_jax import version
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
-from vqdna_jax.runtime import files
-from vqdna_jax.runtime import processes as runtime_processes
+from vqdna_jax.runtime.files import write_json
+from vqdna_jax.runtime.processes import FOREVER_S, first_does, refuse_differences
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
-from vqdna_jax.runtime.watchdog import COMPILE_LIMITS, Watchdog
-from vqdna_jax.stages import base, make_stage
+from vqdna_jax.runtime.watchdog import Watchdog
+from vqdna_jax.stages import make_stage
+from vqdna_jax.stages.announce import differences, plan_lines, say
+from vqdna_jax.stages.base import Finished, Stage
+from vqdna_jax.tasks.base import Metrics
 from vqdna_jax.training import goodput, settings
-from vqdna_jax.training.announce import _differences, say_plan
 from vqdna_jax.training.checkpoint import Checkpoints
-from vqdna_jax.training.metrics import StepLog, Throughput
+from vqdna_jax.training.metrics import StepLog, Throughput, read_evaluated
 from vqdna_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from vqdna_jax.training.phases import Phases
 from vqdna_jax.training.predict import make_predict
-from vqdna_jax.training.step import init_state, train_step
+from vqdna_jax.training.step import Best, TrainState, better_of, final_params, init_state, train_step
 from vqdna_jax.training.workdir import make_room, open_workdir
+from vqdna_jax.version import versions
 
-RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
 
 
-def train(config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None) -> int:
+def train(
+    config,
+    workdir: pathlib.Path,
+    stop: StopRequest | None = None,
+    watchdog: Watchdog | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> int:
     """Runs `config` to its end or to a signal, going on from what `workdir` holds. Returns the exit code.
 
-    With several processes, each calls this with the same arguments. `stop` and `watchdog` are those of a caller that
-    needs them before.
+    With several processes, each calls this with the same arguments.
+
+    Args:
+        stop, watchdog: those of a caller that needs them before.
+        devices: to run on; all there are by default.
 
     Raises:
         InputError, NumericsError, StorageError, PeerError: each with its exit code, see errors.py.
     """
-    try:
-        with contextlib.ExitStack() as stack:
-            stop = stop or stack.enter_context(StopRequest())
-            stack.enter_context(stop.noted())
-            stack.enter_context(stop.agreed(jax.process_count()))
-            settings.validate(config)
-            watchdog = watchdog or stack.enter_context(Watchdog(config.train.timeout_s))
-            clock = stack.enter_context(goodput.Goodput())
-            _train(config, workdir.resolve(), stop, watchdog, clock, stack)  # orbax wants whole paths
-    except Stopped as stopped:
-        if jax.process_index() == 0:
-            print(f"stopped by {stop.name}{stopped}, all saved; run the same command to go on", file=sys.stderr)
-        return EXIT_STOPPED
+    with contextlib.ExitStack() as stack:
+        stop = stop or stack.enter_context(StopRequest())
+        stack.enter_context(stop.noted())
+        stack.enter_context(stop.agreed(jax.process_count()))
+        settings.validate(config)
+        watchdog = watchdog or stack.enter_context(Watchdog(config.train.timeout_s))
+        clock = stack.enter_context(goodput.Goodput())
+        try:
+            _train(config, workdir.resolve(), Phases(watchdog, clock, stop), devices)  # orbax wants whole paths
+        except Stopped as stopped:
+            say(f"stopped by {stop.name}{stopped}, all saved; run the same command to go on", file=sys.stderr)
+            return EXIT_STOPPED
     return 0
 
 
-def _train(
-    config, workdir: pathlib.Path, stop: StopRequest, watchdog: Watchdog, clock: goodput.Goodput,
-    stack: contextlib.ExitStack,
-) -> None:  # fmt: skip
+def _train(config, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Device] | None) -> None:
     """Order of a turn: evaluate the state as it is, save it, take the batch of this step, step, log the step before."""
-    with stop.nothing_to_lose():
-        watchdog.beat(0, COMPILE_LIMITS)
-        mesh = make_mesh(**config.mesh)
-        settings.validate_mesh(config, batch_shards(mesh))
-        versions = version.versions()
-        runtime_processes.refuse_differences(settings.shared(config.to_dict()) | versions)
-        clock.switch("training_prep")
-        stage = make_stage(config, mesh)
-        data = stage.open_data()
-        runtime_processes.refuse_differences(data.digests | stage.digests)
-        batches, held_out = data.batches, data.held_out
-        total_steps = config.train.total_steps or math.ceil(config.train.total_epochs * batches.steps_per_epoch)
-        task, tx = stage.task, make_optimizer(config.optimizer, total_steps)
-
-        run_id = stack.enter_context(open_workdir(workdir))
-        stack.enter_context(jax.set_mesh(mesh))
-        key = jax.random.key(config.seed)
-
-        def to_devices(batch):
-            return batch_to_devices(stage.inputs(batch), mesh, config.data.global_batch) | stage.frozen
-
-        init = jax.jit(functools.partial(init_state, task, tx))
-        init_arguments = (jax.random.fold_in(key, NO_STEP), to_devices(batches[0]))
-        checkpoints = Checkpoints(
-            workdir / "checkpoints", config.train.keep_checkpoints, run_id, config.train.timeout_s
-        )
-        topology = {"processes": jax.process_count(), "devices": mesh.size, "mesh": dict(mesh.shape)}
-        meta = {"config": config.to_dict(), "versions": versions, "topology": topology} | data.digests | stage.digests
-        clock.switch("unproductive_checkpoint_restore_time")
-        state = resume(checkpoints, lambda: abstract_state(init, mesh, *init_arguments), meta)
-        clock.switch("training_prep")
-        if state is None:
-            state = init(*init_arguments)
-        first_step = int(state.step)
-        finished = runtime_processes.first_does("finished", (workdir / "result.json").exists)
-        if (first_step == total_steps or stage.enough(state)) and finished:
-            print(f"{workdir}: this run is finished; its results are in result.json")
-            return
-        if jax.process_index() == 0:
-            files.write_json(workdir / "config.json", meta["config"])
-        make_room(workdir, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
-        flops_per_step = stage.flops_per_step(data)
-        say_plan(data, mesh, stage, state, flops_per_step, first_step, total_steps)
-
-        one_step = functools.partial(train_step, task, tx, skip_above=config.optimizer.skip_above)
-        step_fn = jax.jit(one_step, donate_argnums=0)
-        schedule = learning_rate_schedule(config.optimizer, total_steps)
-        throughput = Throughput(data.bases_per_step, flops_per_step)
-        log = StepLog(
-            workdir, first_step, total_steps, config.train.log_every_steps, schedule, throughput,
-            stop_below_utilisation=config.train.get("stop_below_utilisation", 0.0),
-        )  # fmt: skip
-        if jax.process_index() == 0:
-            clock.record(workdir, first_step)
-        iterator, done, stopped = train_iterator(batches, first_step), first_step, ""
-    finishing = False
-
-    def before_batch():
-        stop.check()
-        if not finishing:
-            watchdog.beat(done, COMPILE_LIMITS)
-
-    predict = make_predict(task, mesh, config.eval.batch, stage.frozen, before_batch)
-    try:
-        while True:
-            stop.check()
-            due = done % config.eval.every_steps == 0 or (task.keeps_best and done == total_steps)
-            if done and due and done not in log.evaluated:
-                log.pause()
-                clock.switch("custom_badput_events", done)
-                watchdog.beat(done, COMPILE_LIMITS)
-                log.evaluation(done, stage.evaluate(functools.partial(predict, state), held_out))
-            if done and due and task.keeps_best:
-                state = state.judged(log.evaluated[done])
-            if done == total_steps or stage.enough(state):
-                break
-            if done > first_step and done % config.train.checkpoint_every_steps == 0:
-                log.pause()
-                clock.switch("unproductive_checkpoint_save_time", done)
-                # It waits for the save before, and one that failed waits for the other processes.
-                watchdog.beat(done, COMPILE_LIMITS)
-                checkpoints.save(done, state, meta)
-            watchdog.beat(done, COMPILE_LIMITS if done < first_step + 2 else 1)
-            clock.switch("data_loading_sync", done)
-            batch = to_devices(next(iterator))
-            clock.switch("step" if done > first_step else "program_startup")
-            state, metrics = step_fn(state, batch, key)
-            log.step(done, metrics)
-            done += 1
-    except Stopped:
-        stopped = f" after {done} steps"
-    watchdog.beat(done, COMPILE_LIMITS)
-    log.close()
-    clock.switch("unproductive_checkpoint_save_time", done)
-    checkpoints.save(done, state, meta)
-    checkpoints.close()
-    if stopped:
-        raise Stopped(stopped)
-    clock.switch("custom_badput_events")
-    finishing = True
-    with watchdog.by_thread(), stop.nothing_to_lose():
-        if jax.process_index() == 0:
-            print("evaluating on held-out data ...", flush=True)
-        initial = functools.partial(init, *init_arguments)
-        trained, untrained = functools.partial(predict, state), lambda: functools.partial(predict, initial())
-        stage.finish(base.Run(config, workdir, data, state, initial, trained, untrained, throughput.bases_per_s()))
-        runtime_processes.first_does("finish", lambda: None, timeout_s=runtime_processes.FOREVER_S)
-    clock.close()
-    for line in goodput.describe(goodput.summary(workdir)) if jax.process_index() == 0 else ():
-        print(line)
+    with run.stop.nothing_to_lose():
+        with run.phase("devices"):
+            mesh = make_mesh(**config.mesh, devices=devices)
+        with run.phase("prepare"):
+            stage, meta = _open(config, mesh)
+    with open_workdir(workdir) as run_id, jax.set_mesh(mesh):
+        with run.stop.nothing_to_lose(), run.phase("prepare"):
+            total_steps = _total_steps(config, stage)
+            program = _program(config, stage, mesh, total_steps, run)
+            keep, timeout_s = config.train.keep_checkpoints, config.train.timeout_s
+            checkpoints = Checkpoints(workdir / "checkpoints", keep, run_id, timeout_s)
+            with run.phase("restore"):
+                state = resume(checkpoints, program.abstract_state, meta)
+            if state is None:
+                state = program.init()
+            first_step, enough = int(state.step), stage.enough(state.best)
+            finished = first_does("finished", (workdir / "result.json").exists)
+            if (first_step == total_steps or enough) and finished:
+                print(f"{workdir}: this run is finished; its results are in result.json")
+                return
+            make_room(workdir, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            say(*plan_lines(stage, state, mesh, total_steps))
+            throughput = Throughput(stage.data.bases_per_step, stage.flops_per_step(), mesh.size)
+            log = _open_log(config, workdir, first_step, total_steps, throughput)
+            if jax.process_index() == 0:
+                write_json(workdir / "config.json", meta["config"])
+                run.clock.record(workdir, first_step)
+            evaluated = read_evaluated(workdir)
+            iterator, done, stopped = train_iterator(stage.data.batches, first_step), first_step, ""
+        run.pause = log.pause
+        try:
+            with run.phase("step", done):
+                while True:
+                    run.stop.check()
+                    due = done % config.eval.every_steps == 0 or (stage.task.keeps_best and done == total_steps)
+                    if done and due and done not in evaluated:
+                        with run.phase("evaluate", done):
+                            scores = stage.evaluate(functools.partial(program.predict, state))
+                            log.evaluation(done, scores)
+                            evaluated[done] = scores.get("loss")
+                    if done and due and stage.task.keeps_best:
+                        state = state.replace(best=program.judge(state, evaluated[done]))
+                        enough = stage.enough(state.best)
+                    if done == total_steps or enough:
+                        break
+                    if done > first_step and done % config.train.checkpoint_every_steps == 0:
+                        with run.phase("save", done):  # waits for the save before
+                            checkpoints.save(done, state, meta)
+                    settled = done >= first_step + 2
+                    with run.phase("read", done, settled):
+                        batch = program.to_devices(next(iterator))
+                    with run.phase("step" if done > first_step else "compile", done, settled):
+                        state, metrics = program.step(state, batch)
+                        log.step(done, metrics)
+                    done += 1
+        except Stopped:
+            stopped = f" after {done} steps"
+        with run.phase("save", done):
+            log.close()
+            checkpoints.save(done, state, meta)
+            checkpoints.close()
+        if stopped:
+            raise Stopped(stopped)
+        with run.phase("finish", done), run.watchdog.by_thread(), run.stop.nothing_to_lose():
+            say("evaluating on held-out data ...")
+            stage.finish(_finished(workdir, stage, state, program, meta["config"], throughput.bases_per_s()))
+            first_does("finish", lambda: None, timeout_s=FOREVER_S)
+    run.clock.close()
+    say(*goodput.describe(goodput.summary(workdir)))
 
 
-def train_again(
-    config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
-) -> tuple[int, pathlib.Path]:
-    """`train`, and up to `config.train.retries` times more with another seed, in workdir/retry_N, while a finished run
-    predicts one class (or value) only. Returns the exit code and the directory of the last run; all are kept."""
-    for attempt in range(1 + config.train.get("retries", 0)):
-        directory = workdir / f"retry_{attempt}" if attempt else workdir
-        changed = copy.deepcopy(config)
-        changed.seed = config.seed + RETRY_SEEDS * attempt
-        code = train(changed, directory, stop, watchdog)
-        if code or jax.process_count() > 1 or not _collapsed(directory):
-            break
-    return code, directory
+class Program(NamedTuple):
+    """The functions of a run that are compiled, and what they need."""
+
+    init: Callable[[], TrainState]
+    abstract_state: Callable[[], TrainState]
+    step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+    judge: Callable[[TrainState, float | None], Best]
+    predict: Callable[[TrainState, Any], dict[str, np.ndarray]]
+    to_devices: Callable[[Any], Any]
 
 
-def _collapsed(workdir: pathlib.Path) -> bool:
-    return json.loads((workdir / "result.json").read_text()).get("dev_collapsed", False)
+def _program(config, stage: Stage, mesh: Mesh, total_steps: int, run: Phases) -> Program:
+    task, frozen, key = stage.task, stage.frozen, jax.random.key(config.seed)
+    tx = make_optimizer(config.optimizer, total_steps)
+
+    def to_devices(batch):
+        return batch_to_devices(batch, mesh, config.data.global_batch)
+
+    init = jax.jit(functools.partial(init_state, task, tx))
+    start = jax.random.fold_in(key, NO_STEP), frozen, to_devices(stage.data.batches[0])
+    one_step = functools.partial(train_step, task, tx, skip_above=config.optimizer.skip_above)
+    step, better = jax.jit(one_step, donate_argnums=0), jax.jit(better_of)
+
+    def judge(state: TrainState, loss: float | None) -> Best:
+        at_hand = jnp.float32(math.nan if loss is None else loss)  # metrics.jsonl has None for what is not finite
+        return better(state.best, final_params(state), state.step, at_hand)
+
+    return Program(
+        init=lambda: init(*start),
+        abstract_state=lambda: abstract_state(init, mesh, *start),
+        step=lambda state, batch: step(state, frozen, batch, key),
+        judge=judge,
+        predict=make_predict(task, mesh, config.eval.batch, frozen, run.between_batches),
+        to_devices=to_devices,
+    )
 
 
-def resume(checkpoints: Checkpoints, abstract, meta: dict):
+def _open(config, mesh: Mesh) -> tuple[Stage, dict[str, Any]]:
+    """The stage, and the meta of its checkpoints: all that a run which goes on must have alike, and some that is told.
+
+    Raises InputError: something named by the config cannot be read, or the processes differ.
+    """
+    settings.validate_mesh(config, batch_shards(mesh))
+    refuse_differences(settings.shared(config.to_dict()) | versions())
+    stage = make_stage(config, mesh)
+    refuse_differences(stage.digests)
+    topology = {"processes": jax.process_count(), "devices": mesh.size, "mesh": dict(mesh.shape)}
+    return stage, {"config": config.to_dict(), "versions": versions(), "topology": topology} | stage.digests
+
+
+def _total_steps(config, stage: Stage) -> int:
+    steps_per_epoch = stage.data.batches.steps_per_epoch
+    return config.train.total_steps or math.ceil(config.train.total_epochs * steps_per_epoch)
+
+
+def _open_log(config, workdir: pathlib.Path, first_step: int, total_steps: int, throughput: Throughput) -> StepLog:
+    return StepLog(
+        workdir,
+        first_step,
+        total_steps,
+        config.train.log_every_steps,
+        learning_rate_schedule(config.optimizer, total_steps),
+        throughput,
+        stop_below_utilisation=config.train.get("stop_below_utilisation", 0.0),
+    )
+
+
+def resume(checkpoints: Checkpoints, abstract: Callable[[], TrainState], meta: dict[str, Any]) -> TrainState | None:
     """The newest whole state of the workdir, or None in a fresh one. Raises InputError when the config differs."""
     saved = checkpoints.newest_meta()
     if saved is None:
         return None
     settings.refuse_changes(saved, meta)
-    for line in _differences(saved, meta) if jax.process_index() == 0 else ():
-        print(line, file=sys.stderr)
+    say(*differences(saved, meta), file=sys.stderr)
     restored = checkpoints.restore(abstract())
-    return restored and restored[0]
+    return restored[0] if restored else None
+
+
+def _finished(
+    workdir: pathlib.Path, stage: Stage, state: TrainState, program: Program, config: dict, bases_per_s: float
+) -> Finished:
+    return Finished(
+        config=config,
+        workdir=workdir,
+        data=stage.data,
+        state=state,
+        initial=program.init,
+        predict=functools.partial(program.predict, state),
+        untrained=lambda: functools.partial(program.predict, program.init()),
+        bases_per_s=bases_per_s,
+    )

@@ -197,11 +197,11 @@ def _control(config, name: str, metric: str) -> dict[str, Any]:
 
 def _finetune(config, workdir: pathlib.Path) -> dict[str, Any] | None:
     """Trains, with another seed again where one class is predicted; its words go to log.txt."""
-    from vqdna_jax import train
+    from vqdna_jax.retries import train_with_retries
 
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "log.txt", "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        code, last = train.train_again(config, workdir)
+        code, last = train_with_retries(config, workdir)
     if code == EXIT_STOPPED:
         return None
     result = json.loads((last / "result.json").read_text())

@@ -11,17 +11,17 @@ all its neighbours, as the context tables have.
 import dataclasses
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from vqdna_jax.evaluation import context_tables, probes
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.genome.corpus import Corpus
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.tasks.masked_codes import MaskedCodes
-from vqdna_jax.tasks.masking import Masks, draw
+from vqdna_jax.tasks.masking import Masked, Masks, draw_on_host
 
-Predict = Callable[[dict], dict[str, np.ndarray]]
+Predict = Callable[[Masked[Windows]], dict[str, np.ndarray]]
 SPACING = 16  # bases from one hidden base to the next
 SEED = 0  # of the masks, which are the same at every evaluation
 
@@ -42,9 +42,9 @@ class HiddenBases:
 def masked_codes(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> dict[str, float]:
     """Accuracy and perplexity of every level's masked codes, and bits a masked base, masked as in training."""
     windows, bases = bases_BxS.shape
-    even = -(-windows // jax.device_count()) * jax.device_count()
-    masks = _draw(task, even, bases // task.tokenizer.bases_per_code - task.model.cls)
-    scores = predict({"bases": bases_BxS, "masks": jax.tree.map(lambda x: x[:windows], masks)})
+    per_code = task.tokenizer.bases_per_code
+    masks = draw_on_host(task.masking, windows, bases // per_code - task.model.cls, per_code, SEED)
+    scores = predict(Masked(Windows(bases_BxS), masks))
     scored_BxM, values = scores["scored_BxM"], {}
     for n in range(task.levels):
         loss_P, hit_P = (scores[f"code_{name}_BxMxN"][scored_BxM, n] for name in ("loss", "hit"))
@@ -54,20 +54,11 @@ def masked_codes(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> 
     return values | {"base_bits_as_trained": float(base_loss_P.mean() / np.log(2))}
 
 
-def _draw(task: MaskedCodes, windows: int, codes: int) -> Masks:
-    @jax.jit
-    def drawn() -> Masks:
-        masks = draw(task.masking, windows, codes, task.tokenizer.bases_per_code, jax.random.key(SEED))
-        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), masks)
-
-    return jax.device_get(drawn())
-
-
 def hidden_bases(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> HiddenBases:
     """What the model makes of single hidden bases."""
     r = task.tokenizer.bases_per_code
     masks, positions_BxM = sparse_masks(*bases_BxS.shape, r, cls=task.model.cls)
-    scores = predict({"bases": bases_BxS, "masks": masks})
+    scores = predict(Masked(Windows(bases_BxS), masks))
     known_BxM = np.take_along_axis(bases_BxS, positions_BxM, axis=1) != N
     rows_P, slots_P = np.nonzero(known_BxM)
     positions_P = positions_BxM[known_BxM]
@@ -89,9 +80,9 @@ def sparse_masks(windows: int, bases: int, bases_per_code: int, cls: bool) -> tu
     return Masks(of_codes, hidden_BxLxR.any(axis=2), never, always, hidden_BxLxR), positions_BxM
 
 
-def baselines(corpus: Corpus, held_out: dict, hidden: HiddenBases) -> dict[str, float]:
+def baselines(corpus: Corpus, held_out: Windows, hidden: HiddenBases) -> dict[str, float]:
     """Bits of the same bases by count-based models fitted on the training sequence, and all of them by species."""
-    bases_BxS = held_out["bases"]
+    bases_BxS = held_out.bases_BxS
     true_P = bases_BxS[hidden.rows_P, hidden.positions_P]
     bits = {"masked_base": hidden.bits_P}
     values = {}
@@ -102,7 +93,7 @@ def baselines(corpus: Corpus, held_out: dict, hidden: HiddenBases) -> dict[str, 
     difference_P = hidden.bits_P - bits["context55"]
     values["masked_base_minus_context55_bits"] = float(difference_P.mean())
     values["masked_base_minus_context55_se"] = float(difference_P.std() / max(difference_P.size, 1) ** 0.5)
-    species_P = held_out["species"][hidden.rows_P]
+    species_P = held_out.species_B[hidden.rows_P]
     for number, species in enumerate(corpus.species):
         if (species_P == number).any():
             values |= {f"{name}_bits_{species}": float(of[species_P == number].mean()) for name, of in bits.items()}

@@ -1,27 +1,25 @@
 """Evaluates masked tokens of a fixed tokenizer on held-out windows, masked as in training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from vqdna_jax.tasks.masked_tokens import MaskedTokens
-from vqdna_jax.tasks.masking import Masks, draw
+from vqdna_jax.tasks.masking import Masked, draw_on_host
+from vqdna_jax.tokenizers.batches import Tokens
 
-SEED = 0  # of the masks of evaluations, which are all the same
+SEED = 0  # of the masks, which are the same at every evaluation
 
 
-def evaluate(task: MaskedTokens, predict: Callable, held_out: Mapping[str, np.ndarray]) -> dict[str, float]:
+def evaluate(
+    task: MaskedTokens, predict: Callable[[Masked[Tokens]], dict[str, np.ndarray]], held_out: Tokens
+) -> dict[str, float]:
     """Loss (nats), accuracy and perplexity of masked tokens, and bits_per_base, masked as in training.
 
     Args:
-        predict: numpy batch -> `MaskedTokens.scores` as numpy arrays.
-        held_out: {"tokens", "lengths"}, of any number of windows.
+        predict: `MaskedTokens.scores` of masked windows, any number of them, as numpy arrays.
     """
-    windows, length = held_out["tokens"].shape
-    even = -(-windows // jax.device_count()) * jax.device_count()
-    masks = jax.tree.map(lambda x: x[:windows], _masks(task, even, length))
-    scores = predict({"tokens": held_out["tokens"], "lengths": held_out["lengths"], "masks": masks})
+    scores = predict(Masked(held_out, draw_on_host(task.masking, *held_out.tokens_BxL.shape, 1, SEED)))
     loss_P, hit_P = (scores[name][scores["scored_BxM"]] for name in ("loss_BxM", "hit_BxM"))
     loss = float(loss_P.mean())
     return {
@@ -30,12 +28,3 @@ def evaluate(task: MaskedTokens, predict: Callable, held_out: Mapping[str, np.nd
         "token_perplexity": float(np.exp(min(loss, 50.0))),  # stays a number of JSON
         "bits_per_base": loss / np.log(2) / task.layout.bases_per_token,
     }
-
-
-def _masks(task: MaskedTokens, windows: int, length: int) -> Masks:
-    @jax.jit
-    def drawn() -> Masks:
-        masks = draw(task.masking, windows, length, 1, jax.random.key(SEED))
-        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), masks)
-
-    return jax.device_get(drawn())

@@ -10,6 +10,7 @@ import numpy as np
 
 from vqdna_jax.evaluation import code_statistics as statistics
 from vqdna_jax.genome.alphabet import N, reverse_complement
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models.tokenizer import TokenizerConfig
 
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -102,12 +103,12 @@ def substitutions(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConf
     return values | {f"substitution_{name}": found[name] for name in ("silent_share", "reach_max", "reach_p95")}
 
 
-def species_probe(predict: Predict, untrained: Predict, train: dict, held_out: dict) -> dict[str, float]:
+def species_probe(predict: Predict, untrained: Predict, train: Windows, held_out: Windows) -> dict[str, float]:
     """Linear probe: which species is this window of? Mean embedding, beside the untrained network and k-mer counts.
 
     Empty where there is only one species to tell.
     """
-    if len(np.unique(train["species"])) < 2:
+    if len(np.unique(train.species_B)) < 2:
         return {}
     features = {
         "probe_species": lambda bases: predict(bases)["embedding"],
@@ -117,7 +118,7 @@ def species_probe(predict: Predict, untrained: Predict, train: dict, held_out: d
     values = {}
     for name, of in features.items():
         found = statistics.linear_probe(
-            of(train["bases"]), train["species"], of(held_out["bases"]), held_out["species"]
+            of(train.bases_BxS), train.species_B, of(held_out.bases_BxS), held_out.species_B
         )
         values |= {f"{name}_accuracy": found["accuracy"], f"{name}_macro_f1": found["macro_f1"]}
     return values | {"probe_species_majority": found["majority"]}

@@ -8,10 +8,12 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+import flax.struct
 import grain
 import numpy as np
+from jax import Array
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, unpack_bases
@@ -34,7 +36,26 @@ _BLOCK_BASES = 1 << 26  # the most bases shuffled together, so that long windows
 _CHUNKS_PER_READ = 256
 _LANES = 256  # as many processes can share a batch without reading each other's chunks
 
-Batch = dict[str, np.ndarray]
+
+@flax.struct.dataclass
+class Windows:
+    """Bases uint8 [B, S], A C G T N = 0 1 2 3 4, and where it is known the species int32 [B] of each window."""
+
+    bases_BxS: Array | np.ndarray
+    species_B: Array | np.ndarray | None = None
+
+
+Batch = TypeVar("Batch", covariant=True)
+
+
+class Batches(Protocol[Batch]):
+    """`batches[step]`: this process's rows of the global batch of any step, a pure function of it."""
+
+    steps_per_epoch: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int) -> Batch: ...
 
 
 class WindowBatches:
@@ -86,11 +107,12 @@ class WindowBatches:
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, step: int) -> Batch:
-        """{"bases": uint8 [B, window_bp], "species": int32 [B]} of this process's rows, read-only."""
+    def __getitem__(self, step: int) -> Windows:
+        """This process's rows, read-only."""
         epoch, step = divmod(int(step), self.steps_per_epoch)
         block, step = divmod(step, self._block_steps)
-        return {name: values[step] for name, values in self._block(epoch, block).items()}
+        bases, species = self._block(epoch, block)
+        return Windows(bases[step], species[step])
 
     def summary(self) -> str:
         """One line: what an epoch holds, and what is left out because it is too short or N."""
@@ -106,12 +128,13 @@ class WindowBatches:
         """The share of each species in an epoch's windows."""
         return {name: float(quota) / self.windows_per_epoch for name, quota in zip(self._names, self._quotas)}
 
-    def _read_block(self, epoch: int, block: int) -> Batch:
+    def _read_block(self, epoch: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """(bases [batches, rows, S], species [batches, rows]) of the batches of a block."""
         slots = self._slots(epoch, block)[:, self._rows]
         positions, species = self._epoch(epoch).windows(slots % self.windows_per_epoch)
         bases = self._reader.read(positions.ravel()).reshape(*slots.shape, -1)
         bases.flags.writeable = species.flags.writeable = False  # the batches are views of a block that is kept
-        return {"bases": bases, "species": species}
+        return bases, species
 
     def _slots(self, epoch: int, block: int) -> np.ndarray:
         """Which window of the epoch each row of each batch of the block is, int64 [batches, global batch]."""
@@ -124,7 +147,7 @@ class WindowBatches:
 
 
 def train_iterator(
-    batches: WindowBatches, start_step: int = 0, *, threads: int = 1, prefetch: int = 8
+    batches: Batches[Batch], start_step: int = 0, *, threads: int = 1, prefetch: int = 8
 ) -> Iterator[Batch]:
     """The batches of start_step, start_step + 1, ... without end, read ahead in the background.
 
@@ -135,8 +158,8 @@ def train_iterator(
     return iter(grain.MapDataset.source(batches)[start_step:].to_iter_dataset(options))
 
 
-def evaluation_windows(corpus: Corpus, split: str, window_bp: int, count: int, max_n_share: float = 0.0) -> Batch:
-    """{"bases": uint8 [n, window_bp], "species": int32 [n]}: the same windows at every call, none overlapping.
+def evaluation_windows(corpus: Corpus, split: str, window_bp: int, count: int, max_n_share: float = 0.0) -> Windows:
+    """The same windows at every call, none overlapping.
 
     `count` windows (or all, when there are fewer) spread evenly over the split and over the species in proportion to
     their bases, with at least one of each species that has one while the count allows it. Any first part of the result
@@ -157,7 +180,7 @@ def evaluation_windows(corpus: Corpus, split: str, window_bp: int, count: int, m
     window = first[species] + (place * available[species]).astype(np.int64)
     segment = np.searchsorted(end, window, side="right")
     positions = segments.start[segment] + (window - (end[segment] - fit[segment])) * window_bp
-    return {"bases": _WindowReader(corpus, split, window_bp).read(positions), "species": species}
+    return Windows(_WindowReader(corpus, split, window_bp).read(positions), species)
 
 
 def _evaluation_quotas(available: np.ndarray, count: int) -> np.ndarray:

@@ -19,8 +19,9 @@ from jax import Array
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.inference.pretrained import Pretrained
-from vqdna_jax.labels.batches import Shape, fill
-from vqdna_jax.tasks.finetune import BASE, Finetune
+from vqdna_jax.labels.batches import LabelledCodes, Shape, fill
+from vqdna_jax.tasks.base import Params
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.tokenizers.base import DNA, Advance, as_bases
 
 _SLOTS = (16, 24, 32, 48, 64, 96, 128, 192)  # of a window, before powers of two; each wastes a third at most
@@ -115,15 +116,15 @@ class FineTuned:
         return Shape(1, min(slots, self.base.context) - self.task.model.cls)
 
     @functools.cached_property
-    def _frozen(self) -> dict[str, Any]:
-        return {"vectors": self.base.vectors_KxE(), "transformer": self.weights}
+    def _frozen(self) -> FrozenBase:
+        return FrozenBase(self.base.vectors_KxE(), self.weights)
 
-    def _apply(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+    def _apply(self, batch: LabelledCodes) -> np.ndarray:
         with jax.set_mesh(self.base.mesh):
-            on_device = partition.batch_to_devices(batch, self.base.mesh, len(batch["codes"]))
+            on_device = partition.batch_to_devices(batch, self.base.mesh, len(batch.codes_BxWxLxN))
             return np.asarray(_logits(self.task, self.head, self._frozen, on_device))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(task: Finetune, head, base, batch: dict[str, Array]) -> Array:
-    return task.logits({"head": head}, batch | {BASE: base})
+def _logits(task: Finetune, head: Params, frozen: FrozenBase, batch: LabelledCodes) -> Array:
+    return task.logits({"head": head}, frozen, batch)

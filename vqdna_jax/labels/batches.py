@@ -6,7 +6,9 @@ Legend: B sequences, W windows of a sequence, L codes of a window, N levels.
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import flax.struct
 import numpy as np
+from jax import Array
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.labels.sets import Split
@@ -45,8 +47,25 @@ def window_starts(length: int, size: int) -> np.ndarray:
     return np.minimum(np.arange(0, length, size), max(0, length - size))
 
 
-def fill(codes: Sequence[np.ndarray], shape: Shape, size: int) -> dict[str, np.ndarray]:
-    """{"codes" [B, W, L, N], "lengths" int32 [B, W]}; windows that a sequence does not have are of length 0."""
+@flax.struct.dataclass
+class LabelledCodes:
+    """Codes [B, W, L, N] of the windows of sequences, of which the first `lengths_BxW` count.
+
+    The order of the fields is that of the digest of a batch.
+
+    Attributes:
+        labels: int32 [B], f32 [B] (standardised), or f32 [B, V]; None of sequences whose labels are asked for.
+        weights_B: f32, 0 of rows that only fill the batch.
+    """
+
+    codes_BxWxLxN: Array | np.ndarray
+    labels: Array | np.ndarray | None
+    lengths_BxW: Array | np.ndarray
+    weights_B: Array | np.ndarray | None = None
+
+
+def fill(codes: Sequence[np.ndarray], shape: Shape, size: int, labels: np.ndarray | None = None) -> LabelledCodes:
+    """Sequences as windows of one shape; windows that a sequence does not have are of length 0."""
     first = codes[0]
     codes_BxWxLxN = np.zeros((len(codes), *shape, first.shape[1]), first.dtype)
     lengths_BxW = np.zeros((len(codes), shape.windows), np.int32)
@@ -55,7 +74,7 @@ def fill(codes: Sequence[np.ndarray], shape: Shape, size: int) -> dict[str, np.n
             part = codes_LxN[start : start + size]
             codes_BxWxLxN[row, window, : len(part)] = part
             lengths_BxW[row, window] = len(part)
-    return {"codes": codes_BxWxLxN, "lengths": lengths_BxW}
+    return LabelledCodes(codes_BxWxLxN, labels, lengths_BxW)
 
 
 def shapes_of(lengths: np.ndarray, size: int, cls: bool) -> list[Shape]:
@@ -109,13 +128,13 @@ class LabelledBatches:
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """{"codes" [B, W, L, N], "lengths" [B, W], "labels", "weights" f32 [B]}."""
+    def __getitem__(self, step: int) -> LabelledCodes:
         shape, rows = self.shape_of(step)
         there = np.arange(self._batch) < len(rows)
         rows, there = (x[self._rows] for x in (np.resize(rows, self._batch), there))
-        filled = fill([self._encoded.codes[row] for row in rows], shape, self._size)
-        return filled | {"labels": self._encoded.labels[rows], "weights": there.astype(np.float32)}
+        codes = [self._encoded.codes[row] for row in rows]
+        filled = fill(codes, shape, self._size, self._encoded.labels[rows])
+        return filled.replace(weights_B=there.astype(np.float32))
 
     def shape_of(self, step: int) -> tuple[Shape, np.ndarray]:
         """The shape of the global batch of a step, and its rows."""
@@ -138,16 +157,18 @@ class LabelledBatches:
         return [plan[i] for i in rng.permutation(len(plan))]
 
 
-def by_shape(encoded: Encoded, shapes: Sequence[Shape], size: int) -> Iterator[tuple[np.ndarray, dict]]:
+def by_shape(encoded: Encoded, shapes: Sequence[Shape], size: int) -> Iterator[tuple[np.ndarray, LabelledCodes]]:
     """(rows, their batch without weights) for each shape that occurs."""
     of_row = shape_index(np.array([len(codes_LxN) for codes_LxN in encoded.codes]), shapes, size)
     for i, shape in enumerate(shapes):
         rows = np.flatnonzero(of_row == i)
         if rows.size:
-            yield rows, fill([encoded.codes[row] for row in rows], shape, size) | {"labels": encoded.labels[rows]}
+            yield rows, fill([encoded.codes[row] for row in rows], shape, size, encoded.labels[rows])
 
 
-def outputs_of(predict: Callable[[dict], dict], encoded: Encoded, size: int, cls: bool) -> dict[str, np.ndarray]:
+def outputs_of(
+    predict: Callable[[LabelledCodes], dict[str, np.ndarray]], encoded: Encoded, size: int, cls: bool
+) -> dict[str, np.ndarray]:
     """`predict`'s outputs for all sequences, in their order."""
     lengths = np.array([len(codes_LxN) for codes_LxN in encoded.codes])
     outputs: dict[str, np.ndarray] = {}

@@ -24,7 +24,7 @@ from vqdna_jax.partition import abstract_state, batch_shards, make_mesh
 from vqdna_jax.plan import links, tasks
 from vqdna_jax.plan import search as plan_search
 from vqdna_jax.plan.collectives import Sent, collectives
-from vqdna_jax.plan.tasks import abstract_batch, make_task, row_of
+from vqdna_jax.plan.tasks import abstract_inputs, make_task, row_of
 from vqdna_jax.training import settings
 from vqdna_jax.training.experiments import read_config
 from vqdna_jax.training.metrics import PEAK_FLOPS
@@ -131,11 +131,11 @@ def compile_step(config, task, mesh: Mesh):
 def _lower_step(config, task, mesh: Mesh):
     tx = make_optimizer(config.optimizer, config.train.total_steps or 1000)  # the schedule changes no shape
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=jax.NamedSharding(mesh, jax.P()))
-    batch = abstract_batch(config, task, mesh)
-    state = abstract_state(functools.partial(init_state, task, tx), mesh, key, batch)
+    frozen, batch = abstract_inputs(config, task, mesh)
+    state = abstract_state(functools.partial(init_state, task, tx), mesh, key, frozen, batch)
     one_step = functools.partial(train_step, task, tx, skip_above=config.optimizer.skip_above)
     with jax.set_mesh(mesh):
-        return state, jax.jit(one_step, donate_argnums=0).lower(state, batch, key)
+        return state, jax.jit(one_step, donate_argnums=0).lower(state, frozen, batch, key)
 
 
 def plan_row(config, task, mesh: Mesh, mfu: float, price: float | None = None) -> dict:

@@ -8,22 +8,24 @@ import dataclasses
 import pathlib
 import types
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Transformer, TransformerConfig
-from vqdna_jax.partition import abstract_state, batch_shards, spec
+from vqdna_jax.partition import Tree, abstract_state, batch_shards, spec
 from vqdna_jax.runtime import exports
 from vqdna_jax.stages import finetune, masked_codes, vocabulary
-from vqdna_jax.tasks.finetune import BASE, Finetune
-from vqdna_jax.tasks.masked_codes import TOKENIZER, MaskedCodes
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase
+from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training.experiments import read_config
 
@@ -126,8 +128,8 @@ def row_of(config, task: Task) -> Row:
     return Row(bases, bases // tokenizer.bases_per_code, bases * task.flops_per_base(bases))
 
 
-def abstract_batch(config, task: Task, mesh: Mesh) -> dict:
-    """A global batch of full windows as the stage gives it to its step, with the frozen weights in it."""
+def abstract_inputs(config, task: Task, mesh: Mesh) -> tuple[Any, Windows | LabelledCodes]:
+    """(frozen weights, a global batch of full windows), as the stage gives them to its step."""
     rows = config.data.global_batch
 
     def split(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
@@ -137,36 +139,36 @@ def abstract_batch(config, task: Task, mesh: Mesh) -> dict:
     if isinstance(task, PlannedFinetune):
         levels = len(task.tokenizer.codebook_sizes)
         label = (task.outputs,) if task.kind == "multilabel" else ()
-        return {
-            "codes": split((1, row_of(config, task).codes, levels), jnp.uint16),
-            "lengths": split((1,), jnp.int32),
-            "labels": split(label, jnp.int32 if task.kind == "classification" else jnp.float32),
-            "weights": split((), jnp.float32),
-            BASE: _whole(lambda: _frozen_base(task, batch_shards(mesh)), mesh),
-        }
-    batch = {"bases": split((config.data.window_bp,), jnp.uint8)}
+        batch = LabelledCodes(
+            split((1, row_of(config, task).codes, levels), jnp.uint16),
+            split(label, jnp.int32 if task.kind == "classification" else jnp.float32),
+            split((1,), jnp.int32),
+            split((), jnp.float32),
+        )
+        return _whole(lambda: _frozen_base(task, batch_shards(mesh)), mesh), batch
+    windows = Windows(split((config.data.window_bp,), jnp.uint8))
     if isinstance(task, Vocabulary):
-        return batch
-    return batch | {TOKENIZER: _whole(lambda: _frozen_tokenizer(task.tokenizer, batch_shards(mesh)), mesh)}
+        return (), windows
+    return _whole(lambda: _frozen_tokenizer(task.tokenizer, batch_shards(mesh)), mesh), windows
 
 
-def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> dict:
+def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
     bases = jnp.zeros((rows, tokenizer.bases_per_code), jnp.uint8)
-    return {"encoder": Encoder(tokenizer).init(jax.random.key(0), bases)["params"], "codes": _vectors(tokenizer)}
+    return FrozenTokenizer(Encoder(tokenizer).init(jax.random.key(0), bases)["params"], _vectors(tokenizer))
 
 
-def _frozen_base(task: PlannedFinetune, rows: int) -> dict:
+def _frozen_base(task: PlannedFinetune, rows: int) -> FrozenBase:
     vectors, levels = _vectors(task.tokenizer), len(task.tokenizer.codebook_sizes)
     inputs = jnp.zeros((rows, 1, levels, task.tokenizer.width)), jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool)
     transformer = Transformer(task.model).init(jax.random.key(0), *inputs)["params"]
-    return {"vectors": vectors, "transformer": transformer, "class_weights": jnp.ones(task.outputs)}
+    return FrozenBase(vectors, transformer, jnp.ones(task.outputs))
 
 
 def _vectors(tokenizer: TokenizerConfig) -> tuple[jax.Array, ...]:
     return tuple(jnp.zeros((size, tokenizer.width)) for size in tokenizer.codebook_sizes)
 
 
-def _whole(init: Callable[[], dict], mesh: Mesh) -> dict:
+def _whole(init: Callable[[], Tree], mesh: Mesh) -> Tree:
     """Of `init()`, as `partition.whole_on` places it."""
     whole = jax.NamedSharding(mesh, jax.P())
     frozen = abstract_state(init, mesh)

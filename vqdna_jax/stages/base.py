@@ -1,4 +1,4 @@
-"""What a finished run leaves: result.json, pictures and the exported model."""
+"""What differs between the stages around the one training loop: the interface of a stage, and what stages share."""
 
 import dataclasses
 import datetime
@@ -6,7 +6,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -14,76 +14,89 @@ import numpy as np
 from vqdna_jax.evaluation import plots
 from vqdna_jax.genome.build.bundled import bundled_corpus
 from vqdna_jax.genome.corpus import Corpus, open_corpus
-from vqdna_jax.genome.windows import WindowBatches, evaluation_windows
+from vqdna_jax.genome.windows import Batches, WindowBatches, Windows, evaluation_windows
 from vqdna_jax.runtime.files import write_json
-from vqdna_jax.tasks.masked_codes import MaskedCodes
-from vqdna_jax.tasks.vocabulary import Vocabulary
+from vqdna_jax.tasks.base import Batch, Frozen, Task
 from vqdna_jax.training.metrics import read_rows
+from vqdna_jax.training.step import Best, TrainState
+
+HeldOut = TypeVar("HeldOut")
+Outputs = dict[str, np.ndarray]
+Predict = Callable[[Any], Outputs]  # a prepared batch of numpy arrays to `Task.predict` of it
+Result = dict[str, Any]  # flat, of JSON's types
 
 
 @dataclasses.dataclass(frozen=True)
-class RunData:
-    """Attributes:
-    batches: `batches[step]` is this process's rows, a dict of numpy arrays [B, ...]; steps_per_epoch.
-    held_out: what the stage evaluates on.
-    digests: into every checkpoint's meta.
-    lines: of the plan that is printed before the first step.
-    bases_per_step: over all processes.
+class RunData(Generic[Batch, HeldOut]):
+    """What a run reads.
+
+    Attributes:
+        batches: what goes into the steps.
+        held_out: what the stage evaluates on.
+        bases_per_step: over all processes.
+        lines: of the plan that is printed before the first step.
+        corpus: that the windows are from, if they are.
     """
 
-    batches: Any
-    held_out: Any
-    digests: dict[str, str]
-    lines: list[str]
+    batches: Batches[Batch]
+    held_out: HeldOut
     bases_per_step: float
+    lines: Sequence[str]
     corpus: Corpus | None = None
 
 
-def open_windows(config) -> RunData:
-    """Windows of a corpus. Raises InputError: there is no such corpus, or no window fits."""
-    data = config.data
-    corpus = open_corpus(data.corpus or bundled_corpus())
-    mixing = data.species_weights.to_dict() or (data.temperature if data.temperature != 1 else None)
-    batches = WindowBatches(
-        corpus,
-        "train",
-        data.window_bp,
-        data.global_batch,
-        config.seed,
-        max_n_share=data.max_n_share,
-        mixing=mixing,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    held_out = evaluation_windows(corpus, "validation", data.window_bp, config.eval.windows, data.max_n_share)
-    bundled = "" if data.corpus else " (bundled genomes: no config.data.corpus was named)"
-    lines = [
-        f"corpus     {corpus.path}{bundled}",
-        f"           {batches.summary()}",
-        f"           validation: {len(held_out['bases']):,} windows held out, of {config.eval.windows:,} asked for",
-    ]
-    digests = {"corpus_digest": corpus.digest}
-    return RunData(batches, held_out, digests, lines, data.global_batch * data.window_bp, corpus)
+class Stage(Protocol[Batch, Frozen]):
+    """One stage of a run, opened: all that it needs is read and checked.
+
+    Attributes:
+        task: what is trained.
+        frozen: the weights that the task reads, whole on every device of the mesh.
+        data: what the run reads.
+        digests: of data and models, by the name they have in every checkpoint's meta.
+    """
+
+    task: Task[Batch, Frozen]
+    frozen: Frozen
+    data: RunData[Batch, Any]
+    digests: dict[str, str]
+
+    def plan_lines(self, state: TrainState) -> list[str]:
+        """What to say of the stage before the first step."""
+
+    def flops_per_step(self) -> float:
+        """Of one training step, over all devices."""
+
+    def evaluate(self, predict: Predict) -> dict[str, float]:
+        """Scores on the held-out data, "loss" among them where the task keeps its best parameters."""
+
+    def enough(self, best: Best | tuple[()]) -> bool:
+        """Whether the run may end before its last step."""
+
+    def finish(self, run: "Finished") -> None:
+        """The full evaluation, its pictures and the export; every process evaluates, the first one writes."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Finished:
     """A run at its end, as a stage sees it.
 
-    `predict` and `untrained()` give numpy outputs for a numpy batch, of the trained and of the initial state;
-    `initial()` is that state.
+    Attributes:
+        config: of the run, as it was given.
+        initial: makes the state before the first step.
+        predict, untrained: outputs of the trained and, by a call, of the initial state.
     """
 
-    config: Any
+    config: dict[str, Any]
     workdir: pathlib.Path
     data: RunData
-    state: Any
-    initial: Callable[[], Any]
-    predict: Callable
-    untrained: Callable[[], Callable]
+    state: TrainState
+    initial: Callable[[], TrainState]
+    predict: Predict
+    untrained: Callable[[], Predict]
     bases_per_s: float
 
-    def facts(self) -> dict[str, float]:
+    def facts(self) -> Result:
+        """What every result.json tells of the run itself."""
         steps = int(self.state.step)
         facts = {
             "steps": steps,
@@ -92,11 +105,12 @@ class Run:
         }
         return facts | ({"bases_per_s": round(self.bases_per_s)} if self.bases_per_s else {})
 
-    def card(self, result: dict) -> dict[str, Any]:
+    def card(self, result: Result) -> dict[str, Any]:
+        """What a model card tells of the run."""
         species = self.data.corpus.manifest["species"] if self.data.corpus else ()
         return {
             "result": result,
-            "config": self.config.to_dict(),
+            "config": self.config,
             "species": {entry["name"]: entry["splits"]["train"]["bases"] for entry in species},
             "steps": int(self.state.step),
             "date": datetime.date.today().isoformat(),
@@ -104,32 +118,68 @@ class Run:
             "command": f"python -m vqdna_jax.main {shlex.join(sys.argv[1:])}",
         }
 
-    def close(self, result: dict) -> None:
+    def close(self, result: Result) -> None:
         """The curves, and last result.json: it marks the run as finished."""
         plots.plot_curves(read_rows(self.workdir / "metrics.jsonl"), self.workdir / "curves.png")
         write_json(self.workdir / "result.json", result)
 
 
-def _say(result: dict, names: Sequence[str]) -> None:
-    for name in names:
-        print(f"{name:28} {result[name]:.4f}")
+class BasesAlone:
+    """Batches of windows without their species, which no step reads."""
+
+    def __init__(self, windows: WindowBatches):
+        self._windows, self.steps_per_epoch = windows, windows.steps_per_epoch
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, step: int) -> Windows:
+        return Windows(self._windows[step].bases_BxS)
+
+
+def open_windows(settings) -> tuple[WindowBatches, RunData[Windows, Windows]]:
+    """This process's training windows of a corpus, and what a run reads of them.
+
+    Raises InputError: there is no such corpus, or no window fits.
+    """
+    data = settings.data
+    corpus = open_corpus(data.corpus or bundled_corpus())
+    windows = WindowBatches(
+        corpus,
+        "train",
+        data.window_bp,
+        data.global_batch,
+        settings.seed,
+        max_n_share=data.max_n_share,
+        mixing=data.species_weights.to_dict() or (data.temperature if data.temperature != 1 else None),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    held_out = evaluation_windows(corpus, "validation", data.window_bp, settings.eval.windows, data.max_n_share)
+    bundled = "" if data.corpus else " (bundled genomes: no config.data.corpus was named)"
+    lines = [
+        f"corpus     {corpus.path}{bundled}",
+        f"           {windows.summary()}",
+        f"           validation: {len(held_out.bases_BxS):,} windows held out, of {settings.eval.windows:,} asked for",
+    ]
+    bases_per_step = data.global_batch * data.window_bp
+    return windows, RunData(BasesAlone(windows), held_out, bases_per_step, lines, corpus)
 
 
 class WindowStage:
-    """`frozen` goes into every batch; `digests` into every checkpoint's meta."""
+    """Stages 1 and 2, whose rows are windows of a corpus."""
 
-    frozen: dict[str, Any] = {}
-    digests: dict[str, str] = {}
-    task: Vocabulary | MaskedCodes
+    settings: Any
+    task: Any
+    data: RunData
 
-    def open_data(self) -> RunData:
-        return open_windows(self._config)
+    def flops_per_step(self) -> float:
+        return self.data.bases_per_step * self.task.flops_per_base(self.settings.data.window_bp)
 
-    def inputs(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"bases": batch["bases"]}
-
-    def flops_per_step(self, data: RunData) -> float:
-        return data.bases_per_step * self.task.flops_per_base(self._config.data.window_bp)
-
-    def enough(self, state) -> bool:
+    def enough(self, best: Best | tuple[()]) -> bool:
         return False
+
+
+def say_scores(result: Result, names: Sequence[str]) -> None:
+    for name in names:
+        print(f"{name:28} {result[name]:.4f}")

@@ -1,171 +1,213 @@
 """Stage 3: fine-tuning of a pretrained model on labelled sequences."""
 
 import csv
+import dataclasses
 import io
+import math
 import operator
 import pathlib
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from vqdna_jax import partition
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, NumericsError
 from vqdna_jax.evaluation import scores
 from vqdna_jax.inference import load
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
-from vqdna_jax.inference.jobs import predict as jobs_predict
+from vqdna_jax.inference.jobs import predict as predictions
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import finetuned
 from vqdna_jax.labels import sets
-from vqdna_jax.labels.batches import Encoded, LabelledBatches, check_lengths, outputs_of
+from vqdna_jax.labels.batches import Encoded, LabelledBatches, LabelledCodes, check_lengths, outputs_of
 from vqdna_jax.labels.sets import LabelledSet, Split
 from vqdna_jax.models.attention import kernel_of_padded
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime.files import replacing
-from vqdna_jax.stages import base as stages_base
-from vqdna_jax.stages.base import RunData
-from vqdna_jax.tasks.finetune import BASE, Finetune
-
-
-def say_finetuned(result: dict, workdir: pathlib.Path) -> None:
-    for name, value in result.items():
-        if name.startswith(("dev_", "test_", "best_")) and isinstance(value, float):
-            print(f"{name:28} {value:.4f}")
-    if result.get("dev_collapsed"):
-        print("warning: it predicts one class (or value) for all of dev: this run learnt nothing", file=sys.stderr)
-    print(f"results, predictions, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
-
+from vqdna_jax.stages.base import Finished, Predict, Result, RunData
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase
+from vqdna_jax.training.step import Best, TrainState
 
 DRAW_SEED = 0  # of subsets: every seed of a run, and every model, gets the same rows
 
 
+@dataclasses.dataclass(frozen=True)
 class FinetuneStage:
-    """On top of the pretrained model that config.pretrained names. Reads and checks all labelled data first."""
+    """A head, and what is tuned below it, on top of the pretrained model that config.pretrained names; see `Stage`.
 
-    def __init__(self, config, mesh: Mesh):
+    Attributes:
+        base: on one device, to encode and to predict.
+        encoded: the codes and labels of each split of the set.
+        target: mean and standard deviation of a regression's training values.
+    """
+
+    settings: object
+    set: LabelledSet
+    base: Pretrained
+    task: Finetune
+    encoded: dict[str, Encoded]
+    target: tuple[float, float]
+    frozen: FrozenBase
+    data: RunData[LabelledCodes, Encoded]
+    digests: dict[str, str]
+
+    @classmethod
+    def open(cls, settings, mesh: Mesh) -> "FinetuneStage":
+        """Reads and checks all labelled data first."""
         for key, example in (("pretrained", "runs/mcm/export"), ("data.labelled", "GUE/tf/0")):
-            if not operator.attrgetter(key)(config):
+            if not operator.attrgetter(key)(settings):
                 raise InputError(
                     f"config key {key}: is empty, expected a directory; for example --config.{key}={example}"
                 )
-        data = config.data
-        self._config = config
-        self.set = read_labelled(data)
-        self.base = load.pretrained(config.pretrained)  # on one device, to encode and to predict
-        for axis, sizes in (("tensor", ("heads", "hidden")), ("fsdp", ("width",))):
-            for size in sizes:
-                if getattr(self.base.transformer, size) % config.mesh[axis]:
-                    raise InputError(
-                        f"config key mesh.{axis}: found {config.mesh[axis]}, expected a divisor of the base's"
-                        f" {size}={getattr(self.base.transformer, size)}"
-                    )
-        self.task = finetune_task(config, self.base, self.set, mesh.devices.flat[0].platform)
-        self.target = target_of(self.set)
-        self._encoded = {name: self._encode(split) for name, split in self.set.splits.items()}
-        base = {"vectors": self.base.vectors_KxE(), "transformer": self.base.weights["transformer"]}
-        base["class_weights"] = class_weights(self.set, data.class_weights)
-        self.frozen = {BASE: partition.whole_on(mesh, jax.device_get(base))}
-        self.digests = {"pretrained_digest": self.base.pretrained_digest, "labelled_digest": self.set.digest}
+        labelled_set = read_labelled(settings.data)
+        base = load.pretrained(settings.pretrained)
+        check_mesh(settings.mesh, base.transformer)
+        task = finetune_task(settings, base, labelled_set, mesh.devices.flat[0].platform)
+        target = target_of(labelled_set)
+        encoded = {
+            name: encode(base, split, labelled_set.kind, target, settings.data.long)
+            for name, split in labelled_set.splits.items()
+        }
+        weights = class_weights(labelled_set, settings.data.class_weights)
+        on_host = jax.device_get(FrozenBase(base.vectors_KxE(), base.weights["transformer"], weights))
+        frozen = partition.whole_on(mesh, on_host)
+        data = run_data(settings, base, labelled_set, encoded)
+        digests = {"pretrained_digest": base.pretrained_digest, "labelled_digest": labelled_set.digest}
+        return cls(settings, labelled_set, base, task, encoded, target, frozen, data, digests)
 
-    @property
-    def size(self) -> int:
-        """Codes of a full window."""
-        return self.base.context - self.base.transformer.cls
-
-    def open_data(self) -> RunData:
-        config, size, cls = self._config, self.size, self.base.transformer.cls
-        train = self._encoded["train"]
-        batch = config.data.global_batch
-        batches = LabelledBatches(
-            train, batch, config.seed, size, cls, process=jax.process_index(), processes=jax.process_count()
-        )
-        rows = {name: len(split.bases) for name, split in self.set.splits.items()}
-        bases = np.mean([len(bases) for bases in self.set.splits["train"].bases])
-        shapes = ", ".join(f"{s.windows} x {s.codes}" for s in batches.shapes)
-        lines = [
-            f"labelled   {config.data.labelled}: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()),
-            f"           {self.set.kind}, labels {', '.join(self.set.label_names)[:80]}; windows x codes {shapes}",
-        ]
-        return RunData(batches, self._encoded["dev"], {}, lines, float(bases) * batch)
-
-    def inputs(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return batch
-
-    def flops_per_step(self, data: RunData) -> float:
-        shapes = [shape for shape, _ in (data.batches.shape_of(step) for step in range(data.batches.steps_per_epoch))]
-        slots = np.mean([shape.windows * self.task.flops_per_code(shape.codes + 1) * shape.codes for shape in shapes])
-        return float(slots) * self._config.data.global_batch
-
-    def plan(self, state) -> list[str]:
+    def plan_lines(self, state: TrainState) -> list[str]:
         frozen = sum(x.size for x in jax.tree.leaves(self.base.weights["transformer"])) / 1e6
-        task, method = self.task, self.task.method
+        task, method = self.task, str(self.task.method)
         if method == "lora":
             method = f"LoRA rank {task.lora.rank}, alpha {task.lora.alpha:g}, on {', '.join(task.lora.names)}"
         return [
-            f"base       {self._config.pretrained} ({self.base.pretrained_digest[:12]}), {frozen:.2f} M",
+            f"base       {self.settings.pretrained} ({self.base.pretrained_digest[:12]}), {frozen:.2f} M",
             f"tuning     {method}; {task.pool} pooling, {'an MLP' if task.hidden else 'a linear'} head",
         ]
 
-    def enough(self, state) -> bool:
-        patience = self._config.train.patience
-        return bool(patience) and int(state.best.since) >= patience
+    def flops_per_step(self) -> float:
+        batches = self.data.batches
+        shapes = [shape for shape, _ in (batches.shape_of(step) for step in range(batches.steps_per_epoch))]
+        slots = np.mean([shape.windows * self.task.flops_per_code(shape.codes + 1) * shape.codes for shape in shapes])
+        return float(slots) * self.settings.data.global_batch
 
-    def evaluate(self, predict: Callable, held_out: Encoded) -> dict[str, float]:
-        outputs = outputs_of(predict, held_out, self.size, self.base.transformer.cls)
+    def enough(self, best: Best | tuple[()]) -> bool:
+        patience = self.settings.train.patience
+        return bool(patience) and int(best.since) >= patience
+
+    def evaluate(self, predict: Predict) -> dict[str, float]:
+        held_out, base = self.data.held_out, self.base
+        outputs = outputs_of(predict, held_out, window_size(base), base.transformer.cls)
         values = scores.score(self.set.kind, held_out.labels, outputs["logits"], self.set.classes)
         return {"loss": float(outputs["loss"].mean())} | values
 
-    def finish(self, run: stages_base.Run) -> None:
-        """The best parameters on dev, scored once on test as `vqdna predict` would, and exported with predictions."""
-        params = jax.device_get(partition.whole(run.state.best.params))
+    def finish(self, run: Finished) -> None:
+        """The best parameters on dev, scored once on test as `vqdna predict` would, and exported with predictions.
+
+        Raises NumericsError: no evaluation had a finite loss.
+        """
+        best = run.state.best
+        if not math.isfinite(best.loss):
+            raise NumericsError(
+                "no evaluation on dev had a finite loss, so there are no best parameters to export; name a new"
+                " --workdir and lower config.optimizer.learning_rate"
+            )
+        params = jax.device_get(partition.replicated(best.params))
         if jax.process_index():
             return
-        model = finetuned.assemble(
-            self.base, self.task, params, self.set.label_names, self.target, self._config.data.long
-        )
-        result: dict[str, Any] = {"best_step": int(run.state.best.step), "best_dev_loss": float(run.state.best.loss)}
+        names, long = self.set.label_names, self.settings.data.long
+        model = finetuned.assemble(self.base, self.task, params, names, self.target, long)
+        result: Result = {"best_step": int(best.step), "best_dev_loss": float(best.loss)}
         for name in ("dev", "test"):
             if name in self.set.splits:
                 result |= self._score(model, name, run.workdir)
         result |= {f"{name}_rows": len(split.bases) for name, split in self.set.splits.items()}
-        result |= {"kind": self.set.kind, "classes": self.set.classes, "seed": self._config.seed} | run.facts()
-        finetuned.save(run.workdir / "export", model, self.task, params, self._config.pretrained, run.card(result))
+        result |= {"kind": self.set.kind, "classes": self.set.classes, "seed": self.settings.seed} | run.facts()
+        export, card = run.workdir / "export", run.card(result)
+        finetuned.save(export, model, self.task, params, self.settings.pretrained, card)
         run.close(result)
-        say_finetuned(result, run.workdir)
+        _say(result, run.workdir)
 
-    def _score(self, model: FineTuned, name: str, workdir: pathlib.Path) -> dict[str, Any]:
-        split = self.set.splits[name]
-        logits = model.logits(self._encoded[name].codes)
+    def _score(self, model: FineTuned, name: str, workdir: pathlib.Path) -> Result:
+        split, encoded = self.set.splits[name], self.encoded[name]
+        logits = model.logits(encoded.codes)
         write_predictions(workdir / f"predictions_{name}.csv", split, model.predictions(logits), model)
-        values = scores.score(self.set.kind, self._encoded[name].labels, logits, self.set.classes)
+        values = scores.score(self.set.kind, encoded.labels, logits, self.set.classes)
         result = {f"{name}_{key}": value for key, value in values.items()}
         return result | {f"{name}_collapsed": scores.collapsed(self.set.kind, logits)}
 
-    def _encode(self, split: Split) -> Encoded:
-        long = self._config.data.long
-        if hasattr(self.base.config, "bases_per_code"):  # lengths are known before anything is compiled
-            check_lengths(split, [-(-len(b) // self.base.config.bases_per_code) for b in split.bases], self.size, long)
-        codes = self.base.encode_bases(split.bases)
-        check_lengths(split, [len(codes_LxN) for codes_LxN in codes], self.size, long)
-        return Encoded(codes, standardised(split.labels, self.set.kind, self.target))
+
+def window_size(base: Pretrained) -> int:
+    """Codes of a full window."""
+    return base.context - base.transformer.cls
 
 
-def finetune_task(config, base: Pretrained, labelled_set: LabelledSet, platform: str) -> Finetune:
-    tuning, head, compute = config.tuning, config.head, dict(config.compute)
-    if compute["attention"] == "auto":
-        compute["attention"] = kernel_of_padded(platform, base.transformer.window, base.transformer.dtype)
+def check_mesh(mesh, transformer) -> None:
+    """Raises InputError where an axis of the mesh does not divide what it splits of the base."""
+    for axis, size in (("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")):
+        if getattr(transformer, size) % mesh[axis]:
+            raise InputError(
+                f"config key mesh.{axis}: found {mesh[axis]}, expected a divisor of the base's"
+                f" {size}={getattr(transformer, size)}"
+            )
+
+
+def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float], long: str) -> Encoded:
+    """Codes and training targets of a split. Raises InputError: a sequence is too long, unless `long` is "window"."""
+    if hasattr(base.config, "bases_per_code"):  # lengths are known before anything is compiled
+        lengths = [-(-len(bases) // base.config.bases_per_code) for bases in split.bases]
+        check_lengths(split, lengths, window_size(base), long)
+    codes = base.encode_bases(split.bases)
+    check_lengths(split, [len(codes_LxN) for codes_LxN in codes], window_size(base), long)
+    return Encoded(codes, standardised(split.labels, kind, target))
+
+
+def run_data(
+    settings, base: Pretrained, labelled_set: LabelledSet, encoded: dict[str, Encoded]
+) -> RunData[LabelledCodes, Encoded]:
+    batch = settings.data.global_batch
+    batches = LabelledBatches(
+        encoded["train"],
+        batch,
+        settings.seed,
+        window_size(base),
+        base.transformer.cls,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+    )
+    rows = ", ".join(f"{name} {len(split.bases):,}" for name, split in labelled_set.splits.items())
+    shapes = ", ".join(f"{shape.windows} x {shape.codes}" for shape in batches.shapes)
+    lines = [
+        f"labelled   {settings.data.labelled}: {rows}",
+        f"           {labelled_set.kind}, labels {', '.join(labelled_set.label_names)[:80]}; windows x codes {shapes}",
+    ]
+    bases = np.mean([len(bases) for bases in labelled_set.splits["train"].bases])
+    return RunData(batches, encoded["dev"], float(bases) * batch, lines)
+
+
+def finetune_task(settings, base: Pretrained, labelled_set: LabelledSet, platform: str) -> Finetune:
+    """`platform` decides the attention kernel where the config leaves it open. Raises InputError: no CLS to pool."""
+    tuning, head, compute = settings.tuning, settings.head, Compute(**settings.compute)
+    if compute.attention == "auto":
+        kernel = kernel_of_padded(platform, base.transformer.window, base.transformer.dtype)
+        compute = dataclasses.replace(compute, attention=kernel)
     if "cls" in head.pool.split("+") and not base.transformer.cls:
         raise InputError("config key head.pool: found cls, but this base was trained without CLS; use mean or max")
     factors = LoraConfig(tuning.rank, tuning.alpha, tuning.dropout, tuning.targets)
     return Finetune(
-        base.transformer, Compute(**compute), labelled_set.kind, labelled_set.classes, tuning.method, factors,
-        head.pool, base.transformer.width if head.mlp else 0, head.dropout,
-    )  # fmt: skip
+        base.transformer,
+        compute,
+        labelled_set.kind,
+        labelled_set.classes,
+        tuning.method,
+        factors,
+        head.pool,
+        base.transformer.width if head.mlp else 0,
+        head.dropout,
+    )
 
 
 def read_labelled(data) -> LabelledSet:
@@ -212,8 +254,17 @@ def write_predictions(path: pathlib.Path, split: Split, predicted: Predictions, 
     """place (file:line of the row) and what `vqdna predict` would write of it."""
     kind, text = model.task.kind, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["place", *jobs_predict.columns(kind, model.label_names)])
-    for place, cells in zip(split.places, jobs_predict.cells_of(kind, predicted)):
+    writer.writerow(["place", *predictions.columns(kind, model.label_names)])
+    for place, cells in zip(split.places, predictions.cells_of(kind, predicted)):
         writer.writerow([place, *cells])
     with replacing(path) as new:
         new.write_text(text.getvalue())
+
+
+def _say(result: Result, workdir: pathlib.Path) -> None:
+    for name, value in result.items():
+        if name.startswith(("dev_", "test_", "best_")) and isinstance(value, float):
+            print(f"{name:28} {value:.4f}")
+    if result.get("dev_collapsed"):
+        print("warning: it predicts one class (or value) for all of dev: this run learnt nothing", file=sys.stderr)
+    print(f"results, predictions, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")

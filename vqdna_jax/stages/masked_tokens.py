@@ -2,93 +2,105 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
-from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
-from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import masked_tokens
 from vqdna_jax.inference.saved import fixed_pretrained
 from vqdna_jax.models.attention import best_kernel, kernel_of_padded
 from vqdna_jax.models.transformer import Compute, TransformerConfig
-from vqdna_jax.stages import base
-from vqdna_jax.stages.base import RunData, WindowStage, _say, open_windows
+from vqdna_jax.partition import replicated
+from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
 from vqdna_jax.tokenizers import fixed
-from vqdna_jax.tokenizers.batches import Layout, TokenBatches, layout, tokens_batch
+from vqdna_jax.tokenizers.batches import Layout, TokenBatches, Tokens, layout, tokens_batch
+from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.training.step import TrainState, final_params
 
 
-def say_masked_tokens(result: dict, workdir: pathlib.Path) -> None:
-    _say(result, ("token_accuracy", "token_perplexity", "bits_per_base"))
-    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
-
-
+@dataclasses.dataclass(frozen=True)
 class MaskedTokensStage(WindowStage):
-    """On top of the fixed tokenizer that config.tokenizer names. masking.rate counts; what is masked is the tokenizer's
-    own way (`masked_tokens.masking_of`), and there is no head for bases."""
+    """A transformer on top of the fixed tokenizer that config.tokenizer names; see `Stage`.
 
+    masking.rate counts; what is masked is the tokenizer's own way (`masked_tokens.masking_of`), and there is no head
+    for bases.
+    """
+
+    settings: object
+    tokenizer: FixedTokenizer
     task: MaskedTokens
+    data: RunData[Tokens, Tokens]
+    digests: dict[str, str]
+    frozen: tuple[()] = ()
 
-    def __init__(self, config, mesh: Mesh):
-        if config.eval.probe:
+    @classmethod
+    def open(cls, settings, mesh: Mesh) -> "MaskedTokensStage":
+        if settings.eval.probe:
             raise InputError("config key eval.probe: probes are of learned tokenizers; leave it empty for a fixed one")
-        self._config, self._platform = config, mesh.devices.flat[0].platform
-        self.tokenizer = fixed.load(config.tokenizer)
-        self.digests = {"tokenizer_digest": self.tokenizer.digest}
-
-    def open_data(self) -> RunData:
-        config, data = self._config, open_windows(self._config)
-        laid_out = layout(self.tokenizer, config.data.window_bp, config.model.cls, data.corpus)
-        self.task = self._task(laid_out)
+        tokenizer = fixed.load(settings.tokenizer)
+        windows, data = open_windows(settings)
+        laid_out = layout(tokenizer, settings.data.window_bp, settings.model.cls, data.corpus)
         batches = TokenBatches(
-            data.batches, self.tokenizer, laid_out.length, config.data.global_batch, config.seed,
-            process_index=jax.process_index(), process_count=jax.process_count(),
-        )  # fmt: skip
-        held_out = tokens_batch(self.tokenizer, data.held_out["bases"], laid_out.length)
-        return dataclasses.replace(data, batches=batches, held_out=held_out)
+            windows,
+            tokenizer,
+            laid_out.length,
+            settings.data.global_batch,
+            settings.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        held_out = tokens_batch(tokenizer, data.held_out.bases_BxS, laid_out.length)
+        tokens = RunData(batches, held_out, data.bases_per_step, data.lines, data.corpus)
+        task = masked_tokens_task(settings, tokenizer, laid_out, mesh.devices.flat[0].platform)
+        digests = {"corpus_digest": data.corpus.digest, "tokenizer_digest": tokenizer.digest}
+        return cls(settings, tokenizer, task, tokens, digests)
 
-    def _task(self, laid_out: Layout) -> MaskedTokens:
-        config, compute = self._config, dict(self._config.compute)
-        model = TransformerConfig(**config.model)
-        if compute["attention"] == "auto":
-            whole = best_kernel(self._platform, laid_out.length + model.cls, model.window, model.dtype)
-            compute["attention"] = (
-                kernel_of_padded(self._platform, model.window, model.dtype) if laid_out.padded else whole
-            )
-        return MaskedTokens(
-            model, Compute(**compute), self.tokenizer.vocabulary, model.width,
-            masking_of(self.tokenizer, config.masking.rate), laid_out, config.train.microbatches,
-            config.train.params_ema_decay,
-        )  # fmt: skip
-
-    def inputs(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return batch
-
-    def plan(self, state) -> list[str]:
+    def plan_lines(self, state: TrainState) -> list[str]:
         tokenizer, laid_out = self.tokenizer, self.task.layout
         kind = tokenizer.kind if tokenizer.kind in ("bpe", "one_hot") else f"{tokenizer.kind} {tokenizer.k}-mers"
         return [
-            f"tokenizer  {self._config.tokenizer} ({tokenizer.digest[:12]}), {kind}, {tokenizer.vocabulary:,} tokens,"
+            f"tokenizer  {self.settings.tokenizer} ({tokenizer.digest[:12]}), {kind}, {tokenizer.vocabulary:,} tokens,"
             f" {laid_out.bases_per_token:.2f} bases a token, {laid_out.length} tokens a window",
             f"masking    {self.task.masking.kind}, {self.task.masking.rate:.0%} of the tokens, the tokenizer's own way"
             " (masking.kind, masking.span and base_weight are for learned ones)",
         ]
 
-    def evaluate(self, predict: Callable, held_out: dict[str, np.ndarray]) -> dict[str, float]:
-        return masked_tokens.evaluate(self.task, predict, held_out)
+    def evaluate(self, predict: Predict) -> dict[str, float]:
+        return masked_tokens.evaluate(self.task, predict, self.data.held_out)
 
-    def finish(self, run: base.Run) -> None:
-        """The full evaluation and the export; every process evaluates, the first one writes."""
-        result: dict[str, Any] = self.evaluate(run.predict, run.data.held_out)
-        result |= {"held_out_windows": len(run.data.held_out["tokens"])} | run.facts()
-        params = partition.whole(run.state.final_params())
+    def finish(self, run: Finished) -> None:
+        result: Result = self.evaluate(run.predict)
+        result |= {"held_out_windows": len(self.data.held_out.tokens_BxL)} | run.facts()
+        params = replicated(final_params(run.state))
         if jax.process_index():
             return
-        card = run.card(result)
-        fixed_pretrained.save(run.workdir / "export", self.tokenizer, self.task.model, params, self.task.layout, card)
+        export, card = run.workdir / "export", run.card(result)
+        fixed_pretrained.save(export, self.tokenizer, self.task.model, params, self.task.layout, card)
         run.close(result)
-        say_masked_tokens(result, run.workdir)
+        _say(result, run.workdir)
+
+
+def masked_tokens_task(settings, tokenizer: FixedTokenizer, laid_out: Layout, platform: str) -> MaskedTokens:
+    """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open."""
+    model, compute = TransformerConfig(**settings.model), Compute(**settings.compute)
+    if compute.attention == "auto":
+        padded = kernel_of_padded(platform, model.window, model.dtype)
+        whole = best_kernel(platform, laid_out.length + model.cls, model.window, model.dtype)
+        compute = dataclasses.replace(compute, attention=padded if laid_out.padded else whole)
+    return MaskedTokens(
+        model,
+        compute,
+        tokenizer.vocabulary,
+        model.width,
+        masking_of(tokenizer, settings.masking.rate),
+        laid_out,
+        settings.train.microbatches,
+        settings.train.params_ema_decay,
+    )
+
+
+def _say(result: Result, workdir: pathlib.Path) -> None:
+    say_scores(result, ("token_accuracy", "token_perplexity", "bits_per_base"))
+    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")

@@ -1,24 +1,76 @@
 """Stage 1: a vocabulary is learned from windows of a corpus."""
 
+import dataclasses
 import pathlib
-from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from vqdna_jax import partition
 from vqdna_jax.evaluation import plots, vocabulary
-from vqdna_jax.genome.windows import evaluation_windows
+from vqdna_jax.genome.windows import Windows, evaluation_windows
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.tokenizer import TokenizerConfig
-from vqdna_jax.stages import base
-from vqdna_jax.stages.base import WindowStage, _say
+from vqdna_jax.partition import replicated
+from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.vocabulary import Vocabulary
+from vqdna_jax.training.step import TrainState, final_params
 
 
-def say_vocabulary(result: dict, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) -> None:
-    _say(result, ("reconstruction_accuracy", "window_exact_rate", "code_bits_per_base", "hidden_base_accuracy"))
+@dataclasses.dataclass(frozen=True)
+class VocabularyStage(WindowStage):
+    """A tokenizer learns to rebuild windows; see `Stage`."""
+
+    settings: object
+    task: Vocabulary
+    data: RunData[Windows, Windows]
+    digests: dict[str, str]
+    frozen: tuple[()] = ()
+
+    @classmethod
+    def open(cls, settings, mesh: Mesh) -> "VocabularyStage":
+        _, data = open_windows(settings)
+        return cls(settings, vocabulary_task(settings), data, {"corpus_digest": data.corpus.digest})
+
+    def plan_lines(self, state: TrainState) -> list[str]:
+        codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
+        return [f"codebooks  {codes:.2f} M, of {' + '.join(map(str, self.task.model.codebook_sizes))} codes"]
+
+    def evaluate(self, predict: Predict) -> dict[str, float]:
+        return self._reconstruction(predict)[0]
+
+    def _reconstruction(self, predict: Predict) -> tuple[dict[str, float], list[np.ndarray]]:
+        return vocabulary.reconstruction(_of_bases(predict), self.data.held_out.bases_BxS, self.task.model)
+
+    def finish(self, run: Finished) -> None:
+        held_out, data = self.data.held_out, self.settings.data
+        predict, untrained = _of_bases(run.predict), _of_bases(run.untrained())
+        result: Result
+        result, counts = self._reconstruction(run.predict)
+        result |= vocabulary.vocabulary(predict, held_out.bases_BxS, self.task.model)
+        count = len(held_out.bases_BxS)
+        seen = evaluation_windows(self.data.corpus, "train", data.window_bp, count, data.max_n_share)
+        result |= vocabulary.species_probe(predict, untrained, seen, held_out)
+        result |= {"held_out_windows": count} | run.facts()
+        params = replicated(final_params(run.state))
+        if jax.process_index():
+            return
+        plots.plot_codebook_usage(counts, run.workdir / "codebooks.png")
+        pretrained.save(run.workdir / "export", self.task.model, params, run.state.codebooks, run.card(result))
+        run.close(result)
+        _say(result, self.task.model.codebook_sizes, run.workdir)
+
+
+def vocabulary_task(settings) -> Vocabulary:
+    return Vocabulary(TokenizerConfig(**settings.model), hidden_share=settings.hidden_share, **settings.codebook)
+
+
+def _of_bases(predict: Predict) -> vocabulary.Predict:
+    return lambda bases_BxS: predict(Windows(bases_BxS))
+
+
+def _say(result: Result, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) -> None:
+    say_scores(result, ("reconstruction_accuracy", "window_exact_rate", "code_bits_per_base", "hidden_base_accuracy"))
     for n, size in enumerate(codebook_sizes, start=1):
         of = {
             key: result[f"codebook_{n}_{key}"]
@@ -30,46 +82,3 @@ def say_vocabulary(result: dict, codebook_sizes: tuple[int, ...], workdir: pathl
             f" {100 * of['best_kmer_explained_share']:.0f} % of its information"
         )
     print(f"results, curves.png, codebooks.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
-
-
-def vocabulary_task(config) -> Vocabulary:
-    return Vocabulary(TokenizerConfig(**config.model), hidden_share=config.hidden_share, **config.codebook)
-
-
-class VocabularyStage(WindowStage):
-    """Stage 1."""
-
-    def __init__(self, config, mesh: Mesh):
-        self._config, self.task = config, vocabulary_task(config)
-
-    def plan(self, state) -> list[str]:
-        codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
-        return [f"codebooks  {codes:.2f} M, of {' + '.join(map(str, self.task.model.codebook_sizes))} codes"]
-
-    def evaluate(self, predict: Callable, held_out) -> dict[str, float]:
-        return self._reconstruction(predict, held_out["bases"])[0]
-
-    def _reconstruction(self, predict: Callable, bases_BxS: np.ndarray):
-        return vocabulary.reconstruction(_of_bases(predict), bases_BxS, self.task.model)
-
-    def finish(self, run: base.Run) -> None:
-        """The full evaluation, its pictures and the export; every process evaluates, the first one writes."""
-        bases_BxS = run.data.held_out["bases"]
-        predict, untrained = _of_bases(run.predict), _of_bases(run.untrained())
-        result, counts = self._reconstruction(run.predict, bases_BxS)
-        result |= vocabulary.vocabulary(predict, bases_BxS, self.task.model)
-        data = self._config.data
-        seen = evaluation_windows(run.data.corpus, "train", data.window_bp, len(bases_BxS), data.max_n_share)
-        result |= vocabulary.species_probe(predict, untrained, seen, run.data.held_out)
-        result |= {"held_out_windows": len(bases_BxS)} | run.facts()
-        params = partition.whole(run.state.final_params())
-        if jax.process_index():
-            return
-        plots.plot_codebook_usage(counts, run.workdir / "codebooks.png")
-        pretrained.save(run.workdir / "export", self.task.model, params, run.state.codebooks, run.card(result))
-        run.close(result)
-        say_vocabulary(result, self.task.model.codebook_sizes, run.workdir)
-
-
-def _of_bases(predict: Callable) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    return lambda bases_BxS: predict({"bases": bases_BxS})

@@ -1,14 +1,61 @@
-"""What tasks share: strands, masked positions, cross-entropies."""
+"""What is trained: the interface of a task, and what tasks share (strands, masked positions, cross-entropies)."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
+from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.partition import spec
 
 UNKNOWN = 4  # N, and a base hidden from the encoder
+Params = Mapping[str, Any]  # a tree of arrays, by the names that flax gives
+Codebooks = tuple[Codebook, ...]
 Metrics = dict[str, Array]
+Batch = TypeVar("Batch")
+Frozen = TypeVar("Frozen")
+
+
+class Task(Protocol[Batch, Frozen]):
+    """What a stage trains, as pure functions: hashable, static under jit.
+
+    `Batch` is a dataclass of arrays which all have the rows of the batch; `Frozen` the weights that are read and never
+    trained, () where there are none.
+
+    Attributes:
+        microbatches: the global batch goes through in so many parts, whose gradients are averaged.
+        params_ema_decay: of the averaged parameters that are evaluated and exported; 0: none.
+        keeps_best: whether the parameters of the lowest held-out loss are what is exported.
+    """
+
+    @property
+    def microbatches(self) -> int: ...
+
+    @property
+    def params_ema_decay(self) -> float: ...
+
+    @property
+    def keeps_best(self) -> bool: ...
+
+    def init_params(self, frozen: Frozen, batch: Batch, key: Array) -> Params:
+        """Parameters before the first step; of the batch only shapes count."""
+
+    def init_codebooks(self, params: Params, batch: Batch, key: Array) -> Codebooks:
+        """Codebooks before the first step, () where none are learned."""
+
+    def prepare(self, batch: Batch, key: Array) -> Any:
+        """What `loss` takes: the global batch with what is drawn for it, the same on every mesh."""
+
+    def loss(
+        self, params: Params, codebooks: Codebooks, frozen: Frozen, prepared: Any, key: Array
+    ) -> tuple[Array, tuple[Codebooks, Metrics]]:
+        """(loss, (codebooks one step on, metrics)) of a prepared batch, or of a part of its rows."""
+
+    def predict(self, params: Params, codebooks: Codebooks, frozen: Frozen, prepared: Any) -> dict[str, Array]:
+        """What evaluations read, by name, each with the rows of the batch and whole on every device."""
 
 
 def random_strand(bases_BxS: Array, key: Array) -> Array:
@@ -34,7 +81,7 @@ def cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     return loss, (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
 
 
-def _mean(values: Array, counted: Array, axis=None) -> Array:
+def mean_of(values: Array, counted: Array, axis=None) -> Array:
     """Mean of the counted values; 0 where none counts."""
     weights = jnp.broadcast_to(counted, values.shape).astype(jnp.float32)
     return jnp.sum(values * weights, axis=axis) / jnp.maximum(jnp.sum(weights, axis=axis), 1)

@@ -6,13 +6,15 @@ params, "class_weights": [V]}.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
+from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models import lora
 from vqdna_jax.models.heads import Head
@@ -20,11 +22,21 @@ from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import pool
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig, born
-from vqdna_jax.partition import spec
+from vqdna_jax.partition import replicated, spec
+from vqdna_jax.tasks.base import Codebooks, Metrics, Params
 
-BASE = "base"
 METHODS = ("lora", "full", "head")
 Method = Literal["lora", "full", "head"]
+
+
+@flax.struct.dataclass
+class FrozenBase:
+    """What a step reads of the pretrained model: the code vectors of each level as its transformer reads them, the
+    transformer, and of a classification the weights of the classes (none where nothing is trained)."""
+
+    vectors_KxE: tuple[Array, ...]
+    transformer: Params
+    class_weights_V: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,71 +62,73 @@ class Finetune:
     hidden: int = 0
     dropout: float = 0.0
 
-    microbatches, params_ema_decay = 1, 0.0
-    keeps_best = True
+    microbatches: ClassVar[int] = 1
+    params_ema_decay: ClassVar[float] = 0.0
+    keeps_best: ClassVar[bool] = True
 
-    def init_params(self, key: Array, batch: dict):
-        base, (lora_key, head_key) = batch[BASE], jax.random.split(key)
+    def init_params(self, frozen: FrozenBase, batch: LabelledCodes, key: Array) -> Params:
+        lora_key, head_key = jax.random.split(key)
         width = self.model.width * len(self.pools)
-        pooled = jnp.zeros((len(batch["codes"]), width), out_sharding=spec("batch", None))
+        pooled = jnp.zeros((len(batch.codes_BxWxLxN), width), out_sharding=spec("batch", None))
         params = {"head": self.head.init(head_key, pooled)["params"]}
         if self.method == "lora":
-            params["lora"] = lora.init(self.lora, base["transformer"], lora_key)
+            params["lora"] = lora.init(self.lora, frozen.transformer, lora_key)
         elif self.method == "full":
-            params["transformer"] = born(base["transformer"])
+            params["transformer"] = born(frozen.transformer)
         return params
 
-    def init_codebooks(self, params, key: Array, batch: dict) -> tuple:
+    def init_codebooks(self, params: Params, batch: LabelledCodes, key: Array) -> Codebooks:
         return ()  # the tokenizer's are frozen
 
-    def prepare(self, batch: dict, key: Array) -> dict:
+    def prepare(self, batch: LabelledCodes, key: Array) -> LabelledCodes:
         return batch
 
-    def loss(self, params, codebooks: tuple, batch: dict, key: Array):
-        """(loss, (codebooks, metrics)) on a batch {"codes" [B, W, L, N], "lengths" [B, W], "labels" [B] or [B, V],
-        "weights" [B], 0 of rows that only fill the batch}."""
-        logits_BxV = self.logits(params, batch, key)
-        loss_B, weights_B = self.row_loss(logits_BxV, batch), batch["weights"]
+    def loss(
+        self, params: Params, codebooks: Codebooks, frozen: FrozenBase, batch: LabelledCodes, key: Array
+    ) -> tuple[Array, tuple[Codebooks, Metrics]]:
+        """(loss, (codebooks, metrics)) on a batch with labels and weights."""
+        logits_BxV = self.logits(params, frozen, batch, key)
+        loss_B, weights_B = self.row_loss(logits_BxV, batch), batch.weights_B
         if self.kind == "classification":
-            weights_B = weights_B * batch[BASE]["class_weights"].at[batch["labels"]].get(out_sharding=spec("batch"))
+            weights_B = weights_B * frozen.class_weights_V.at[batch.labels].get(out_sharding=spec("batch"))
         loss = jnp.sum(loss_B * weights_B) / jnp.maximum(jnp.sum(weights_B), 1e-9)
-        metrics = {"loss": loss}
+        metrics: Metrics = {"loss": loss}
         if self.kind == "classification":
-            hit_B = (jnp.argmax(logits_BxV, axis=-1) == batch["labels"]) * batch["weights"]
-            metrics["accuracy"] = jnp.sum(hit_B) / jnp.maximum(jnp.sum(batch["weights"]), 1e-9)
+            hit_B = (jnp.argmax(logits_BxV, axis=-1) == batch.labels) * batch.weights_B
+            metrics["accuracy"] = jnp.sum(hit_B) / jnp.maximum(jnp.sum(batch.weights_B), 1e-9)
         return loss, (codebooks, metrics)
 
-    def row_loss(self, logits_BxV: Array, batch: dict) -> Array:
+    def row_loss(self, logits_BxV: Array, batch: LabelledCodes) -> Array:
         """f32 [B], without class weights."""
-        labels = batch["labels"]
+        labels = batch.labels
         if self.kind == "classification":
             return optax.softmax_cross_entropy_with_integer_labels(logits_BxV, labels)
         if self.kind == "multilabel":
             return jnp.mean(optax.sigmoid_binary_cross_entropy(logits_BxV, labels.astype(jnp.float32)), axis=-1)
         return jnp.square(logits_BxV[:, 0] - labels)
 
-    def logits(self, params, batch: dict, key: Array | None = None) -> Array:
+    def logits(self, params: Params, frozen: FrozenBase, batch: LabelledCodes, key: Array | None = None) -> Array:
         """f32 [B, V]; dropout where there is a `key`."""
         lora_key, head_key = (None, None) if key is None else jax.random.split(key)
-        return self.head.apply({"params": params["head"]}, self.features(params, batch, lora_key), head_key)
+        return self.head.apply({"params": params["head"]}, self.features(params, frozen, batch, lora_key), head_key)
 
-    def features(self, params, batch: dict, key: Array | None = None) -> Array:
+    def features(self, params: Params, frozen: FrozenBase, batch: LabelledCodes, key: Array | None = None) -> Array:
         """Pooled over the codes and the windows of each sequence, f32 [B, P]."""
-        base, codes_BxWxLxN = batch[BASE], batch["codes"].astype(jnp.int32)
+        codes_BxWxLxN = batch.codes_BxWxLxN.astype(jnp.int32)
         rows, windows, length, levels = codes_BxWxLxN.shape
         flat = spec("batch", None, None)
         codes_RxLxN = jnp.reshape(codes_BxWxLxN, (rows * windows, length, levels), out_sharding=flat)
-        lengths_R = jnp.reshape(batch["lengths"], (rows * windows,), out_sharding=spec("batch"))
+        lengths_R = jnp.reshape(batch.lengths_BxW, (rows * windows,), out_sharding=spec("batch"))
         nothing_RxL = codes_RxLxN[..., 0] < 0
         adapter = lora.adapter(self.lora, params["lora"], key) if "lora" in params else None
         h_RxLxD, cls_RxD = Transformer(self.model, self.compute).apply(
-            {"params": params.get("transformer", base["transformer"])},
-            code_vectors(base["vectors"], codes_RxLxN), nothing_RxL, nothing_RxL[:, 0],
+            {"params": params.get("transformer", frozen.transformer)},
+            code_vectors(frozen.vectors_KxE, codes_RxLxN), nothing_RxL, nothing_RxL[:, 0],
             jnp.maximum(lengths_R + self.model.cls, 1), None, adapter,
         )  # fmt: skip
         pooled_RxP = jnp.concatenate([pool(name, h_RxLxD, cls_RxD, lengths_R) for name in self.pools], axis=-1)
         pooled_BxWxP = jnp.reshape(pooled_RxP, (rows, windows, -1), out_sharding=flat)
-        there_BxWx1 = (batch["lengths"] > 0).astype(jnp.float32)[..., None]
+        there_BxWx1 = (batch.lengths_BxW > 0).astype(jnp.float32)[..., None]
         return jnp.sum(pooled_BxWxP * there_BxWx1, axis=1) / jnp.maximum(jnp.sum(there_BxWx1, axis=1), 1)
 
     @property
@@ -125,11 +139,12 @@ class Finetune:
     def head(self) -> Head:
         return Head(self.outputs, self.hidden, self.dropout)
 
-    def predict(self, params, codebooks: tuple, batch: dict) -> dict[str, Array]:
+    def predict(
+        self, params: Params, codebooks: Codebooks, frozen: FrozenBase, batch: LabelledCodes
+    ) -> dict[str, Array]:
         """Logits [B, V] and loss [B] of each row, whole on every device."""
-        logits_BxV = self.logits(params, batch)
-        outputs = {"logits": logits_BxV, "loss": self.row_loss(logits_BxV, batch)}
-        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), outputs)
+        logits_BxV = self.logits(params, frozen, batch)
+        return replicated({"logits": logits_BxV, "loss": self.row_loss(logits_BxV, batch)})
 
     def flops_per_code(self, slots: int) -> float:
         """Of one training step: forward, backward to the lowest trained layer, and its weights' gradients if they are

@@ -5,20 +5,30 @@ frozen tokenizer comes with the batch, as batch["tokenizer"] = {"encoder": param
 """
 
 import dataclasses
+from typing import ClassVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models import quantize
 from vqdna_jax.models.heads import Heads
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.tokenizer import TokenizerConfig, encode
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
-from vqdna_jax.tasks.base import UNKNOWN, Metrics, _mean, cross_entropy, random_strand, take
-from vqdna_jax.tasks.masking import Masking, Masks, draw
+from vqdna_jax.partition import replicated, spec
+from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, cross_entropy, mean_of, random_strand, take
+from vqdna_jax.tasks.masking import Masked, Masking, draw
 
-TOKENIZER = "tokenizer"
+
+@flax.struct.dataclass
+class FrozenTokenizer:
+    """The weights of a learned tokenizer that a step needs: its encoder, and the code vectors of each level."""
+
+    encoder: Params
+    codes_KxE: tuple[Array, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,58 +51,60 @@ class MaskedCodes:
     microbatches: int = 1
     params_ema_decay: float = 0.0
 
-    keeps_best = False
+    keeps_best: ClassVar[bool] = False
 
-    def init_params(self, key: Array, batch: dict[str, Array]):
+    def init_params(self, frozen: FrozenTokenizer, batch: Windows, key: Array) -> Params:
         transformer_key, heads_key = jax.random.split(key)
-        codes = batch["bases"][:, :: self.tokenizer.bases_per_code] * 0
-        vectors = self.vectors(batch[TOKENIZER], jnp.stack([codes] * self.levels, axis=-1).astype(jnp.int32))
-        plain = codes != codes
-        transformer = self.transformer.init(transformer_key, vectors, plain, plain[:, 0])
-        h_BxLxD, _ = self.transformer.apply(transformer, vectors, plain, plain[:, 0])
-        heads = self.heads.init(heads_key, h_BxLxD, self.standard_codes(batch[TOKENIZER]))
+        codes_BxLxN = self._no_codes(batch.bases_BxS)
+        vectors, masked_BxL = self.vectors(frozen, codes_BxLxN), codes_BxLxN[..., 0].astype(bool)
+        inputs = vectors, masked_BxL, masked_BxL[:, 0]
+        transformer = self.transformer.init(transformer_key, *inputs)
+        h_BxLxD, _ = self.transformer.apply(transformer, *inputs)
+        heads = self.heads.init(heads_key, h_BxLxD, self.standard_codes(frozen))
         return {"transformer": transformer["params"], "heads": heads["params"]}
 
-    def init_codebooks(self, params, key: Array, batch: dict[str, Array]) -> tuple:
+    def init_codebooks(self, params: Params, batch: Windows, key: Array) -> Codebooks:
         return ()  # the tokenizer's are frozen
 
-    def prepare(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+    def prepare(self, batch: Windows, key: Array) -> Masked[Windows]:
         """Each window on a random strand, with its masks drawn."""
         strand_key, mask_key = jax.random.split(key)
-        return self.masked(batch | {"bases": random_strand(batch["bases"], strand_key)}, mask_key)
+        return self.masked(Windows(random_strand(batch.bases_BxS, strand_key)), mask_key)
 
-    def masked(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
-        windows, bases = batch["bases"].shape
+    def masked(self, batch: Windows, key: Array) -> Masked[Windows]:
+        windows, bases = batch.bases_BxS.shape
         per_code = self.tokenizer.bases_per_code
-        return batch | {"masks": draw(self.masking, windows, bases // per_code - self.model.cls, per_code, key)}
+        return Masked(batch, draw(self.masking, windows, bases // per_code - self.model.cls, per_code, key))
 
-    def loss(self, params, codebooks: tuple, batch: dict[str, Array], key: Array):
+    def loss(
+        self, params: Params, codebooks: Codebooks, frozen: FrozenTokenizer, batch: Masked[Windows], key: Array
+    ) -> tuple[Array, tuple[Codebooks, Metrics]]:
         """(loss, (codebooks, metrics)) on a batch that `prepare` has masked."""
-        scores = self.scores(params, batch)
-        code_loss_N = _mean(scores["code_loss_BxMxN"], scores["scored_BxM"][..., None], axis=(0, 1))
-        code_accuracy_N = _mean(scores["code_hit_BxMxN"], scores["scored_BxM"][..., None], axis=(0, 1))
-        base_loss = _mean(scores["base_loss_BxMxR"], scores["base_scored_BxMxR"])
-        base_accuracy = _mean(scores["base_hit_BxMxR"], scores["base_scored_BxMxR"])
-        weight = self.base_weight or 1.0  # at 0 the head reads a stopped gradient, see `scores`
-        loss = jnp.mean(code_loss_N) + weight * base_loss
+        scores = self.scores(params, frozen, batch)
+        scored_BxMx1 = scores["scored_BxM"][..., None]
+        code_loss_N = mean_of(scores["code_loss_BxMxN"], scored_BxMx1, axis=(0, 1))
+        code_accuracy_N = mean_of(scores["code_hit_BxMxN"], scored_BxMx1, axis=(0, 1))
+        base_loss = mean_of(scores["base_loss_BxMxR"], scores["base_scored_BxMxR"])
+        base_accuracy = mean_of(scores["base_hit_BxMxR"], scores["base_scored_BxMxR"])
+        # At weight 0 the head learns all the same, from a stopped gradient: see `scores`.
+        loss = jnp.mean(code_loss_N) + (self.base_weight if self.base_weight else 1.0) * base_loss
         metrics: Metrics = {"loss": loss, "base_bits": base_loss / jnp.log(2), "base_accuracy": base_accuracy}
         for n in range(self.levels):
             metrics |= {f"code_{n + 1}_loss": code_loss_N[n], f"code_{n + 1}_accuracy": code_accuracy_N[n]}
         return loss, (codebooks, metrics)
 
-    def scores(self, params, batch: dict[str, Array]) -> dict[str, Array]:
+    def scores(self, params: Params, frozen: FrozenTokenizer, batch: Masked[Windows]) -> dict[str, Array]:
         """Cross-entropy (nats) and hits of every masked code and of the bases it stands for, and which of them count.
 
         code_* [B, M, N], scored [B, M], base_* [B, M, R]: of hidden bases, or all R of a replaced code; never of an N.
         """
-        masks, bases_BxLxR = batch["masks"], self._by_code(batch["bases"])
-        inputs, targets = self.codes(batch, masks)
-        h_BxLxD, _ = self.transformer.apply(
-            {"params": params["transformer"]},
-            self.vectors(batch[TOKENIZER], inputs), masks.masked_BxL, masks.replaced_B,
-        )  # fmt: skip
+        masks, bases_BxLxR = batch.masks, self._by_code(batch.rows.bases_BxS)
+        inputs, targets = self.codes(frozen, batch)
+        vectors = self.vectors(frozen, inputs)
+        network = {"params": params["transformer"]}
+        h_BxLxD, _ = self.transformer.apply(network, vectors, masks.masked_BxL, masks.replaced_B)
         h_BxMxD = take(h_BxLxD, masks.positions_BxM)
-        codes_KxE = self.standard_codes(batch[TOKENIZER])
+        codes_KxE = self.standard_codes(frozen)
         logits, base_logits = self.heads.apply({"params": params["heads"]}, h_BxMxD, codes_KxE)
         if not self.base_weight:
             _, base_logits = self.heads.apply({"params": params["heads"]}, jax.lax.stop_gradient(h_BxMxD), codes_KxE)
@@ -111,29 +123,29 @@ class MaskedCodes:
             "base_scored_BxMxR": take(counted, masks.positions_BxM) & scored_BxM[..., None],
         }
 
-    def codes(self, batch: dict[str, Array], masks: Masks) -> tuple[Array, Array]:
+    def codes(self, frozen: FrozenTokenizer, batch: Masked[Windows]) -> tuple[Array, Array]:
         """(codes the network reads, codes it must name), int32 [B, L, N]: of the window with and without its hidden
         bases. Both go through the frozen tokenizer here, in the step; the two are one where no base is hidden."""
-        targets_BxLxN = self.encode(batch[TOKENIZER], batch["bases"])
+        bases_BxS, masks = batch.rows.bases_BxS, batch.masks
+        targets_BxLxN = self.encode(frozen, bases_BxS)
         if not self.masking.hides_bases:
             return targets_BxLxN, targets_BxLxN
-        bases_BxLxR = self._by_code(batch["bases"])
-        seen_BxLxR = jnp.where(masks.hidden_BxLxR, jnp.uint8(UNKNOWN), bases_BxLxR)
-        rest = batch["bases"][:, masks.masked_BxL.shape[1] * self.tokenizer.bases_per_code :]
+        seen_BxLxR = jnp.where(masks.hidden_BxLxR, jnp.uint8(UNKNOWN), self._by_code(bases_BxS))
+        rest = bases_BxS[:, masks.masked_BxL.shape[1] * self.tokenizer.bases_per_code :]
         seen_BxS = jnp.concatenate([seen_BxLxR.reshape(len(seen_BxLxR), -1), rest], axis=1)
-        return self.encode(batch[TOKENIZER], seen_BxS), targets_BxLxN
+        return self.encode(frozen, seen_BxS), targets_BxLxN
 
-    def encode(self, tokenizer, bases_BxS: Array) -> Array:
-        """The frozen tokenizer's codes of the window; of the last one too few with CLS, whose place that code gives."""
-        codes = encode(self.tokenizer, tokenizer["encoder"], tokenizer["codes"], bases_BxS).codes_BxLxN
+    def encode(self, frozen: FrozenTokenizer, bases_BxS: Array) -> Array:
+        """The frozen tokenizer's codes of the window; with CLS without the last one, whose place CLS takes."""
+        codes = encode(self.tokenizer, frozen.encoder, frozen.codes_KxE, bases_BxS).codes_BxLxN
         return jax.lax.stop_gradient(codes[:, : codes.shape[1] - self.model.cls])
 
-    def vectors(self, tokenizer, codes_BxLxN: Array) -> Array:
+    def vectors(self, frozen: FrozenTokenizer, codes_BxLxN: Array) -> Array:
         """Standardised code vectors [B, L, N, E], the transformer's input."""
-        return code_vectors(self.standard_codes(tokenizer), codes_BxLxN)
+        return code_vectors(self.standard_codes(frozen), codes_BxLxN)
 
-    def standard_codes(self, tokenizer) -> tuple[Array, ...]:
-        return tuple(quantize.standardised(e) for e in tokenizer["codes"])
+    def standard_codes(self, frozen: FrozenTokenizer) -> tuple[Array, ...]:
+        return tuple(quantize.standardised(e) for e in frozen.codes_KxE)
 
     @property
     def levels(self) -> int:
@@ -147,10 +159,12 @@ class MaskedCodes:
     def heads(self) -> Heads:
         return Heads(self.tokenizer.bases_per_code, self.model.dtype)
 
-    def predict(self, params, codebooks: tuple, batch: dict[str, Array]) -> dict[str, Array]:
+    def predict(
+        self, params: Params, codebooks: Codebooks, frozen: FrozenTokenizer, batch: Masked[Windows]
+    ) -> dict[str, Array]:
         """`scores` of a batch masked in any way, whole on every device."""
         any_way = dataclasses.replace(self, masking=Masking("codes+bases"))
-        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), any_way.scores(params, batch))
+        return replicated(any_way.scores(params, frozen, batch))
 
     def flops_per_base(self, window_bp: int) -> float:
         """Of one training step: transformer and heads forward and backward, the frozen tokenizer forward."""
@@ -162,6 +176,11 @@ class MaskedCodes:
         masked = self.masking.count(length) / length
         encodes = 2 if self.masking.hides_bases else 1
         return 3 * (code + masked * heads) / per_code + encodes * self.tokenizer.encoder_flops_per_base()
+
+    def _no_codes(self, bases_BxS: Array) -> Array:
+        """Zeros int32 [B, L, N] in the place of a window's codes, split as the window is."""
+        length = bases_BxS.shape[1] // self.tokenizer.bases_per_code
+        return jnp.zeros((len(bases_BxS), length, self.levels), jnp.int32, out_sharding=spec("batch", "length", None))
 
     def _by_code(self, bases_BxS: Array) -> Array:
         """[B, S] -> [B, L, R], without the code whose place CLS takes."""

@@ -8,6 +8,7 @@ each of its tokens is one of four: a loss per such token says little beside that
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,10 @@ from vqdna_jax.models.heads import TokenHead
 from vqdna_jax.models.layers import truncated_normal
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
-from vqdna_jax.partition import gathered, sharded
-from vqdna_jax.tasks.base import Metrics, cross_entropy, take
-from vqdna_jax.tasks.masking import Masking, draw
-from vqdna_jax.tokenizers.batches import Layout
+from vqdna_jax.partition import gathered, replicated, sharded
+from vqdna_jax.tasks.base import Codebooks, Metrics, Params, cross_entropy, take
+from vqdna_jax.tasks.masking import Masked, Masking, draw
+from vqdna_jax.tokenizers.batches import Layout, Tokens
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
 
@@ -50,28 +51,30 @@ class MaskedTokens:
     microbatches: int = 1
     params_ema_decay: float = 0.0
 
-    keeps_best = False
+    keeps_best: ClassVar[bool] = False
 
-    def init_params(self, key: Array, batch: dict[str, Array]):
+    def init_params(self, frozen: tuple[()], batch: Tokens, key: Array) -> Params:
         """{"table" [K, E], "transformer", "heads"}. The table begins with variance 1, as codes are standardised."""
         table_key, transformer_key, head_key = jax.random.split(key, 3)
         table = sharded(truncated_normal(1.0), None, "embed")(table_key, (self.vocabulary, self.table_width))
-        vectors_BxLx1xE, plain_BxL = self.vectors(table, batch["tokens"]), batch["tokens"] < 0
-        inputs = vectors_BxLx1xE, plain_BxL, plain_BxL[:, 0]
+        masked_BxL = jnp.zeros_like(batch.tokens_BxL, bool)
+        inputs = self.vectors(table, batch.tokens_BxL), masked_BxL, masked_BxL[:, 0]
         transformer = self.transformer.init(transformer_key, *inputs)
         h_BxLxD, _ = self.transformer.apply(transformer, *inputs)
         head = self.head.init(head_key, h_BxLxD, gathered(table, None, "embed"))
         return {"table": table, "transformer": transformer["params"], "heads": head["params"]}
 
-    def init_codebooks(self, params, key: Array, batch: dict[str, Array]) -> tuple:
+    def init_codebooks(self, params: Params, batch: Tokens, key: Array) -> Codebooks:
         return ()
 
-    def prepare(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+    def prepare(self, batch: Tokens, key: Array) -> Masked[Tokens]:
         """The batch with its masks drawn."""
-        windows, length = batch["tokens"].shape
-        return batch | {"masks": draw(self.masking, windows, length, 1, key)}
+        windows, length = batch.tokens_BxL.shape
+        return Masked(batch, draw(self.masking, windows, length, 1, key))
 
-    def loss(self, params, codebooks: tuple, batch: dict[str, Array], key: Array):
+    def loss(
+        self, params: Params, codebooks: Codebooks, frozen: tuple[()], batch: Masked[Tokens], key: Array
+    ) -> tuple[Array, tuple[Codebooks, Metrics]]:
         """(loss, (codebooks, metrics)) on a batch that `prepare` has masked.
 
         bits_per_base spreads a token's loss over its step to the next. Overlapping k-mers share their bases, and k
@@ -85,9 +88,9 @@ class MaskedTokens:
         metrics["bits_per_base"] = loss / np.log(2) / self.layout.bases_per_token
         return loss, (codebooks, metrics)
 
-    def scores(self, params, batch: dict[str, Array]) -> dict[str, Array]:
+    def scores(self, params: Params, batch: Masked[Tokens]) -> dict[str, Array]:
         """Cross-entropy (nats) and hit of every masked token, f32 [B, M], and which of them count, bool [B, M]."""
-        masks, tokens_BxL, lengths_B = batch["masks"], batch["tokens"], batch["lengths"]
+        masks, tokens_BxL, lengths_B = batch.masks, batch.rows.tokens_BxL, batch.rows.lengths_B
         h_BxLxD, _ = self.transformer.apply(
             {"params": params["transformer"]},
             self.vectors(params["table"], tokens_BxL), masks.masked_BxL, masks.replaced_B,
@@ -113,9 +116,11 @@ class MaskedTokens:
     def head(self) -> TokenHead:
         return TokenHead(self.model.dtype)
 
-    def predict(self, params, codebooks: tuple, batch: dict[str, Array]) -> dict[str, Array]:
+    def predict(
+        self, params: Params, codebooks: Codebooks, frozen: tuple[()], batch: Masked[Tokens]
+    ) -> dict[str, Array]:
         """`scores` of a batch with masks, whole on every device."""
-        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), self.scores(params, batch))
+        return replicated(self.scores(params, batch))
 
     def flops_per_base(self, window_bp: int) -> float:
         """Of one training step, padding included: layers, table and head forward and backward."""

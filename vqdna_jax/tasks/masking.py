@@ -6,6 +6,7 @@ Legend: B batch, L codes, R bases a code, M masked codes a window (static). Neig
 
 import dataclasses
 import math
+from typing import Generic, TypeVar
 
 import flax.struct
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.partition import spec
+from vqdna_jax.partition import replicated, spec
 
 # codes: single codes (the paper); code_spans: runs of them; bases: one base of each masked code, hidden from the
 # tokenizer; base_spans: all bases of runs of codes, hidden from it.
@@ -69,6 +70,17 @@ class Masks:
     hidden_BxLxR: Array
 
 
+Rows = TypeVar("Rows")
+
+
+@flax.struct.dataclass
+class Masked(Generic[Rows]):
+    """The rows of a batch, and the masks drawn for them."""
+
+    rows: Rows
+    masks: Masks
+
+
 def draw(masking: Masking, windows: int, codes: int, bases_per_code: int, key: Array) -> Masks:
     """Masks of a global batch, a function of the key alone: the same on every mesh."""
     kind_key, score_key, offset_key, base_key = jax.random.split(key, 4)
@@ -83,6 +95,17 @@ def draw(masking: Masking, windows: int, codes: int, bases_per_code: int, key: A
 
     out = Masks(grid, grid, rows, grid, spec("batch", "length", None))
     return jax.shard_map(local, in_specs=(rows, grid, rows, grid), out_specs=out)(kind_B, score_BxL, offset_B, base_BxL)
+
+
+def draw_on_host(masking: Masking, windows: int, codes: int, bases_per_code: int, seed: int) -> Masks:
+    """Masks of any number of windows as numpy arrays, for evaluations: a function of the seed and the devices."""
+    even = -(-windows // jax.device_count()) * jax.device_count()
+
+    @jax.jit
+    def drawn() -> Masks:
+        return replicated(draw(masking, even, codes, bases_per_code, jax.random.key(seed)))
+
+    return jax.tree.map(lambda x: x[:windows], jax.device_get(drawn()))
 
 
 def _window(masking: Masking, bases_per_code: int, kind: Array, score_L: Array, offset: Array, base_L: Array) -> Masks:

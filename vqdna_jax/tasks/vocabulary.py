@@ -4,16 +4,18 @@ Legend: B batch, S bases, L codes, N levels, D width.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models import quantize
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
-from vqdna_jax.partition import spec
-from vqdna_jax.tasks.base import UNKNOWN, Metrics, random_strand
+from vqdna_jax.partition import replicated, spec
+from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, random_strand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,24 +39,25 @@ class Vocabulary:
     revive_to: float
     hidden_share: float
 
-    microbatches, params_ema_decay = 1, 0.0  # the codebooks' statistics are of whole batches
-    keeps_best = False
+    microbatches: ClassVar[int] = 1  # the codebooks' statistics are of whole batches
+    params_ema_decay: ClassVar[float] = 0.0
+    keeps_best: ClassVar[bool] = False
 
-    def prepare(self, batch: dict[str, Array], key: Array) -> dict[str, Array]:
+    def prepare(self, batch: Windows, key: Array) -> Windows:
         return batch
 
-    def init_params(self, key: Array, batch: dict[str, Array]):
+    def init_params(self, frozen: tuple[()], batch: Windows, key: Array) -> Params:
         encoder_key, decoder_key = jax.random.split(key)
-        encoder_params = Encoder(self.model).init(encoder_key, batch["bases"])["params"]
-        features = Encoder(self.model).apply({"params": encoder_params}, batch["bases"])
+        encoder_params = Encoder(self.model).init(encoder_key, batch.bases_BxS)["params"]
+        features = Encoder(self.model).apply({"params": encoder_params}, batch.bases_BxS)
         return {
             "encoder": encoder_params,
             "decoder": Decoder(self.model).init(decoder_key, features[-1])["params"],
         }
 
-    def init_codebooks(self, params, key: Array, batch: dict[str, Array]) -> tuple[Codebook, ...]:
+    def init_codebooks(self, params: Params, batch: Windows, key: Array) -> Codebooks:
         """k-means of the untrained encoder's features, level by level: a level's input needs the codes above it."""
-        features = Encoder(self.model).apply({"params": params["encoder"]}, batch["bases"])
+        features = Encoder(self.model).apply({"params": params["encoder"]}, batch.bases_BxS)
         codebooks: list[Codebook] = []
         for n, size in enumerate(self.model.codebook_sizes):
             inputs = features[0].astype(jnp.float32)
@@ -66,10 +69,12 @@ class Vocabulary:
             codebooks.append(quantize.init_codebook(inputs.astype(self.model.dtype), size, level_key, self.revive_to))
         return tuple(codebooks)
 
-    def loss(self, params, codebooks: tuple[Codebook, ...], batch: dict[str, Array], key: Array):
-        """(loss, (new codebooks, metrics)) on one global batch {"bases": uint8 [B, S]}; `key` belongs to the step."""
+    def loss(
+        self, params: Params, codebooks: Codebooks, frozen: tuple[()], batch: Windows, key: Array
+    ) -> tuple[Array, tuple[Codebooks, Metrics]]:
+        """(loss, (new codebooks, metrics)) on one global batch; `key` belongs to the step."""
         strand_key, hide_key, revive_key = jax.random.split(key, 3)
-        bases_BxS = random_strand(batch["bases"], strand_key)
+        bases_BxS = random_strand(batch.bases_BxS, strand_key)
         seen_BxS = hide(bases_BxS, self.hidden_share, hide_key) if self.hidden_share else bases_BxS
         quantized = self.encode(params, codebooks, seen_BxS)
         logits_BxSx4 = Decoder(self.model).apply({"params": params["decoder"]}, quantized.embedding_BxLxD)
@@ -79,10 +84,12 @@ class Vocabulary:
         metrics |= codebook_metrics | {"loss": loss, "commitment_loss": quantized.commitment}
         return loss, (codebooks, metrics)
 
-    def encode(self, params, codebooks: tuple[Codebook, ...], bases_BxS: Array) -> quantize.Quantized:
+    def encode(self, params: Params, codebooks: Codebooks, bases_BxS: Array) -> quantize.Quantized:
         return encode(self.model, params["encoder"], [codebook.codes_KxD() for codebook in codebooks], bases_BxS)
 
-    def update_codebooks(self, codebooks, quantized: quantize.Quantized, key: Array):
+    def update_codebooks(
+        self, codebooks: Codebooks, quantized: quantize.Quantized, key: Array
+    ) -> tuple[Codebooks, Metrics]:
         """The EMA step of every level, and what there is to log about it."""
         updated, metrics = [], {}
         for n, (codebook, size) in enumerate(zip(codebooks, self.model.codebook_sizes, strict=True)):
@@ -96,19 +103,19 @@ class Vocabulary:
             metrics[f"codebook_{n + 1}_batch_utilisation"] = jnp.mean(new.counts_K > 0, dtype=jnp.float32)
         return tuple(updated), metrics
 
-    def predict(self, params, codebooks: tuple[Codebook, ...], batch: dict[str, Array]) -> dict[str, Array]:
+    def predict(self, params: Params, codebooks: Codebooks, frozen: tuple[()], batch: Windows) -> dict[str, Array]:
         """Codes [B, L, N], rebuilt bases [B, S] and the window's mean embedding [B, D], whole on every device."""
-        quantized = self.encode(params, codebooks, batch["bases"])
+        quantized = self.encode(params, codebooks, batch.bases_BxS)
         logits_BxSx4 = Decoder(self.model).apply({"params": params["decoder"]}, quantized.embedding_BxLxD)
         outputs = {
             "codes": quantized.codes_BxLxN,
             "rebuilt": jnp.argmax(logits_BxSx4, axis=-1).astype(jnp.uint8),
             "embedding": jnp.mean(quantized.embedding_BxLxD, axis=1),
         }
-        return jax.tree.map(lambda x: jax.reshard(x, jax.P()), outputs)
+        return replicated(outputs)
 
     def flops_per_base(self, window_bp: int) -> float:
-        """Of one training step: the backward pass costs twice the forward one."""
+        """FLOPs of one training step: the backward pass costs twice the forward one."""
         return 3 * self.model.flops_per_base()
 
 

@@ -5,7 +5,9 @@ Legend: B windows, S bases, L tokens of a window.
 
 from typing import NamedTuple
 
+import flax.struct
 import numpy as np
+from jax import Array
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import reverse_complement
@@ -46,7 +48,7 @@ def layout(tokenizer: FixedTokenizer, window_bp: int, cls: bool, corpus: Corpus 
     Raises InputError: no window fits, or a window has fewer than SHORTEST tokens.
     """
     if tokenizer.kind == "bpe":
-        windows = evaluation_windows(corpus, "train", window_bp, MEASURED_WINDOWS)["bases"]
+        windows = evaluation_windows(corpus, "train", window_bp, MEASURED_WINDOWS).bases_BxS
         counts = [len(tokens_L) for tokens_L in tokenizer.encode_windows(windows)]
         most = int(np.quantile(counts, WHOLE_SHARE, method="higher"))
         slots, per_token = -(-(most + cls) // SLOTS) * SLOTS, windows.size / sum(counts)
@@ -62,14 +64,23 @@ def layout(tokenizer: FixedTokenizer, window_bp: int, cls: bool, corpus: Corpus 
     return Layout(window_bp, slots - cls, per_token, tokenizer.kind == "bpe")
 
 
-def tokens_batch(tokenizer: FixedTokenizer, bases_BxS: np.ndarray, length: int) -> dict[str, np.ndarray]:
-    """{"tokens": int32 [B, length], "lengths": int32 [B]}: windows cut, or padded with the unknown token."""
+@flax.struct.dataclass
+class Tokens:
+    """Tokens int32 [B, L] of windows, of which the first `lengths_B` count. The order of the fields is that of the
+    digest of a batch."""
+
+    lengths_B: Array | np.ndarray
+    tokens_BxL: Array | np.ndarray
+
+
+def tokens_batch(tokenizer: FixedTokenizer, bases_BxS: np.ndarray, length: int) -> Tokens:
+    """Windows of bases as so many tokens each: cut, or padded with the unknown token."""
     tokens_BxL = np.full((len(bases_BxS), length), tokenizer.unknown, np.int32)
     lengths_B = np.empty(len(bases_BxS), np.int32)
     for row, tokens_L in enumerate(tokenizer.encode_windows(bases_BxS)):
         lengths_B[row] = min(len(tokens_L), length)
         tokens_BxL[row, : lengths_B[row]] = tokens_L[:length]
-    return {"tokens": tokens_BxL, "lengths": lengths_B}
+    return Tokens(lengths_B, tokens_BxL)
 
 
 class TokenBatches:
@@ -99,9 +110,8 @@ class TokenBatches:
     def __len__(self) -> int:
         return len(self._windows)
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """{"tokens", "lengths"} as from `tokens_batch`."""
-        bases_BxS = self._windows[step]["bases"]
+    def __getitem__(self, step: int) -> Tokens:
+        bases_BxS = self._windows[step].bases_BxS
         other_B = random_bits(self._seed, int(step), _STRAND, count=self._global_batch)[self._rows] >> 63
         bases_BxS = np.where(other_B[:, None] == 1, reverse_complement(bases_BxS), bases_BxS)
         return tokens_batch(self._tokenizer, bases_BxS, self._length)

@@ -24,4 +24,4 @@ def _pieces(corpus: Corpus, bases: int, seed: int) -> Iterable[str]:
     batch = 64
     batches = WindowBatches(corpus, "train", PIECE_BP, batch, seed)
     for step in range(-(-bases // (batch * PIECE_BP))):
-        yield from map(to_text, batches[step]["bases"])
+        yield from map(to_text, batches[step].bases_BxS)

@@ -29,10 +29,10 @@ PEAK_FLOPS = {
 
 
 class Throughput:
-    """Bases and FLOP a second since the last call, over all devices."""
+    """Bases and FLOPs per second since the last call, over all `chips`."""
 
-    def __init__(self, bases_per_step: int, flops_per_step: float):
-        self._bases, self._flops = bases_per_step, flops_per_step
+    def __init__(self, bases_per_step: float, flops_per_step: float, chips: int):
+        self._bases, self._flops, self._chips = bases_per_step, flops_per_step, chips
         self._time, self._step = time.perf_counter(), None
         self._all_seconds, self._all_steps = 0.0, 0
         kind = jax.devices()[0].device_kind
@@ -55,7 +55,7 @@ class Throughput:
             steps_per_s = (step - self._step) / (now - self._time)
             values = {"bases_per_s": steps_per_s * self._bases, "gflops_per_s": steps_per_s * self._flops / 1e9}
             if self._peak:
-                values["mfu"] = steps_per_s * self._flops / (self._peak * jax.device_count())
+                values["mfu"] = steps_per_s * self._flops / (self._peak * self._chips)
         self._time, self._step = now, step
         return values
 
@@ -103,6 +103,16 @@ def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def read_evaluated(workdir: pathlib.Path) -> dict[int, float | None]:
+    """The steps at which a run was evaluated before, and the loss there; None where it has none, or none finite."""
+
+    def read() -> list[tuple[int, float | None]]:
+        rows = [row for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)]
+        return [(row["step"], row.get("eval_loss")) for row in rows]
+
+    return dict(first_does("evaluated", read))
 
 
 def _is_evaluation(row: Mapping[str, float]) -> bool:
@@ -161,19 +171,12 @@ class StepLog:
         self._pending, self._bad_steps = None, 0
         self._stop_below, self._collapsed = stop_below_utilisation, 0
 
-        def read_evaluated() -> list:
-            rows = [row for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)]
-            return [(row["step"], row.get("eval_loss")) for row in rows]
-
-        self.evaluated = dict(first_does("evaluated", read_evaluated))  # step: loss
-
     def step(self, step: int, metrics) -> None:
         previous, self._pending = self._pending, (step, metrics)
         if previous is not None:
             self._write(*previous)
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
-        self.evaluated[step] = values.get("loss")
         if self._writer:
             self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
         self._progress.say(f"held-out after {step} steps: {describe(values)}")

@@ -1,5 +1,7 @@
 """The training state and the pure functions over it. `state, metrics = train_step(task, tx, state, batch, key)`."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import optax
 from jax import Array
 
 from vqdna_jax.partition import split_rows
+from vqdna_jax.tasks.base import Batch, Codebooks, Frozen, Metrics, Params, Task
 from vqdna_jax.training.digest import tree_digest
 
 NORM_DECAY = 0.99  # of the running mean that a gradient norm is compared with
@@ -28,7 +31,7 @@ class Best:
     `seen` is the step of the last evaluation: none counts twice.
     """
 
-    params: dict
+    params: Params
     loss: Array
     step: Array
     since: Array
@@ -43,35 +46,36 @@ class TrainState:
     """
 
     step: Array
-    params: dict
+    params: Params
     opt_state: optax.OptState
-    codebooks: tuple
-    ema_params: dict | tuple
+    codebooks: Codebooks
+    ema_params: Params | tuple[()]
     guard: Guard
-    best: Best | tuple = ()
-
-    def final_params(self) -> dict:
-        """What is evaluated and exported: the averaged parameters where there are any."""
-        return self.ema_params or self.params
-
-    def judged(self, loss: float | None) -> "TrainState":
-        """After an evaluation: its parameters are the best if its loss is lower than all before."""
-        if int(self.best.seen) == int(self.step):
-            return self
-        # Copies: the step that follows takes the memory of the originals.
-        seen = jnp.copy(self.step)
-        if loss is None or not loss < float(self.best.loss):  # NaN, None in metrics.jsonl, is no best
-            return self.replace(best=self.best.replace(since=self.best.since + 1, seen=seen))
-        params, step = jax.tree.map(jnp.copy, (self.final_params(), self.step))
-        best = Best(params, jnp.full_like(self.best.loss, loss), step, jnp.zeros_like(step), seen)
-        return self.replace(best=best)
+    best: Best | tuple[()] = ()
 
 
-def init_state(task, tx: optax.GradientTransformation, key: Array, batch: dict[str, Array]) -> TrainState:
+def final_params(state: TrainState) -> Params:
+    """What is evaluated and exported: the averaged parameters where there are any."""
+    return state.ema_params or state.params
+
+
+def better_of(best: Best, params: Params, step: Array, loss: Array) -> Best:
+    """After an evaluation of `params` at `step`: they are the best if their held-out loss is lower than all before,
+    which NaN never is. No evaluation counts twice."""
+    new = step != best.seen
+    better = new & (loss < best.loss)
+    here = Best(params, loss, step, jnp.zeros_like(step), step)
+    still = best.replace(since=best.since + new, seen=jnp.where(new, step, best.seen))
+    return jax.tree.map(lambda x, y: jnp.where(better, x, y), here, still)
+
+
+def init_state(
+    task: Task[Batch, Frozen], tx: optax.GradientTransformation, key: Array, frozen: Frozen, batch: Batch
+) -> TrainState:
     """Step 0: parameters from `key`, codebooks from the first global batch."""
     params_key, codebooks_key = jax.random.split(key)
-    params = task.init_params(params_key, batch)
-    codebooks = task.init_codebooks(params, codebooks_key, batch)
+    params = task.init_params(frozen, batch, params_key)
+    codebooks = task.init_codebooks(params, batch, codebooks_key)
     ema_params = params if task.params_ema_decay else ()
     guard = Guard(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
     zero = jnp.zeros((), jnp.int32)
@@ -80,15 +84,21 @@ def init_state(task, tx: optax.GradientTransformation, key: Array, batch: dict[s
 
 
 def train_step(
-    task, tx: optax.GradientTransformation, state: TrainState, batch: dict[str, Array], key: Array, skip_above=0.0
-):
+    task: Task[Batch, Frozen],
+    tx: optax.GradientTransformation,
+    state: TrainState,
+    frozen: Frozen,
+    batch: Batch,
+    key: Array,
+    skip_above: float = 0.0,
+) -> tuple[TrainState, Metrics]:
     """One update. A non-finite loss or gradient never reaches the state, nor, after the first steps, one whose norm is
     over `skip_above` times the running mean (0: any may): the state comes out unchanged but for step and guard.
 
     `batch_digest` among the metrics tells batches apart on any mesh: a run that goes on shows that it saw the same."""
-    drawn, _ = split_rows(batch, 1)  # without the frozen weights, which are no part of the data
+    digest = tree_digest(batch)
     key = jax.random.fold_in(key, state.step)
-    grads, codebooks, metrics = mean_gradient(task, state, task.prepare(batch, key), key)
+    grads, codebooks, metrics = mean_gradient(task, state, frozen, task.prepare(batch, key), key)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     norm = optax.tree.norm(grads)
@@ -97,32 +107,34 @@ def train_step(
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
     spike, guard = judge(state.guard, state.step, norm, finite, skip_above)
     kept = jax.tree.map(lambda new, old: jnp.where(finite & ~spike, new, old), proposed, state)
-    metrics |= {"gradient_norm": norm, "skipped_steps": guard.skipped, "batch_digest": tree_digest(drawn)}
+    metrics |= {"gradient_norm": norm, "skipped_steps": guard.skipped, "batch_digest": digest}
     return kept.replace(step=state.step + 1, guard=guard), metrics
 
 
-def average(ema_params: dict | tuple, params: dict, decay: float) -> dict | tuple:
+def average(ema_params: Params | tuple[()], params: Params, decay: float) -> Params | tuple[()]:
     """The exponential moving average of parameters, one step on; () stays ()."""
     return jax.tree.map(lambda ema, p: ema + (1 - decay) * (p - ema), ema_params, params) if decay else ema_params
 
 
-def mean_gradient(task, state: TrainState, batch: dict[str, Array], key: Array):
+def mean_gradient(
+    task: Task[Batch, Frozen], state: TrainState, frozen: Frozen, prepared: Any, key: Array
+) -> tuple[Params, Codebooks, Metrics]:
     """(gradient, new codebooks, metrics) of the global batch, in `task.microbatches` parts that are averaged."""
 
-    def gradient(part: dict[str, Array]):
-        (_, (codebooks, metrics)), grads = jax.value_and_grad(task.loss, has_aux=True)(
-            state.params, state.codebooks, part, key
-        )
+    def gradient(part: Any) -> tuple[Params, Codebooks, Metrics]:
+        loss = jax.value_and_grad(task.loss, has_aux=True)
+        (_, (codebooks, metrics)), grads = loss(state.params, state.codebooks, frozen, part, key)
         return grads, codebooks, metrics
 
+    def add(total, part: Any):
+        return jax.tree.map(jnp.add, total, gradient(part)), None
+
     if task.microbatches == 1:
-        return gradient(batch)
-    parts, whole = split_rows(batch, task.microbatches)
-    first = jax.tree.map(lambda x: x[0], parts)
-    shapes = jax.eval_shape(gradient, first | whole)
-    total = jax.tree.map(lambda x: jax.reshard(jnp.zeros(x.shape, x.dtype), x.sharding.spec), shapes)
-    add = jax.tree.map
-    total, _ = jax.lax.scan(lambda total, part: (add(jnp.add, total, gradient(part | whole)), None), total, parts)
+        return gradient(prepared)
+    parts = split_rows(prepared, task.microbatches)
+    shapes = jax.eval_shape(gradient, jax.tree.map(lambda x: x[0], parts))
+    nothing = jax.tree.map(lambda x: jax.reshard(jnp.zeros(x.shape, x.dtype), x.sharding.spec), shapes)
+    total, _ = jax.lax.scan(add, nothing, parts)
     return jax.tree.map(lambda x: x / task.microbatches, total)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -18,13 +19,14 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
+from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.models import lora
 from vqdna_jax.models.attention import kernel_of_padded
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.exports import CONFIG, TENSORS
-from vqdna_jax.tasks.finetune import BASE, METHODS, Finetune
+from vqdna_jax.tasks.finetune import METHODS, Finetune, FrozenBase
 
 FINETUNED = "vqdna-finetuned/1"
 _DECIDES = ("kind", "label_names", "method", "lora", "pool", "hidden", "target", "long", "pretrained_digest",
@@ -125,12 +127,11 @@ def _task(path: pathlib.Path, described: Mapping[str, Any], base: Pretrained) ->
 
 
 def _expected(task: Finetune, base: Pretrained) -> dict[str, jax.ShapeDtypeStruct]:
-    vectors = base.vectors_KxE()
-    codes = np.zeros((1, 1, 1, len(vectors)), np.int32)
+    frozen = FrozenBase(base.vectors_KxE(), base.weights["transformer"])
 
     def init():
-        batch = {"codes": jax.numpy.asarray(codes), BASE: {"transformer": base.weights["transformer"]}}
-        return task.init_params(jax.random.key(0), batch)
+        codes, lengths = jnp.zeros((1, 1, 1, len(frozen.vectors_KxE)), jnp.int32), jnp.zeros((1, 1), jnp.int32)
+        return task.init_params(frozen, LabelledCodes(codes, None, lengths), jax.random.key(0))
 
     return flatten_dict(partition.abstract_state(init, base.mesh), sep="/")
 

@@ -24,7 +24,7 @@ from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.exports import CONFIG, TENSORS
 from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
 from vqdna_jax.tokenizers import fixed
-from vqdna_jax.tokenizers.batches import Layout
+from vqdna_jax.tokenizers.batches import Layout, Tokens
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
 FIXED_PRETRAINED = "vqdna-fixed-pretrained/1"
@@ -186,7 +186,8 @@ def _expected(tokenizer: FixedTokenizer, transformer: TransformerConfig, table_w
     task = MaskedTokens(transformer, Compute(), tokenizer.vocabulary, table_width, masking_of(tokenizer), layout)
 
     def init():
-        return task.init_params(jax.random.key(0), {"tokens": jnp.zeros((1, 1), jnp.int32)})
+        batch = Tokens(jnp.ones(1, jnp.int32), jnp.zeros((1, 1), jnp.int32))
+        return task.init_params((), batch, jax.random.key(0))
 
     mesh = partition.make_mesh(devices=jax.local_devices()[:1])
     return flatten_dict(partition.abstract_state(init, mesh), sep="/")

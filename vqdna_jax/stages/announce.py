@@ -1,10 +1,23 @@
 """What a run says before its first step: what runs where, on what, how much it is, and what has changed."""
 
+import sys
+from typing import TextIO
+
 import jax
 from jax.sharding import Mesh
 
+from vqdna_jax.stages.base import Stage
+from vqdna_jax.training.step import TrainState
 
-def _differences(saved: dict, now: dict) -> list[str]:
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Lines of the run, once: the first of its processes prints them."""
+    if jax.process_index() == 0:
+        for line in lines:
+            print(line, file=file or sys.stdout, flush=True)
+
+
+def differences(saved: dict, now: dict) -> list[str]:
     """What may differ from the run that is gone on with, and is worth a line."""
     lines, was = [], saved["versions"]
     changed = [f"{name} {was.get(name)} -> {is_}" for name, is_ in now["versions"].items() if was.get(name) != is_]
@@ -19,17 +32,15 @@ def _differences(saved: dict, now: dict) -> list[str]:
     return lines
 
 
-def say_plan(data, mesh: Mesh, stage, state, flops_per_step: float, first_step: int, total_steps: int) -> None:
-    """Before the first step: what runs where, on what, and how much it is."""
-    if jax.process_index():
-        return
+def plan_lines(stage: Stage, state: TrainState, mesh: Mesh, total_steps: int) -> list[str]:
+    """What runs where, on what, and how much it is."""
     parameters = sum(x.size for x in jax.tree.leaves(state.params)) / 1e6
     shape = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    for line in data.lines:
-        print(line)
-    print(f"devices    {mesh.size} x {jax.devices()[0].device_kind}{processes}, mesh {shape}")
-    print(f"parameters {parameters:.{2 if parameters >= 0.1 else 4}f} M")
-    for line in stage.plan(state):
-        print(line)
-    print(f"step       {flops_per_step / 1e9:.1f} GFLOP; steps {first_step} to {total_steps}", flush=True)
+    return [
+        *stage.data.lines,
+        f"devices    {mesh.size} x {mesh.devices.flat[0].device_kind}{processes}, mesh {shape}",
+        f"parameters {parameters:.{2 if parameters >= 0.1 else 4}f} M",
+        *stage.plan_lines(state),
+        f"step       {stage.flops_per_step() / 1e9:.1f} GFLOP; steps {int(state.step)} to {total_steps}",
+    ]

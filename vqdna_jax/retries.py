@@ -1,0 +1,35 @@
+"""Another seed for a fine-tuning run that learned nothing."""
+
+import copy
+import json
+import pathlib
+
+import jax
+
+from vqdna_jax.runtime.stopping import StopRequest
+from vqdna_jax.runtime.watchdog import Watchdog
+from vqdna_jax.train import train
+
+RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
+
+
+def train_with_retries(
+    config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
+) -> tuple[int, pathlib.Path]:
+    """`train`, and up to `config.train.retries` times more with another seed, in workdir/retry_N, while a finished run
+    predicts one class (or value) only. Returns the exit code and the directory of the last run; all are kept.
+
+    Raises as `train` does. One process only: runs of several are not tried again.
+    """
+    for attempt in range(1 + config.train.get("retries", 0)):
+        directory = workdir / f"retry_{attempt}" if attempt else workdir
+        changed = copy.deepcopy(config)
+        changed.seed = config.seed + RETRY_SEEDS * attempt
+        code = train(changed, directory, stop, watchdog)
+        if code or jax.process_count() > 1 or not _collapsed(directory):
+            break
+    return code, directory
+
+
+def _collapsed(workdir: pathlib.Path) -> bool:
+    return json.loads((workdir / "result.json").read_text()).get("dev_collapsed", False)
