@@ -6,14 +6,18 @@ Convolutions are shifted multiply-adds, or one matmul over shifted copies: on a 
 (docs/results.md), on a TPU the same, where XLA fuses them.
 """
 
+from typing import Annotated
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from vqdna_jax.partition import gathered, sharded, spec
+from vqdna_jax.runtime.typed import one_of
 
 ACTIVATION = ("batch", "length", "act_embed")
+Dtype = Annotated[str, one_of("float32", "bfloat16")]  # of activations and matmuls
 truncated_normal = nn.initializers.truncated_normal
 variance_scaling = nn.initializers.variance_scaling
 

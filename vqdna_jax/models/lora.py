@@ -10,6 +10,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
+from typing import Annotated
 
 import flax.struct
 import jax
@@ -18,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from vqdna_jax.partition import sharded, spec
+from vqdna_jax.runtime.typed import Positive, PositiveNumber, Rule, Share
 
 TARGETS = ("q", "k", "v", "out", "up", "down")
 _QKV = {name: i for i, name in enumerate("qkv")}
@@ -44,14 +46,24 @@ _MERGED = {  # A B
 Factors = dict[str, dict[str, Array]]  # {target: {"a": [layers, in..., r], "b": [layers, r, out...]}}
 
 
+def _matches_one(targets: str) -> bool:
+    try:
+        return any(re.fullmatch(targets, name) for name in TARGETS)
+    except re.error:
+        return False
+
+
+_TARGETS_RULE = Rule(_matches_one, f"a regular expression that matches one of {', '.join(TARGETS)}")
+
+
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
     """Attributes: targets: a regular expression; the weights of TARGETS that it matches whole are adapted."""
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.05
-    targets: str = "q|k|v|out"
+    rank: Positive = 8
+    alpha: PositiveNumber = 16.0
+    dropout: Share = 0.05
+    targets: Annotated[str, _TARGETS_RULE] = "q|k|v|out"
 
     @property
     def names(self) -> tuple[str, ...]:

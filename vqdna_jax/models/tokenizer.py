@@ -5,15 +5,16 @@ Legend: B batch, S bases, L = S / bases_per_code codes, D width, R bases a code,
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from vqdna_jax.models import quantize
-from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, LayerNorm, variance_scaling
+from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, Dtype, LayerNorm, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
+from vqdna_jax.runtime.typed import OddSize, Positive, expect, one_of
 
 BASES_PER_CODE = (1, 2, 4, 8, 16)
 
@@ -31,15 +32,20 @@ class TokenizerConfig:
     """
 
     quantizer: Literal["vqvae", "hrq"] = "hrq"
-    code_size: int = 512
-    bases_per_code: int = 1
-    width: int = 384
-    blocks: int = 6
-    kernel_size: int = 7
-    expansion: int = 4
-    stem_channels: int = 256
-    stem_kernel_size: int = 5
-    dtype: str = "bfloat16"
+    code_size: Positive = 512
+    bases_per_code: Annotated[int, one_of(*BASES_PER_CODE)] = 1
+    width: Positive = 384
+    blocks: Positive = 6
+    kernel_size: OddSize = 7
+    expansion: Positive = 4
+    stem_channels: Positive = 256
+    stem_kernel_size: OddSize = 5
+    dtype: Dtype = "bfloat16"
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: hrq quantises after two blocks, and there are fewer."""
+        enough = self.quantizer != "hrq" or self.blocks > 1
+        expect(enough, f"{prefix}blocks", self.blocks, "2 or more: hrq quantises after two blocks")
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:

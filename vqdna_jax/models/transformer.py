@@ -6,6 +6,7 @@ F hidden, M masked codes, R bases a code. The weights of all layers are stacked,
 
 import dataclasses
 import functools
+from typing import Annotated
 
 import flax.linen as nn
 import jax
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from vqdna_jax.models import lora
-from vqdna_jax.models.attention import attention
-from vqdna_jax.models.layers import ACTIVATION, normalise, truncated_normal, variance_scaling
+from vqdna_jax.models.attention import KERNELS, attention
+from vqdna_jax.models.layers import ACTIVATION, Dtype, normalise, truncated_normal, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
+from vqdna_jax.runtime.typed import NonNegative, Positive, Rule, expect, one_of
 
 ACTIVATIONS, LOOPS, REMATS = ("gelu", "geglu"), ("unrolled", "scanned"), ("none", "dots", "full")
 WEIGHT_AXES = {  # logical axes of one layer's weights
@@ -39,15 +41,20 @@ class TransformerConfig:
         dtype: of activations and matmuls; parameters, norms, softmax and loss are f32.
     """
 
-    layers: int = 12
-    width: int = 768
-    heads: int = 12
-    hidden: int = 3072
-    activation: str = "gelu"
-    window: int = 0
+    layers: Positive = 12
+    width: Positive = 768
+    heads: Positive = 12
+    hidden: Positive = 3072
+    activation: Annotated[str, one_of(*ACTIVATIONS)] = "gelu"
+    window: NonNegative = 0
     cls: bool = True
-    rope_base: float = 10000.0
-    dtype: str = "bfloat16"
+    rope_base: Annotated[float, Rule(lambda v: v > 1, "a number above 1")] = 10000.0
+    dtype: Dtype = "bfloat16"
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: the heads do not share the width in pairs of channels, which rotary positions turn."""
+        even = self.width % (2 * self.heads) == 0
+        expect(even, f"{prefix}width", self.width, f"a multiple of 2 x {prefix}heads={self.heads}")
 
     @property
     def matrices_up(self) -> int:
@@ -67,12 +74,12 @@ class Compute:
     Attributes:
         layers: "unrolled" (fastest, and least memory on a TPU) or "scanned" (compiles in a fraction of the time).
         remat: what the backward pass computes again: "none", "dots" (all but matmuls), "full" (whole layers).
-        attention: a kernel of attention.KERNELS.
+        attention: a kernel of attention.KERNELS; in a config also "auto", until the platform and lengths are known.
     """
 
-    layers: str = "unrolled"
-    remat: str = "none"
-    attention: str = "xla"
+    layers: Annotated[str, one_of(*LOOPS)] = "unrolled"
+    remat: Annotated[str, one_of(*REMATS)] = "none"
+    attention: Annotated[str, one_of("auto", *KERNELS)] = "xla"
 
 
 class Transformer(nn.Module):

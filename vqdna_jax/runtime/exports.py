@@ -3,13 +3,12 @@
 No code is in them: JSON and safetensors, whose names, shapes and dtypes must be those that config.json asks for.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -17,10 +16,10 @@ import safetensors.numpy
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.runtime.files import replace_directory
+from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.version import __version__
 
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
-Config = TypeVar("Config")
 
 
 def write(
@@ -95,17 +94,12 @@ def read_config(path: pathlib.Path, schemas: Mapping[str, set[str]]) -> dict[str
     return described
 
 
-def typed(path: pathlib.Path, key: str, values: Mapping[str, Any], kind: type[Config]) -> Config:
-    """The dataclass `kind` from what config.json holds under `key`: every field, of its type, and nothing else."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    odd = sorted(names ^ set(values))
-    if odd:
-        state = "missing" if odd[0] in names else "unknown"
-        raise InputError(f"{path}: key {key}.{odd[0]} is {state}; this is vqdna_jax {__version__}")
-    for name, value in dataclasses.asdict(kind()).items():
-        if type(values[name]) is not type(value):
-            raise InputError(f"{path}: key {key}.{name} is {values[name]!r}, expected {type(value).__name__}")
-    return kind(**values)
+def typed(path: pathlib.Path, key: str, values: object, kind: type[Fields]) -> Fields:
+    """The dataclass `kind` from what config.json holds under `key`: every field, as its type asks, and nothing else."""
+    try:
+        return read(kind, values, f"{key}.", complete=True)
+    except BadField as error:
+        raise InputError(f"{path}: {error}; this is vqdna_jax {__version__}") from error
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ Legend: B batch, L codes, R bases a code, M masked codes a window (static). Neig
 
 import dataclasses
 import math
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import flax.struct
 import jax
@@ -16,11 +16,13 @@ from jax import Array
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.partition import replicated, spec
+from vqdna_jax.runtime.typed import Positive, Rule, joined
 
 # codes: single codes (the paper); code_spans: runs of them; bases: one base of each masked code, hidden from the
 # tokenizer; base_spans: all bases of runs of codes, hidden from it.
 KINDS = ("codes", "code_spans", "bases", "base_spans")
 LEAK_BASES = 3  # a code within this many bases of a masked span's edge is read off the visible codes beside it
+_RATE_RULE = Rule(lambda v: 0 < v < 1, "a share of the codes, between 0 and 1 without the ends")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Masking:
         span: codes a span.
     """
 
-    kind: str = "bases"
-    rate: float = 0.25
-    span: int = 16
+    kind: Annotated[str, joined(*KINDS)] = "bases"
+    rate: Annotated[float, _RATE_RULE] = 0.25
+    span: Positive = 16
 
     @property
     def kinds(self) -> tuple[str, ...]:
