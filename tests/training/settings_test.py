@@ -1,5 +1,6 @@
 """Every bad config is one line that names its key, exit code 43, before anything is built."""
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
@@ -7,8 +8,10 @@ import sys
 import pytest
 
 from configs import finetune, hrq, mcm, vqvae
-from vqdna_jax import partition
+from vqdna_jax import partition, stages
 from vqdna_jax.errors import InputError
+from vqdna_jax.models.transformer import TransformerConfig
+from vqdna_jax.runtime import typed
 from vqdna_jax.training import settings
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -32,36 +35,151 @@ BAD_VALUES = {
 }
 
 
-@pytest.mark.parametrize("preset", ["tiny", "base"])
-@pytest.mark.parametrize("experiment", [hrq, vqvae, mcm, finetune])
-def test_the_shipped_configs_are_valid(experiment, preset):
-    settings.validate(experiment.get_config(preset))
+PRESETS = [
+    (experiment, preset)
+    for experiment in (hrq, vqvae, mcm, finetune)
+    for preset in ("tiny", "base", *(["large"] if experiment is mcm else []))
+]
+EXPERIMENTS = {"vocabulary": hrq, "mcm": mcm, "finetune": finetune}
+LEAVES = [
+    (task, key) for task, of in EXPERIMENTS.items() for key in typed.flat(of.get_config().to_dict()) if key != "task"
+]
+
+
+def changed(experiment, values: dict, preset: str = "tiny"):
+    config = experiment.get_config(preset)
+    config.update_from_flattened_dict(values)
+    return config
+
+
+@pytest.mark.parametrize(("experiment", "preset"), PRESETS)
+def test_every_key_of_the_shipped_configs_is_a_field(experiment, preset):
+    config = experiment.get_config(preset)
+    read = stages.read_settings(config)
+    assert read.recorded == config.to_dict() and "task" in read.recorded
+    fields = dataclasses.asdict(read)
+    del fields["recorded"]
+    told, known = typed.flat(config.to_dict()), typed.flat(fields)
+    del told["task"]
+    assert told.items() <= known.items()
+    unsaid = {"optimizer.decay", *(f"train.{field.name}" for field in dataclasses.fields(settings.TrainSettings))}
+    assert known.keys() - told.keys() <= unsaid
 
 
 @pytest.mark.parametrize("key", BAD_VALUES)
 def test_a_bad_value_names_its_key(key):
-    config = hrq.get_config("tiny")
-    config.update_from_flattened_dict({key: BAD_VALUES[key]})
-    with pytest.raises(InputError, match=key) as caught:
-        settings.validate(config)
-    assert "\n" not in str(caught.value) and "expected" in str(caught.value)
+    with pytest.raises(InputError, match=f"config key {key}: found {BAD_VALUES[key]!r}, expected") as caught:
+        stages.read_settings(changed(hrq, {key: BAD_VALUES[key]}))
+    assert "\n" not in str(caught.value)
 
 
-def test_values_that_do_not_fit_together():
-    config = hrq.get_config("tiny")
-    config.update_from_flattened_dict({"data.window_bp": 100, "model.bases_per_code": 16})
-    with pytest.raises(InputError, match="data.window_bp: 100 is not a multiple"):
-        settings.validate(config)
-    config = hrq.get_config("tiny")
-    config.train.total_epochs = 1.0
-    with pytest.raises(InputError, match="set one of them"):
-        settings.validate(config)
+@pytest.mark.parametrize(("task", "key"), LEAVES)
+@pytest.mark.parametrize("value", [None, {"a": []}, float("nan")])
+def test_a_value_of_another_type_names_its_key(task, key, value):
+    recorded = settings._replaced(EXPERIMENTS[task].get_config().to_dict(), key.split("."), value)
+    with pytest.raises(InputError, match=f"^config key {key}(.a)?: found .*, expected ") as caught:
+        settings.read(stages.SETTINGS[task], recorded)
+    assert "\n" not in str(caught.value)
 
 
-def test_a_batch_that_no_mesh_can_split():
+@pytest.mark.parametrize(
+    ("key", "closest"),
+    [("data.windw_bp", "data.window_bp"), ("optimiser", "optimizer"), ("model.layer", "model.blocks|model.")],
+)
+def test_an_unknown_key_names_the_closest(key, closest):
+    recorded = settings._replaced(hrq.get_config().to_dict(), key.split("."), 1)
+    with pytest.raises(InputError, match=f"config key {key} does not exist; the closest is ({closest})"):
+        settings.read(settings.VocabularySettings, recorded)
+
+
+def test_a_key_that_only_some_stages_have_may_be_left_out():
     config = hrq.get_config("tiny")
-    with pytest.raises(InputError, match="data.global_batch: found 16, expected a multiple of the 5"):
-        settings.validate_mesh(config, 5)
+    with config.unlocked():
+        del config.train.stop_below_utilisation
+    read = stages.read_settings(config)
+    assert read.train.stop_below_utilisation == 0 and read.recorded == config.to_dict()
+    with config.unlocked():
+        del config.train.keep_checkpoints
+    with pytest.raises(InputError, match="config key train.keep_checkpoints is missing"):
+        stages.read_settings(config)
+
+
+def test_an_unknown_task_names_the_known_ones():
+    with pytest.raises(InputError, match="config key task: found 'mlm', expected one of vocabulary, mcm, finetune"):
+        stages.read_settings(changed(hrq, {"task": "mlm"}))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "values", "complaint"),
+    [
+        (
+            hrq,
+            {"data.window_bp": 100, "model.bases_per_code": 16},
+            "key data.window_bp: 100 is not a multiple of model.b",
+        ),
+        (hrq, {"model.blocks": 1}, "key model.blocks: found 1, expected 2 or more: hrq"),
+        (
+            hrq,
+            {"data.temperature": 2.0, "data.species_weights": {"a": 1}},
+            "keys data.temperature and data.species_wei",
+        ),
+        (hrq, {"train.total_epochs": 1.0}, "keys train.total_steps and train.total_epochs: set one of them"),
+        (finetune, {"train.total_epochs": 0.0}, "keys train.total_steps and train.total_epochs: set one of them"),
+        (mcm, {"model.heads": 3}, "key model.width: found 128, expected a multiple of 2 x model.heads=3"),
+        (
+            mcm,
+            {"train.microbatches": 3},
+            "key data.global_batch: found 16, expected a multiple of train.microbatches=3",
+        ),
+    ],
+)
+def test_values_that_do_not_fit_together(experiment, values, complaint):
+    with pytest.raises(InputError, match=f"config {complaint}") as caught:
+        stages.read_settings(changed(experiment, values))
+    assert "\n" not in str(caught.value)
+    if values == {"model.blocks": 1}:
+        stages.read_settings(changed(vqvae, values))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "values", "shards", "complaint"),
+    [
+        (
+            hrq,
+            {},
+            5,
+            r"data.global_batch: found 16, expected a multiple of the 5 shards of the batch \(mesh data x fsdp\)$",
+        ),
+        (mcm, {"train.microbatches": 4}, 8, "data.global_batch: found 16, .* the 8 shards .* x train.microbatches=4$"),
+        (finetune, {"eval.batch": 20}, 8, "eval.batch: found 20, expected a multiple of the 8 shards"),
+        (hrq, {"mesh.fsdp": 5}, 1, "model.width: found 96, expected a multiple of mesh.fsdp=5"),
+        (mcm, {"mesh.tensor": 8, "model.heads": 4}, 1, "model.heads: found 4, expected a multiple of mesh.tensor=8"),
+        (mcm, {"mesh.tensor": 4, "model.hidden": 6}, 1, "model.hidden: found 6, expected a multiple of mesh.tensor=4"),
+    ],
+)
+def test_what_no_mesh_can_split(experiment, values, shards, complaint):
+    read = stages.read_settings(changed(experiment, values))
+    with pytest.raises(InputError, match=f"^config key {complaint}"):
+        read.check(shards)
+
+
+def test_a_mesh_divides_the_base_that_is_fine_tuned():
+    base = TransformerConfig(width=12, heads=6, hidden=8)
+    stages.read_settings(changed(finetune, {"mesh.tensor": 2, "mesh.fsdp": 3})).check_base(base)
+    for key, size, named in (("tensor", 4, "heads=6"), ("tensor", 3, "hidden=8"), ("fsdp", 5, "width=12")):
+        read = stages.read_settings(changed(finetune, {f"mesh.{key}": size}))
+        with pytest.raises(InputError, match=f"mesh.{key}: found {size}, expected a divisor of the base's {named}"):
+            read.check_base(base)
+
+
+@pytest.mark.parametrize("values", [{"seed": 7}, {"data.global_batch": 32, "train.microbatches": 4}])
+def test_changed_settings_are_those_of_the_changed_config(values):
+    read = stages.read_settings(mcm.get_config("tiny"))
+    again = stages.read_settings(changed(mcm, values))
+    assert read.changed(values) == again and read.changed(values).recorded == again.recorded
+    assert read == stages.read_settings(mcm.get_config("tiny")) and read.seed == 0
+    with pytest.raises(InputError, match="config key data.global_batch: found 0"):
+        read.changed({"data.global_batch": 0})
 
 
 def test_a_mesh_of_the_wrong_size_names_the_numbers():

@@ -3,7 +3,9 @@
 import pathlib
 
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from vqdna_jax.errors import InputError
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.runtime import exports
 from vqdna_jax.stages.base import Stage
@@ -11,6 +13,22 @@ from vqdna_jax.stages.masked_codes import MaskedCodesStage
 from vqdna_jax.stages.masked_tokens import MaskedTokensStage
 from vqdna_jax.stages.vocabulary import VocabularyStage
 from vqdna_jax.tokenizers import fixed
+from vqdna_jax.training import settings
+from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, Settings, VocabularySettings
+
+SETTINGS: dict[str, type[Settings]] = {
+    "vocabulary": VocabularySettings,
+    "mcm": MaskedCodesSettings,
+    "finetune": FinetuneSettings,
+}
+
+
+def read_settings(config: ConfigDict) -> Settings:
+    """A config as the settings of its stage. Raises InputError naming the first key whose value cannot work."""
+    recorded = config.to_dict()
+    if recorded.get("task") not in SETTINGS:
+        raise InputError(f"config key task: found {recorded.get('task')!r}, expected one of {', '.join(SETTINGS)}")
+    return settings.read(SETTINGS[recorded["task"]], recorded)
 
 
 def make_stage(config, mesh: Mesh) -> Stage:

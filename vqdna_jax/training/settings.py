@@ -1,18 +1,34 @@
-"""Checks a config before anything is built: every complaint names its key, what was found and what was expected."""
+"""What a config says, as frozen dataclasses that are checked when they are read.
 
-import math
-import re
-from typing import get_args
+Fields are named as the keys of configs/*.py, whose comments explain them. `stages.read_settings` makes them.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.labels.sets import Kind
-from vqdna_jax.models.attention import KERNELS
-from vqdna_jax.models.lora import TARGETS, LoraConfig
+from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS
-from vqdna_jax.models.tokenizer import BASES_PER_CODE
-from vqdna_jax.models.transformer import ACTIVATIONS, LOOPS, REMATS
-from vqdna_jax.tasks.finetune import METHODS
-from vqdna_jax.tasks.masking import KINDS
+from vqdna_jax.models.tokenizer import TokenizerConfig
+from vqdna_jax.models.transformer import Compute, TransformerConfig
+from vqdna_jax.runtime import typed
+from vqdna_jax.runtime.typed import (
+    InnerShare,
+    NonNegative,
+    NonNegativeNumber,
+    Positive,
+    PositiveNumber,
+    Rule,
+    Share,
+    expect,
+    flat,
+    joined,
+    one_of,
+)
+from vqdna_jax.tasks.finetune import Method
+from vqdna_jax.tasks.masking import Masking
 
 # Directories may move, and be others on other hosts; what they hold may not change.
 PLACES = ("data.corpus", "data.labelled", "tokenizer", "pretrained")
@@ -30,145 +46,258 @@ MUTABLE = (
     "mesh",
 )
 
-_COMPUTE = (("compute.layers", LOOPS), ("compute.remat", REMATS), ("compute.attention", ("auto", *KERNELS)))
+_NOT_SPLIT = Rule(lambda v: v == 1, "1: no stage splits its sequence yet")
 
 
-def validate(config) -> None:
-    """Raises InputError naming the first key whose value cannot work."""
-    for key in (
-        "data.global_batch", "train.log_every_steps", "train.checkpoint_every_steps", "train.keep_checkpoints",
-        "eval.every_steps", "eval.batch",
-    ):  # fmt: skip
-        _expect(config, key, lambda v: v > 0, "a positive integer")
-    for key in (
-        "seed", "train.total_steps", "train.total_epochs", "optimizer.warmup_steps", "optimizer.weight_decay",
-        "optimizer.skip_above",
-    ):  # fmt: skip
-        _expect(config, key, lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
-    for key in ("optimizer.learning_rate", "optimizer.clip_norm", "train.timeout_s"):
-        _expect(config, key, lambda v: v > 0 and math.isfinite(v), "a positive number")
-    for key in ("optimizer.b1", "optimizer.b2", "optimizer.final_fraction"):
-        _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
-    _expect(config, "mesh.context", lambda v: v == 1, "1: no stage splits its sequence yet")
-    if config.task != "finetune":
-        _validate_windows(config)
-    {"vocabulary": _validate_vocabulary, "mcm": _validate_masked_codes, "finetune": _validate_finetune}[config.task](
-        config
-    )
-    if (config.train.total_steps > 0) == (config.train.total_epochs > 0):
-        raise InputError(
-            "config keys train.total_steps and train.total_epochs: set one of them above 0, the other to 0"
-        )
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """Sizes of the axes; `partition.make_mesh` fits them to the devices. data: -1 is what the others leave."""
+
+    data: int
+    fsdp: int
+    tensor: int
+    context: Annotated[int, _NOT_SPLIT]
 
 
-def _validate_windows(config) -> None:
-    for key in ("data.window_bp", "model.width", "eval.windows"):
-        _expect(config, key, lambda v: v > 0, "a positive integer")
-    _expect(config, "data.temperature", lambda v: v > 0 and math.isfinite(v), "a positive number")
-    _expect(config, "data.max_n_share", lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
-    _expect(config, "model.dtype", lambda v: v in ("float32", "bfloat16"), '"float32" or "bfloat16"')
-    if config.data.species_weights and config.data.temperature != 1:
-        raise InputError("config keys data.temperature and data.species_weights: set one of them, not both")
+@dataclasses.dataclass(frozen=True)
+class OptimizerSettings:
+    learning_rate: PositiveNumber
+    warmup_steps: NonNegative
+    final_fraction: Share
+    b1: Share
+    b2: Share
+    weight_decay: NonNegativeNumber
+    clip_norm: PositiveNumber
+    skip_above: NonNegativeNumber
+    decay: Literal["linear", "cosine"] = "cosine"
 
 
-def _validate_finetune(config) -> None:
-    _expect(config, "tuning.rank", lambda v: v > 0, "a positive integer")
-    _expect(config, "tuning.alpha", lambda v: v > 0 and math.isfinite(v), "a positive number")
-    for key in ("data.train_rows", "data.dev_rows", "data.test_rows", "train.patience", "train.retries"):
-        _expect(config, key, lambda v: v >= 0, "an integer, 0 or more")
-    for key in ("tuning.dropout", "head.dropout"):
-        _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
-    for key, allowed in (
-        ("tuning.method", METHODS), ("data.kind", ("auto", *get_args(Kind))), ("data.long", ("refuse", "window")),
-        ("data.class_weights", ("none", "balanced")), ("optimizer.decay", ("linear", "cosine")),
-        *_COMPUTE,
-    ):  # fmt: skip
-        _expect(config, key, lambda v, allowed=allowed: v in allowed, f"one of {', '.join(allowed)}")
-    _expect(
-        config, "head.pool", lambda v: v and all(part in POOLS for part in v.split("+")),
-        f'one of {", ".join(POOLS)}, or several joined by "+"',
-    )  # fmt: skip
-    _expect(config, "tuning.targets", _matches, f"a regular expression that matches one of {', '.join(TARGETS)}")
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """What has a default only some stages have in their configs."""
+
+    total_epochs: NonNegativeNumber
+    total_steps: NonNegative
+    log_every_steps: Positive
+    checkpoint_every_steps: Positive
+    keep_checkpoints: Positive
+    timeout_s: PositiveNumber
+    microbatches: Positive = 1
+    params_ema_decay: Share = 0.0
+    stop_below_utilisation: Share = 0.0
+    patience: NonNegative = 0
+    retries: NonNegative = 0
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: not one of total_steps and total_epochs says how long the run is."""
+        if (self.total_steps > 0) == (self.total_epochs > 0):
+            keys = f"{prefix}total_steps and {prefix}total_epochs"
+            raise typed.BadField(f"keys {keys}: set one of them above 0, the other to 0")
 
 
-def _matches(targets: str) -> bool:
-    try:
-        return bool(LoraConfig(targets=targets).names)
-    except re.error:
-        return False
+@dataclasses.dataclass(frozen=True)
+class EvalSettings:
+    every_steps: Positive
+    batch: Positive
 
 
-def _validate_vocabulary(config) -> None:
-    for key in ("model.code_size", "model.blocks", "model.expansion", "model.stem_channels"):
-        _expect(config, key, lambda v: v > 0, "a positive integer")
-    for key in ("model.kernel_size", "model.stem_kernel_size"):
-        _expect(config, key, lambda v: v % 2 == 1, "an odd size, at least 1")
-    for key in ("hidden_share", "codebook.revive_below", "train.stop_below_utilisation"):
-        _expect(config, key, lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
-    for key in ("codebook.ema_decay", "codebook.revive_to"):
-        _expect(config, key, lambda v: 0 < v < 1, "between 0 and 1, without the ends")
-    _expect(config, "codebook.commitment_weight", lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
-    _expect(config, "model.quantizer", lambda v: v in ("vqvae", "hrq"), '"vqvae" or "hrq"')
-    _expect(config, "model.bases_per_code", lambda v: v in BASES_PER_CODE, f"one of {BASES_PER_CODE}")
-    window, bases_per_code = config.data.window_bp, config.model.bases_per_code
-    if window % bases_per_code:
-        raise InputError(
-            f"config key data.window_bp: {window} is not a multiple of model.bases_per_code={bases_per_code}"
-        )
-    if config.model.quantizer == "hrq" and config.model.blocks < 2:
-        raise InputError(
-            "config key model.blocks: 1 is too few for hrq, which quantises after two blocks; set 2 or more"
-        )
+@dataclasses.dataclass(frozen=True)
+class WindowEvalSettings(EvalSettings):
+    windows: Positive
 
 
-def _validate_masked_codes(config) -> None:
-    for key in ("model.layers", "model.heads", "model.hidden", "train.microbatches", "eval.probe_rows"):
-        _expect(config, key, lambda v: v > 0, "a positive integer")
-    for key in ("base_weight", "model.window"):
-        _expect(config, key, lambda v: v >= 0 and math.isfinite(v), "a number, 0 or more")
-    _expect(config, "model.rope_base", lambda v: v > 1 and math.isfinite(v), "a number above 1")
-    _expect(config, "train.params_ema_decay", lambda v: 0 <= v < 1, "a share, at least 0 and under 1")
-    _expect(config, "masking.rate", lambda v: 0 < v < 1, "a share of the codes, between 0 and 1 without the ends")
-    _expect(
-        config, "masking.kind", lambda v: v and all(kind in KINDS for kind in v.split("+")),
-        f'one of {", ".join(KINDS)}, or several joined by "+"',
-    )  # fmt: skip
-    for key, allowed in (("model.activation", ACTIVATIONS), *_COMPUTE):
-        _expect(config, key, lambda v, allowed=allowed: v in allowed, f"one of {', '.join(allowed)}")
-    heads = config.model.heads
-    _expect(config, "model.width", lambda v: v % (2 * heads) == 0, f"a multiple of 2 x model.heads={heads}")
-    parts = config.train.microbatches
-    _expect(config, "data.global_batch", lambda v: v % parts == 0, f"a multiple of train.microbatches={parts}")
+@dataclasses.dataclass(frozen=True)
+class MaskedCodesEvalSettings(WindowEvalSettings):
+    probe: str
+    probe_rows: Positive
 
 
-def validate_mesh(config, shards: int) -> None:
-    """Checks what depends on the number of devices. Raises InputError."""
-    parts = config.train.get("microbatches", 1)
-    _expect(
-        config, "data.global_batch", lambda v: v % (shards * parts) == 0,
-        f"a multiple of the {shards} shards of the batch (mesh data x fsdp)"
-        + (f" x train.microbatches={parts}" if parts > 1 else ""),
-    )  # fmt: skip
-    _expect(
-        config, "eval.batch", lambda v: v % shards == 0,
-        f"a multiple of the {shards} shards of the batch (mesh data x fsdp)",
-    )  # fmt: skip
-    if config.task == "finetune":
-        return
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    global_batch: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowData(DataSettings):
+    """Windows of a corpus."""
+
+    corpus: str
+    window_bp: Positive
+    max_n_share: Share
+    temperature: PositiveNumber
+    species_weights: Mapping[str, float]
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: species are mixed in two ways at once."""
+        if self.species_weights and self.temperature != 1:
+            raise typed.BadField(f"keys {prefix}temperature and {prefix}species_weights: set one of them, not both")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledData(DataSettings):
+    """Labelled sequences."""
+
+    labelled: str
+    kind: Annotated[str, one_of("auto", *get_args(Kind))]
+    label_names: tuple[str, ...]
+    class_weights: Literal["none", "balanced"]
+    long: Literal["refuse", "window"]
+    train_rows: NonNegative
+    dev_rows: NonNegative
+    test_rows: NonNegative
+
+
+@dataclasses.dataclass(frozen=True)
+class CodebookSettings:
+    commitment_weight: NonNegativeNumber
+    ema_decay: InnerShare
+    revive_below: Share
+    revive_to: InnerShare
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuningSettings(LoraConfig):
+    method: Method
+
+    @property
+    def lora(self) -> LoraConfig:
+        return LoraConfig(self.rank, self.alpha, self.dropout, self.targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSettings:
+    pool: Annotated[str, joined(*POOLS)]
+    mlp: bool
+    dropout: Share
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the configs of all stages have.
+
+    Attributes:
+        recorded: the config itself, nested dicts of plain values: what checkpoints, config.json and model cards hold.
+    """
+
+    recorded: Mapping[str, Any] = dataclasses.field(compare=False, repr=False)
+    seed: NonNegative
+    data: DataSettings
+    optimizer: OptimizerSettings
+    train: TrainSettings
+    eval: EvalSettings
+    mesh: MeshSettings
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: the global batch has no whole number of windows for each of its parts."""
+        batch, parts = self.data.global_batch, self.train.microbatches
+        expect(batch % parts == 0, f"{prefix}data.global_batch", batch, f"a multiple of train.microbatches={parts}")
+
+    def check(self, shards: int) -> None:
+        """Raises InputError: what is split among the devices, `shards` of them the batch, does not divide."""
+        each = f"the {shards} shards of the batch (mesh data x fsdp)"
+        parts = self.train.microbatches
+        of_parts = f"{each} x train.microbatches={parts}" if parts > 1 else each
+        _check_divided("data.global_batch", self.data.global_batch, shards * parts, of_parts)
+        _check_divided("eval.batch", self.eval.batch, shards, each)
+
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """With other values for some keys: {"data.global_batch": 64}. Raises InputError as `read`."""
+        recorded = self.recorded
+        for key, value in values.items():
+            recorded = _replaced(recorded, key.split("."), value)
+        return read(type(self), recorded)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VocabularySettings(Settings):
+    """Stage 1: configs/hrq.py, configs/vqvae.py."""
+
+    data: WindowData
+    model: TokenizerConfig
+    codebook: CodebookSettings
+    hidden_share: Share
+    eval: WindowEvalSettings
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: a window is no whole number of codes."""
+        super().check_fields(prefix)
+        window, size = self.data.window_bp, self.model.bases_per_code
+        if window % size:
+            raise typed.BadField(
+                f"key {prefix}data.window_bp: {window} is not a multiple of {prefix}model.bases_per_code={size}"
+            )
+
+    def check(self, shards: int) -> None:
+        super().check(shards)
+        _check_width(self.model.width, self.mesh)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedCodesSettings(Settings):
+    """Stage 2: configs/mcm.py."""
+
+    tokenizer: str
+    data: WindowData
+    masking: Masking
+    base_weight: NonNegativeNumber
+    model: TransformerConfig
+    compute: Compute
+    eval: MaskedCodesEvalSettings
+
+    def check(self, shards: int) -> None:
+        super().check(shards)
+        _check_width(self.model.width, self.mesh)
+        tensor = self.mesh.tensor
+        for name in ("heads", "hidden"):
+            _check_divided(f"model.{name}", getattr(self.model, name), tensor, f"mesh.tensor={tensor}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(Settings):
+    """Stage 3: configs/finetune.py."""
+
+    pretrained: str
+    data: LabelledData
+    tuning: TuningSettings
+    head: HeadSettings
+    compute: Compute
+
+    def check_base(self, base: TransformerConfig) -> None:
+        """Raises InputError: the mesh does not divide the network that is fine-tuned."""
+        for axis, name in (("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")):
+            parts, size = getattr(self.mesh, axis), getattr(base, name)
+            if size % parts:
+                raise InputError(
+                    f"config key mesh.{axis}: found {parts}, expected a divisor of the base's {name}={size}"
+                )
+
+
+def _check_divided(key: str, value: int, by: int, of: str) -> None:
+    if value % by:
+        raise InputError(f"config key {key}: found {value}, expected a multiple of {of}")
+
+
+def _check_width(width: int, mesh: MeshSettings) -> None:
     for axis in ("fsdp", "tensor"):
-        size = config.mesh[axis]
-        _expect(config, "model.width", lambda v, size=size: v % size == 0, f"a multiple of mesh.{axis}={size}")
-    tensor = config.mesh.tensor
-    for key in ("model.heads", "model.hidden") if config.task == "mcm" else ():
-        _expect(config, key, lambda v: v % tensor == 0, f"a multiple of mesh.tensor={tensor}")
+        size = getattr(mesh, axis)
+        _check_divided("model.width", width, size, f"mesh.{axis}={size}")
 
 
-def _expect(config, key: str, holds, expected: str) -> None:
-    value = config
-    for part in key.split("."):
-        value = value[part]
-    if not holds(value):
-        raise InputError(f"config key {key}: found {value!r}, expected {expected}")
+Kept = TypeVar("Kept", bound=Settings)
+
+
+def read(kind: type[Kept], recorded: Mapping[str, Any]) -> Kept:
+    """The settings of a config's plain values. Raises InputError naming the first key whose value cannot work."""
+    values = {key: value for key, value in recorded.items() if key != "task"}  # which chose the `kind`
+    try:
+        return typed.read(kind, values | {"recorded": recorded})
+    except typed.BadField as error:
+        raise InputError(f"config {error}") from error
+
+
+def _replaced(tree: Mapping[str, Any], path: list[str], value: object) -> dict[str, Any]:
+    name, *rest = path
+    return {**tree, name: _replaced(tree[name], rest, value) if rest else value}
 
 
 def refuse_changes(saved: dict, now: dict) -> None:
@@ -197,12 +326,13 @@ def shared(config: dict) -> dict:
     return {key: value for key, value in flat(config).items() if key not in PLACES}
 
 
-def flat(tree: dict, prefix: str = "") -> dict:
-    """{"data.window_bp": 512, ...}, with lists for tuples, as JSON has them."""
-    values = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            values |= flat(value, f"{prefix}{key}.")
-        else:
-            values[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return values
+def validate(config) -> None:
+    read(_kind(config), config.to_dict())
+
+
+def validate_mesh(config, shards: int) -> None:
+    read(_kind(config), config.to_dict()).check(shards)
+
+
+def _kind(config) -> type[Settings]:
+    return {"vocabulary": VocabularySettings, "mcm": MaskedCodesSettings, "finetune": FinetuneSettings}[config.task]
