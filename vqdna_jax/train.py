@@ -90,7 +90,7 @@ def _train(config, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Dev
             first_step, enough = int(state.step), stage.enough(state.best)
             finished = first_does("finished", (workdir / "result.json").exists)
             if (first_step == total_steps or enough) and finished:
-                print(f"{workdir}: this run is finished; its results are in result.json")
+                say(f"{workdir}: this run is finished; its results are in result.json")
                 return
             make_room(workdir, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             say(*plan_lines(stage, state, mesh, total_steps))
