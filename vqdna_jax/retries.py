@@ -5,23 +5,25 @@ import json
 import pathlib
 
 import jax
+from ml_collections import ConfigDict
 
 from vqdna_jax.runtime.stopping import StopRequest
 from vqdna_jax.runtime.watchdog import Watchdog
+from vqdna_jax.stages import read_settings
 from vqdna_jax.train import train
 
 RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
 
 
 def train_with_retries(
-    config, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
+    config: ConfigDict, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
 ) -> tuple[int, pathlib.Path]:
     """`train`, and up to `config.train.retries` times more with another seed, in workdir/retry_N, while a finished run
     predicts one class (or value) only. Returns the exit code and the directory of the last run; all are kept.
 
     Raises as `train` does. One process only: runs of several are not tried again.
     """
-    for attempt in range(1 + config.train.get("retries", 0)):
+    for attempt in range(1 + read_settings(config).train.retries):
         directory = workdir / f"retry_{attempt}" if attempt else workdir
         changed = copy.deepcopy(config)
         changed.seed = config.seed + RETRY_SEEDS * attempt

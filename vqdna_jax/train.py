@@ -1,6 +1,7 @@
 """The training loop of every stage, top to bottom."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 import pathlib
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
@@ -20,16 +22,17 @@ from vqdna_jax.runtime.files import write_json
 from vqdna_jax.runtime.processes import FOREVER_S, first_does, refuse_differences
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.runtime.watchdog import Watchdog
-from vqdna_jax.stages import make_stage
+from vqdna_jax.stages import make_stage, read_settings
 from vqdna_jax.stages.announce import differences, plan_lines, say
 from vqdna_jax.stages.base import Finished, Stage
 from vqdna_jax.tasks.base import Metrics
-from vqdna_jax.training import goodput, settings
+from vqdna_jax.training import goodput
 from vqdna_jax.training.checkpoint import Checkpoints
 from vqdna_jax.training.metrics import StepLog, Throughput, read_evaluated
 from vqdna_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.training.phases import Phases
 from vqdna_jax.training.predict import make_predict
+from vqdna_jax.training.settings import Settings, refuse_changes, shared
 from vqdna_jax.training.step import Best, TrainState, better_of, final_params, init_state, train_step
 from vqdna_jax.training.workdir import make_room, open_workdir
 from vqdna_jax.version import versions
@@ -38,7 +41,7 @@ NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
 
 
 def train(
-    config,
+    config: ConfigDict,
     workdir: pathlib.Path,
     stop: StopRequest | None = None,
     watchdog: Watchdog | None = None,
@@ -59,29 +62,29 @@ def train(
         stop = stop or stack.enter_context(StopRequest())
         stack.enter_context(stop.noted())
         stack.enter_context(stop.agreed(jax.process_count()))
-        settings.validate(config)
-        watchdog = watchdog or stack.enter_context(Watchdog(config.train.timeout_s))
+        settings = read_settings(config)
+        watchdog = watchdog or stack.enter_context(Watchdog(settings.train.timeout_s))
         clock = stack.enter_context(goodput.Goodput())
         try:
-            _train(config, workdir.resolve(), Phases(watchdog, clock, stop), devices)  # orbax wants whole paths
+            _train(settings, workdir.resolve(), Phases(watchdog, clock, stop), devices)  # orbax wants whole paths
         except Stopped as stopped:
             say(f"stopped by {stop.name}{stopped}, all saved; run the same command to go on", file=sys.stderr)
             return EXIT_STOPPED
     return 0
 
 
-def _train(config, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Device] | None) -> None:
+def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Device] | None) -> None:
     """Order of a turn: evaluate the state as it is, save it, take the batch of this step, step, log the step before."""
     with run.stop.nothing_to_lose():
         with run.phase("devices"):
-            mesh = make_mesh(**config.mesh, devices=devices)
+            mesh = make_mesh(**dataclasses.asdict(settings.mesh), devices=devices)
         with run.phase("prepare"):
-            stage, meta = _open(config, mesh)
+            stage, meta = _open(settings, mesh)
     with open_workdir(workdir) as run_id, jax.set_mesh(mesh):
         with run.stop.nothing_to_lose(), run.phase("prepare"):
-            total_steps = _total_steps(config, stage)
-            program = _program(config, stage, mesh, total_steps, run)
-            keep, timeout_s = config.train.keep_checkpoints, config.train.timeout_s
+            total_steps = _total_steps(settings, stage)
+            program = _program(settings, stage, mesh, total_steps, run)
+            keep, timeout_s = settings.train.keep_checkpoints, settings.train.timeout_s
             checkpoints = Checkpoints(workdir / "checkpoints", keep, run_id, timeout_s)
             with run.phase("restore"):
                 state = resume(checkpoints, program.abstract_state, meta)
@@ -95,7 +98,7 @@ def _train(config, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Dev
             make_room(workdir, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             say(*plan_lines(stage, state, mesh, total_steps))
             throughput = Throughput(stage.data.bases_per_step, stage.flops_per_step(), mesh.size)
-            log = _open_log(config, workdir, first_step, total_steps, throughput)
+            log = _open_log(settings, workdir, first_step, total_steps, throughput)
             if jax.process_index() == 0:
                 write_json(workdir / "config.json", meta["config"])
                 run.clock.record(workdir, first_step)
@@ -106,7 +109,7 @@ def _train(config, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Dev
             with run.phase("step", done):
                 while True:
                     run.stop.check()
-                    due = done % config.eval.every_steps == 0 or (stage.task.keeps_best and done == total_steps)
+                    due = done % settings.eval.every_steps == 0 or (stage.task.keeps_best and done == total_steps)
                     if done and due and done not in evaluated:
                         with run.phase("evaluate", done):
                             scores = stage.evaluate(functools.partial(program.predict, state))
@@ -117,7 +120,7 @@ def _train(config, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Dev
                         enough = stage.enough(state.best)
                     if done == total_steps or enough:
                         break
-                    if done > first_step and done % config.train.checkpoint_every_steps == 0:
+                    if done > first_step and done % settings.train.checkpoint_every_steps == 0:
                         with run.phase("save", done):  # waits for the save before
                             checkpoints.save(done, state, meta)
                     settled = done >= first_step + 2
@@ -154,16 +157,16 @@ class Program(NamedTuple):
     to_devices: Callable[[Any], Any]
 
 
-def _program(config, stage: Stage, mesh: Mesh, total_steps: int, run: Phases) -> Program:
-    task, frozen, key = stage.task, stage.frozen, jax.random.key(config.seed)
-    tx = make_optimizer(config.optimizer, total_steps)
+def _program(settings: Settings, stage: Stage, mesh: Mesh, total_steps: int, run: Phases) -> Program:
+    task, frozen, key = stage.task, stage.frozen, jax.random.key(settings.seed)
+    tx = make_optimizer(settings.optimizer, total_steps)
 
     def to_devices(batch):
-        return batch_to_devices(batch, mesh, config.data.global_batch)
+        return batch_to_devices(batch, mesh, settings.data.global_batch)
 
     init = jax.jit(functools.partial(init_state, task, tx))
     start = jax.random.fold_in(key, NO_STEP), frozen, to_devices(stage.data.batches[0])
-    one_step = functools.partial(train_step, task, tx, skip_above=config.optimizer.skip_above)
+    one_step = functools.partial(train_step, task, tx, skip_above=settings.optimizer.skip_above)
     step, better = jax.jit(one_step, donate_argnums=0), jax.jit(better_of)
 
     def judge(state: TrainState, loss: float | None) -> Best:
@@ -175,38 +178,40 @@ def _program(config, stage: Stage, mesh: Mesh, total_steps: int, run: Phases) ->
         abstract_state=lambda: abstract_state(init, mesh, *start),
         step=lambda state, batch: step(state, frozen, batch, key),
         judge=judge,
-        predict=make_predict(task, mesh, config.eval.batch, frozen, run.between_batches),
+        predict=make_predict(task, mesh, settings.eval.batch, frozen, run.between_batches),
         to_devices=to_devices,
     )
 
 
-def _open(config, mesh: Mesh) -> tuple[Stage, dict[str, Any]]:
+def _open(settings: Settings, mesh: Mesh) -> tuple[Stage, dict[str, Any]]:
     """The stage, and the meta of its checkpoints: all that a run which goes on must have alike, and some that is told.
 
     Raises InputError: something named by the config cannot be read, or the processes differ.
     """
-    settings.validate_mesh(config, batch_shards(mesh))
-    refuse_differences(settings.shared(config.to_dict()) | versions())
-    stage = make_stage(config, mesh)
+    settings.check(batch_shards(mesh))
+    refuse_differences(shared(settings.recorded) | versions())
+    stage = make_stage(settings, mesh)
     refuse_differences(stage.digests)
     topology = {"processes": jax.process_count(), "devices": mesh.size, "mesh": dict(mesh.shape)}
-    return stage, {"config": config.to_dict(), "versions": versions(), "topology": topology} | stage.digests
+    return stage, {"config": settings.recorded, "versions": versions(), "topology": topology} | stage.digests
 
 
-def _total_steps(config, stage: Stage) -> int:
+def _total_steps(settings: Settings, stage: Stage) -> int:
     steps_per_epoch = stage.data.batches.steps_per_epoch
-    return config.train.total_steps or math.ceil(config.train.total_epochs * steps_per_epoch)
+    return settings.train.total_steps or math.ceil(settings.train.total_epochs * steps_per_epoch)
 
 
-def _open_log(config, workdir: pathlib.Path, first_step: int, total_steps: int, throughput: Throughput) -> StepLog:
+def _open_log(
+    settings: Settings, workdir: pathlib.Path, first_step: int, total_steps: int, throughput: Throughput
+) -> StepLog:
     return StepLog(
         workdir,
         first_step,
         total_steps,
-        config.train.log_every_steps,
-        learning_rate_schedule(config.optimizer, total_steps),
+        settings.train.log_every_steps,
+        learning_rate_schedule(settings.optimizer, total_steps),
         throughput,
-        stop_below_utilisation=config.train.get("stop_below_utilisation", 0.0),
+        stop_below_utilisation=settings.train.stop_below_utilisation,
     )
 
 
@@ -215,7 +220,7 @@ def resume(checkpoints: Checkpoints, abstract: Callable[[], TrainState], meta: d
     saved = checkpoints.newest_meta()
     if saved is None:
         return None
-    settings.refuse_changes(saved, meta)
+    refuse_changes(saved, meta)
     say(*differences(saved, meta), file=sys.stderr)
     restored = checkpoints.restore(abstract())
     return restored[0] if restored else None

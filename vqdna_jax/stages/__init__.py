@@ -13,8 +13,7 @@ from vqdna_jax.stages.masked_codes import MaskedCodesStage
 from vqdna_jax.stages.masked_tokens import MaskedTokensStage
 from vqdna_jax.stages.vocabulary import VocabularyStage
 from vqdna_jax.tokenizers import fixed
-from vqdna_jax.training import settings
-from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, Settings, VocabularySettings
+from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, Settings, VocabularySettings, read
 
 SETTINGS: dict[str, type[Settings]] = {
     "vocabulary": VocabularySettings,
@@ -28,20 +27,21 @@ def read_settings(config: ConfigDict) -> Settings:
     recorded = config.to_dict()
     if recorded.get("task") not in SETTINGS:
         raise InputError(f"config key task: found {recorded.get('task')!r}, expected one of {', '.join(SETTINGS)}")
-    return settings.read(SETTINGS[recorded["task"]], recorded)
+    return read(SETTINGS[recorded["task"]], recorded)
 
 
-def make_stage(config, mesh: Mesh) -> Stage:
-    """The stage, opened. Raises InputError: what the config names cannot be read, or does not fit."""
-    if config.task == "vocabulary":
-        return VocabularyStage.open(config, mesh)
-    if config.task == "finetune":
+def make_stage(settings: Settings, mesh: Mesh) -> Stage:
+    """The stage, opened. Raises InputError: what the settings name cannot be read, or does not fit."""
+    if isinstance(settings, VocabularySettings):
+        return VocabularyStage.open(settings, mesh)
+    if isinstance(settings, FinetuneSettings):
         from vqdna_jax.stages.finetune import FinetuneStage  # with SciPy and scikit-learn: two seconds
 
-        return FinetuneStage.open(config, mesh)
-    if config.tokenizer:
-        path = pathlib.Path(config.tokenizer) / exports.CONFIG
+        return FinetuneStage.open(settings, mesh)
+    assert isinstance(settings, MaskedCodesSettings)
+    if settings.tokenizer:
+        path = pathlib.Path(settings.tokenizer) / exports.CONFIG
         schema = exports.read_config(path, pretrained.SCHEMAS | fixed.SCHEMAS)["schema"]
         if schema in fixed.SCHEMAS:
-            return MaskedTokensStage.open(config, mesh)
-    return MaskedCodesStage.open(config, mesh)
+            return MaskedTokensStage.open(settings, mesh)
+    return MaskedCodesStage.open(settings, mesh)

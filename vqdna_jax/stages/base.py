@@ -5,7 +5,7 @@ import datetime
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import jax
@@ -18,6 +18,7 @@ from vqdna_jax.genome.windows import Batches, WindowBatches, Windows, evaluation
 from vqdna_jax.runtime.files import write_json
 from vqdna_jax.tasks.base import Batch, Frozen, Task
 from vqdna_jax.training.metrics import read_rows
+from vqdna_jax.training.settings import MaskedCodesSettings, VocabularySettings
 from vqdna_jax.training.step import Best, TrainState
 
 HeldOut = TypeVar("HeldOut")
@@ -81,12 +82,12 @@ class Finished:
     """A run at its end, as a stage sees it.
 
     Attributes:
-        config: of the run, as it was given.
+        config: of the run, nested dicts of plain values.
         initial: makes the state before the first step.
         predict, untrained: outputs of the trained and, by a call, of the initial state.
     """
 
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     workdir: pathlib.Path
     data: RunData
     state: TrainState
@@ -137,7 +138,7 @@ class BasesAlone:
         return Windows(self._windows[step].bases_BxS)
 
 
-def open_windows(settings) -> tuple[WindowBatches, RunData[Windows, Windows]]:
+def open_windows(settings: VocabularySettings | MaskedCodesSettings) -> tuple[WindowBatches, RunData[Windows, Windows]]:
     """This process's training windows of a corpus, and what a run reads of them.
 
     Raises InputError: there is no such corpus, or no window fits.
@@ -151,7 +152,7 @@ def open_windows(settings) -> tuple[WindowBatches, RunData[Windows, Windows]]:
         data.global_batch,
         settings.seed,
         max_n_share=data.max_n_share,
-        mixing=data.species_weights.to_dict() or (data.temperature if data.temperature != 1 else None),
+        mixing=dict(data.species_weights) or (data.temperature if data.temperature != 1 else None),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -166,11 +167,18 @@ def open_windows(settings) -> tuple[WindowBatches, RunData[Windows, Windows]]:
     return windows, RunData(BasesAlone(windows), held_out, bases_per_step, lines, corpus)
 
 
+class WindowTask(Protocol):
+    """A task whose rows are windows of a corpus."""
+
+    def flops_per_base(self, window_bp: int) -> float:
+        """Of one training step on windows of so many bases."""
+
+
 class WindowStage:
     """Stages 1 and 2, whose rows are windows of a corpus."""
 
-    settings: Any
-    task: Any
+    settings: VocabularySettings | MaskedCodesSettings
+    task: WindowTask
     data: RunData
 
     def flops_per_step(self) -> float:

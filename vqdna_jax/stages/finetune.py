@@ -24,11 +24,10 @@ from vqdna_jax.labels import sets
 from vqdna_jax.labels.batches import Encoded, LabelledBatches, LabelledCodes, check_lengths, outputs_of
 from vqdna_jax.labels.sets import LabelledSet, Split
 from vqdna_jax.models.attention import kernel_of_padded
-from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
+from vqdna_jax.training.settings import FinetuneSettings, LabelledData
 from vqdna_jax.training.step import Best, TrainState
 
 DRAW_SEED = 0  # of subsets: every seed of a run, and every model, gets the same rows
@@ -44,7 +43,7 @@ class FinetuneStage:
         target: mean and standard deviation of a regression's training values.
     """
 
-    settings: object
+    settings: FinetuneSettings
     set: LabelledSet
     base: Pretrained
     task: Finetune
@@ -55,7 +54,7 @@ class FinetuneStage:
     digests: dict[str, str]
 
     @classmethod
-    def open(cls, settings, mesh: Mesh) -> "FinetuneStage":
+    def open(cls, settings: FinetuneSettings, mesh: Mesh) -> "FinetuneStage":
         """Reads and checks all labelled data first."""
         for key, example in (("pretrained", "runs/mcm/export"), ("data.labelled", "GUE/tf/0")):
             if not operator.attrgetter(key)(settings):
@@ -64,7 +63,7 @@ class FinetuneStage:
                 )
         labelled_set = read_labelled(settings.data)
         base = load.pretrained(settings.pretrained)
-        check_mesh(settings.mesh, base.transformer)
+        settings.check_base(base.transformer)
         task = finetune_task(settings, base, labelled_set, mesh.devices.flat[0].platform)
         target = target_of(labelled_set)
         encoded = {
@@ -145,16 +144,6 @@ def window_size(base: Pretrained) -> int:
     return base.context - base.transformer.cls
 
 
-def check_mesh(mesh, transformer) -> None:
-    """Raises InputError where an axis of the mesh does not divide what it splits of the base."""
-    for axis, size in (("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")):
-        if getattr(transformer, size) % mesh[axis]:
-            raise InputError(
-                f"config key mesh.{axis}: found {mesh[axis]}, expected a divisor of the base's"
-                f" {size}={getattr(transformer, size)}"
-            )
-
-
 def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float], long: str) -> Encoded:
     """Codes and training targets of a split. Raises InputError: a sequence is too long, unless `long` is "window"."""
     if hasattr(base.config, "bases_per_code"):  # lengths are known before anything is compiled
@@ -166,7 +155,7 @@ def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float
 
 
 def run_data(
-    settings, base: Pretrained, labelled_set: LabelledSet, encoded: dict[str, Encoded]
+    settings: FinetuneSettings, base: Pretrained, labelled_set: LabelledSet, encoded: dict[str, Encoded]
 ) -> RunData[LabelledCodes, Encoded]:
     batch = settings.data.global_batch
     batches = LabelledBatches(
@@ -188,29 +177,28 @@ def run_data(
     return RunData(batches, encoded["dev"], float(bases) * batch, lines)
 
 
-def finetune_task(settings, base: Pretrained, labelled_set: LabelledSet, platform: str) -> Finetune:
+def finetune_task(settings: FinetuneSettings, base: Pretrained, labelled_set: LabelledSet, platform: str) -> Finetune:
     """`platform` decides the attention kernel where the config leaves it open. Raises InputError: no CLS to pool."""
-    tuning, head, compute = settings.tuning, settings.head, Compute(**settings.compute)
+    tuning, head, compute = settings.tuning, settings.head, settings.compute
     if compute.attention == "auto":
         kernel = kernel_of_padded(platform, base.transformer.window, base.transformer.dtype)
         compute = dataclasses.replace(compute, attention=kernel)
     if "cls" in head.pool.split("+") and not base.transformer.cls:
         raise InputError("config key head.pool: found cls, but this base was trained without CLS; use mean or max")
-    factors = LoraConfig(tuning.rank, tuning.alpha, tuning.dropout, tuning.targets)
     return Finetune(
         base.transformer,
         compute,
         labelled_set.kind,
         labelled_set.classes,
         tuning.method,
-        factors,
+        tuning.lora,
         head.pool,
         base.transformer.width if head.mlp else 0,
         head.dropout,
     )
 
 
-def read_labelled(data) -> LabelledSet:
+def read_labelled(data: LabelledData) -> LabelledSet:
     """The set that config.data names, cut down to the rows it asks for. Raises InputError as `labelled.read_set`."""
     names = tuple(data.label_names) or sets.label_names(data.labelled)
     whole = sets.read_set(data.labelled, data.kind, names)

@@ -13,13 +13,13 @@ from vqdna_jax.genome.windows import Windows
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.tokenizer import TokenizerConfig
-from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.partition import replicated
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.base import Params
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
-from vqdna_jax.tasks.masking import Masking, validate_masking
+from vqdna_jax.tasks.masking import validate_masking
 from vqdna_jax.tokenizers.learned import Model
+from vqdna_jax.training.settings import MaskedCodesSettings
 from vqdna_jax.training.step import TrainState, final_params
 
 
@@ -27,7 +27,7 @@ from vqdna_jax.training.step import TrainState, final_params
 class MaskedCodesStage(WindowStage):
     """A transformer on top of the tokenizer that config.tokenizer names; see `Stage`."""
 
-    settings: object
+    settings: MaskedCodesSettings
     tokenizer: Model
     task: MaskedCodes
     frozen: FrozenTokenizer
@@ -35,7 +35,7 @@ class MaskedCodesStage(WindowStage):
     digests: dict[str, str]
 
     @classmethod
-    def open(cls, settings, mesh: Mesh) -> "MaskedCodesStage":
+    def open(cls, settings: MaskedCodesSettings, mesh: Mesh) -> "MaskedCodesStage":
         if not settings.tokenizer:
             raise InputError(
                 "config key tokenizer: is empty, expected the export directory of a stage 1 run;"
@@ -91,7 +91,7 @@ class MaskedCodesStage(WindowStage):
         return pretrained.in_memory(self.tokenizer, self.task.model, weights, self.settings.data.window_bp)
 
 
-def masked_codes_task(settings, tokenizer: TokenizerConfig, platform: str) -> MaskedCodes:
+def masked_codes_task(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, platform: str) -> MaskedCodes:
     """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open.
 
     Raises InputError: the window or the masking does not fit the tokenizer's codes.
@@ -102,11 +102,7 @@ def masked_codes_task(settings, tokenizer: TokenizerConfig, platform: str) -> Ma
             f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases a code,"
             f" at least {8 * r}"
         )
-    model, masking, compute = (
-        TransformerConfig(**settings.model),
-        Masking(**settings.masking),
-        Compute(**settings.compute),
-    )
+    model, masking, compute = settings.model, settings.masking, settings.compute
     validate_masking(masking, window_bp // r - model.cls, r)
     if compute.attention == "auto":
         kernel = best_kernel(platform, window_bp // r, model.window, model.dtype)

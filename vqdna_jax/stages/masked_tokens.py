@@ -10,13 +10,13 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import masked_tokens
 from vqdna_jax.inference.saved import fixed_pretrained
 from vqdna_jax.models.attention import best_kernel, kernel_of_padded
-from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.partition import replicated
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
 from vqdna_jax.tokenizers import fixed
 from vqdna_jax.tokenizers.batches import Layout, TokenBatches, Tokens, layout, tokens_batch
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.training.settings import MaskedCodesSettings
 from vqdna_jax.training.step import TrainState, final_params
 
 
@@ -28,7 +28,7 @@ class MaskedTokensStage(WindowStage):
     for bases.
     """
 
-    settings: object
+    settings: MaskedCodesSettings
     tokenizer: FixedTokenizer
     task: MaskedTokens
     data: RunData[Tokens, Tokens]
@@ -36,7 +36,7 @@ class MaskedTokensStage(WindowStage):
     frozen: tuple[()] = ()
 
     @classmethod
-    def open(cls, settings, mesh: Mesh) -> "MaskedTokensStage":
+    def open(cls, settings: MaskedCodesSettings, mesh: Mesh) -> "MaskedTokensStage":
         if settings.eval.probe:
             raise InputError("config key eval.probe: probes are of learned tokenizers; leave it empty for a fixed one")
         tokenizer = fixed.load(settings.tokenizer)
@@ -82,9 +82,11 @@ class MaskedTokensStage(WindowStage):
         _say(result, run.workdir)
 
 
-def masked_tokens_task(settings, tokenizer: FixedTokenizer, laid_out: Layout, platform: str) -> MaskedTokens:
+def masked_tokens_task(
+    settings: MaskedCodesSettings, tokenizer: FixedTokenizer, laid_out: Layout, platform: str
+) -> MaskedTokens:
     """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open."""
-    model, compute = TransformerConfig(**settings.model), Compute(**settings.compute)
+    model, compute = settings.model, settings.compute
     if compute.attention == "auto":
         padded = kernel_of_padded(platform, model.window, model.dtype)
         whole = best_kernel(platform, laid_out.length + model.cls, model.window, model.dtype)

@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 from vqdna_jax.evaluation import plots, vocabulary
 from vqdna_jax.genome.windows import Windows, evaluation_windows
 from vqdna_jax.inference.saved import pretrained
-from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.partition import replicated
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.vocabulary import Vocabulary
+from vqdna_jax.training.settings import VocabularySettings
 from vqdna_jax.training.step import TrainState, final_params
 
 
@@ -21,14 +21,14 @@ from vqdna_jax.training.step import TrainState, final_params
 class VocabularyStage(WindowStage):
     """A tokenizer learns to rebuild windows; see `Stage`."""
 
-    settings: object
+    settings: VocabularySettings
     task: Vocabulary
     data: RunData[Windows, Windows]
     digests: dict[str, str]
     frozen: tuple[()] = ()
 
     @classmethod
-    def open(cls, settings, mesh: Mesh) -> "VocabularyStage":
+    def open(cls, settings: VocabularySettings, mesh: Mesh) -> "VocabularyStage":
         _, data = open_windows(settings)
         return cls(settings, vocabulary_task(settings), data, {"corpus_digest": data.corpus.digest})
 
@@ -61,8 +61,16 @@ class VocabularyStage(WindowStage):
         _say(result, self.task.model.codebook_sizes, run.workdir)
 
 
-def vocabulary_task(settings) -> Vocabulary:
-    return Vocabulary(TokenizerConfig(**settings.model), hidden_share=settings.hidden_share, **settings.codebook)
+def vocabulary_task(settings: VocabularySettings) -> Vocabulary:
+    codebook = settings.codebook
+    return Vocabulary(
+        settings.model,
+        codebook.commitment_weight,
+        codebook.ema_decay,
+        codebook.revive_below,
+        codebook.revive_to,
+        settings.hidden_share,
+    )
 
 
 def _of_bases(predict: Predict) -> vocabulary.Predict:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import jax
 import optax
 
+from vqdna_jax.training.settings import OptimizerSettings
+
 # First match wins and every parameter must match: matrices and kernels decay, vectors do not.
 DECAY_RULES: Sequence[tuple[str, bool]] = (
     (r".*norm(/scale|/bias)?", False),
@@ -34,31 +36,30 @@ def by_rule(params, rules: Sequence[tuple[str, object]]):
     return jax.tree_util.tree_map_with_path(value, params)
 
 
-def learning_rate_schedule(config, total_steps: int) -> optax.Schedule:
-    """Linear warm-up from 0, then `config.decay` (cosine, the default, or linear) to `final_fraction` of the peak."""
-    warmup = min(config.warmup_steps, total_steps // 2)
-    if config.get("decay") == "linear":
-        peak, end = config.learning_rate, config.final_fraction * config.learning_rate
+def learning_rate_schedule(settings: OptimizerSettings, total_steps: int) -> optax.Schedule:
+    """Linear warm-up from 0, then `decay` to `final_fraction` of the peak."""
+    peak, end = settings.learning_rate, settings.final_fraction * settings.learning_rate
+    warmup = min(settings.warmup_steps, total_steps // 2)
+    if settings.decay == "linear":
         down = optax.linear_schedule(peak, end, max(total_steps - warmup, 1))
         return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), down], [warmup]) if warmup else down
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup else config.learning_rate,
-        peak_value=config.learning_rate,
+        init_value=0.0 if warmup else peak,
+        peak_value=peak,
         warmup_steps=warmup,
         decay_steps=max(total_steps, warmup + 1),
-        end_value=config.final_fraction * config.learning_rate,
+        end_value=end,
     )
 
 
-def make_optimizer(config, total_steps: int) -> optax.GradientTransformation:
-    """`config` holds learning_rate, warmup_steps, final_fraction, b1, b2, weight_decay and clip_norm."""
+def make_optimizer(settings: OptimizerSettings, total_steps: int) -> optax.GradientTransformation:
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+        optax.clip_by_global_norm(settings.clip_norm),
         optax.adamw(
-            learning_rate_schedule(config, total_steps),
-            b1=config.b1,
-            b2=config.b2,
-            weight_decay=config.weight_decay,
+            learning_rate_schedule(settings, total_steps),
+            b1=settings.b1,
+            b2=settings.b2,
+            weight_decay=settings.weight_decay,
             mask=lambda params: by_rule(params, DECAY_RULES),
         ),
     )
