@@ -22,7 +22,7 @@ ROWS = {"train": 192, "dev": 64, "test": 64}
 @functools.cache
 def genome_rows(count: int, bases: int = LENGTHS[1]) -> list[np.ndarray]:
     """uint8 [bases] each: windows that do not overlap, half of them richer in G and C than the other half."""
-    windows = evaluation_windows(open_corpus(bundled_corpus()), "train", bases, 4 * count)["bases"]
+    windows = evaluation_windows(open_corpus(bundled_corpus()), "train", bases, 4 * count).bases_BxS
     order = np.argsort(list(map(gc, windows)), kind="stable")
     return list(np.random.default_rng(0).permutation(windows[np.append(order[: count // 2], order[-count // 2 :])]))
 

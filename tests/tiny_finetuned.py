@@ -3,7 +3,6 @@
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tiny_pretrained import save_tiny_pretrained
 
@@ -11,17 +10,19 @@ from vqdna_jax import partition
 from vqdna_jax.inference import load
 from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.saved import finetuned
+from vqdna_jax.labels.batches import Shape, fill
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.tasks.finetune import BASE, Finetune
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 
 
 def random_params(task: Finetune, base, seed: int):
     """What `task` trains, with noise on every parameter: LoRA's B and the head begin as zeros, which hide them."""
 
     def init():
-        codes = jnp.zeros((1, 1, 1, len(base.vectors_KxE())), jnp.int32)
-        return task.init_params(jax.random.key(0), {"codes": codes, BASE: {"transformer": base.weights["transformer"]}})
+        vectors_KxE = base.vectors_KxE()
+        batch = fill([np.zeros((1, len(vectors_KxE)), np.int32)], Shape(1, 1), 1)
+        return task.init_params(FrozenBase(vectors_KxE, base.weights["transformer"]), batch, jax.random.key(0))
 
     shapes, rng = partition.abstract_state(init, base.mesh), np.random.default_rng(seed)
     return jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)

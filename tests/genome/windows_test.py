@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -57,19 +58,19 @@ def train(corpus, window_bp=256, global_batch=16, seed=3, **kwargs) -> windows.W
     return windows.WindowBatches(corpus, "train", window_bp, global_batch, seed, **kwargs)
 
 
-def epoch_of(batches, epoch=0) -> dict[str, np.ndarray]:
+def epoch_of(batches, epoch=0) -> windows.Windows:
     steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
     read = [batches[step] for step in steps]
-    return {name: np.concatenate([batch[name] for batch in read]) for name in ("bases", "species")}
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *read)
 
 
-def places(batch, sequences) -> list[tuple[str, str, int]]:
+def places(batch: windows.Windows, sequences) -> list[tuple[str, str, int]]:
     """Where each window of a batch comes from, by looking its letters up in the FASTA."""
     texts = {
         species: {name: to_text(bases) for name, bases in contigs.items()} for species, contigs in sequences.items()
     }
     found = []
-    for bases, species in zip(batch["bases"], batch["species"]):
+    for bases, species in zip(batch.bases_BxS, batch.species_B):
         name, window = sorted(texts)[species], to_text(bases)
         hits = [(name, contig, text.find(window)) for contig, text in texts[name].items() if window in text]
         assert len(hits) == 1 and texts[name][hits[0][1]].count(window) == 1
@@ -107,7 +108,7 @@ def test_epochs_differ_in_order_and_in_phase(corpus, sequences):
 
 
 def test_windows_are_well_shuffled(corpus):
-    species = epoch_of(train(corpus, global_batch=1))["species"]
+    species = epoch_of(train(corpus, global_batch=1)).species_B
     changes = np.count_nonzero(np.diff(species))
     share = np.bincount(species) / species.size
     assert changes > 0.5 * species.size * (1 - (share**2).sum())
@@ -129,15 +130,15 @@ def test_the_global_batch_does_not_depend_on_the_number_of_processes(corpus, pro
     ]
     for step in (0, 1, whole.steps_per_epoch - 1, whole.steps_per_epoch, 5 * whole.steps_per_epoch + 3):
         local = [part[step] for part in parts]
-        for name in ("bases", "species"):
-            np.testing.assert_array_equal(np.concatenate([batch[name] for batch in local]), whole[step][name])
+        joined = jax.tree.map(lambda *rows: np.concatenate(rows), *local)
+        jax.tree.map(np.testing.assert_array_equal, joined, whole[step])
 
 
 def test_the_order_of_access_does_not_matter(corpus):
     forward = train(corpus, shuffle_windows=64)
     steps = np.random.default_rng(0).permutation(2 * forward.steps_per_epoch)[:60]
-    expected = {int(step): train(corpus, shuffle_windows=64)[step]["bases"].copy() for step in sorted(steps)[::6]}
-    shuffled = {int(step): forward[int(step)]["bases"].copy() for step in steps}
+    expected = {int(step): train(corpus, shuffle_windows=64)[step].bases_BxS.copy() for step in sorted(steps)[::6]}
+    shuffled = {int(step): forward[int(step)].bases_BxS.copy() for step in steps}
     for step, bases in expected.items():
         np.testing.assert_array_equal(shuffled[step], bases)
 
@@ -146,12 +147,12 @@ def test_the_iterator_starts_where_it_is_told_and_reads_the_same(corpus):
     batches = train(corpus)
     start = batches.steps_per_epoch - 2
     for step, batch in zip(range(start, start + 5), windows.train_iterator(batches, start)):
-        np.testing.assert_array_equal(batch["bases"], batches[step]["bases"])
-        assert batch["bases"].dtype == np.uint8 and batch["species"].dtype == np.int32
+        np.testing.assert_array_equal(batch.bases_BxS, batches[step].bases_BxS)
+        assert batch.bases_BxS.dtype == np.uint8 and batch.species_B.dtype == np.int32
 
 
 def test_another_seed_is_another_order_and_the_same_seed_the_same(corpus):
-    one, same, other = (train(corpus, seed=seed)[0]["bases"] for seed in (1, 1, 2))
+    one, same, other = (train(corpus, seed=seed)[0].bases_BxS for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
 
@@ -159,7 +160,7 @@ def test_another_seed_is_another_order_and_the_same_seed_the_same(corpus):
 def test_the_order_never_changes_between_versions(corpus):
     """If this fails, interrupted runs would go on with other data: bump the corpus schema and say so in the notes."""
     batches = train(corpus, shuffle_windows=256, mixing=2.0)
-    read = [batches[step]["bases"].tobytes() for step in (0, 1, 40, batches.steps_per_epoch + 5)]
+    read = [batches[step].bases_BxS.tobytes() for step in (0, 1, 40, batches.steps_per_epoch + 5)]
     assert hashlib.sha256(b"".join(read)).hexdigest()[:16] == "9f71a8b50f70416d"
 
 
@@ -216,7 +217,7 @@ def test_segments_hold_exactly_the_valid_starts(corpus, sequences, window_bp, sh
 
 @pytest.mark.parametrize("share", [0.0, 0.05])
 def test_windows_respect_the_share_of_n(corpus, share):
-    n_share = (epoch_of(train(corpus, global_batch=1, max_n_share=share))["bases"] == 4).mean(axis=1)
+    n_share = (epoch_of(train(corpus, global_batch=1, max_n_share=share)).bases_BxS == 4).mean(axis=1)
     assert n_share.max() <= share and (share == 0 or n_share.max() > 0)
 
 
@@ -252,7 +253,7 @@ def test_windows_longer_than_a_chunk_cross_chunks_of_one_contig(corpus, sequence
 def test_mixing_gives_the_asked_shares(corpus, mixing, expected):
     batches, natural = train(corpus, global_batch=1, mixing=mixing), train(corpus, global_batch=1)
     assert batches.windows_per_epoch == natural.windows_per_epoch
-    species = epoch_of(batches)["species"]
+    species = epoch_of(batches).species_B
     if expected is None:
         weights = np.array(list(natural.shares().values())) ** (1 / mixing)
         expected = weights / weights.sum()
@@ -291,12 +292,12 @@ def test_an_unknown_split_is_refused(corpus):
 def test_a_corpus_smaller_than_a_batch_repeats_its_windows(corpus):
     batches = train(corpus, window_bp=4096, global_batch=512)
     assert batches.windows_per_epoch < 512 and batches.steps_per_epoch == 1
-    assert len(np.unique(batches[0]["bases"], axis=0)) == batches.windows_per_epoch
+    assert len(np.unique(batches[0].bases_BxS, axis=0)) == batches.windows_per_epoch
 
 
 def test_batches_cannot_be_changed_by_accident(corpus):
     with pytest.raises(ValueError, match="read-only"):
-        train(corpus)[0]["bases"][:] = 0
+        train(corpus)[0].bases_BxS[:] = 0
 
 
 def test_the_summary_counts_what_is_left_out(corpus):
@@ -310,20 +311,20 @@ def test_the_summary_counts_what_is_left_out(corpus):
 
 def test_evaluation_is_spread_over_the_split_and_balanced(corpus, sequences):
     everything = windows.evaluation_windows(corpus, "validation", 256, 10**9)
-    total = len(everything["species"])
+    total = len(everything.species_B)
     no_overlap(places(everything, sequences), 256)
     some = windows.evaluation_windows(corpus, "validation", 256, total // 2)
     again = windows.evaluation_windows(corpus, "validation", 256, total // 2)
-    np.testing.assert_array_equal(some["bases"], again["bases"])
-    assert len(some["species"]) == total // 2 and set(some["species"]) == {0, 1, 2}
+    np.testing.assert_array_equal(some.bases_BxS, again.bases_BxS)
+    assert len(some.species_B) == total // 2 and set(some.species_B) == {0, 1, 2}
     no_overlap(places(some, sequences), 256)
-    shares = [np.bincount(batch["species"], minlength=3) / len(batch["species"]) for batch in (everything, some)]
+    shares = [np.bincount(batch.species_B, minlength=3) / len(batch.species_B) for batch in (everything, some)]
     np.testing.assert_allclose(*shares, atol=0.03)
-    half = np.bincount(some["species"][: total // 4], minlength=3) / (total // 4)
+    half = np.bincount(some.species_B[: total // 4], minlength=3) / (total // 4)
     np.testing.assert_allclose(half, shares[1], atol=0.05)
-    assert (everything["bases"] < 4).all()
+    assert (everything.bases_BxS < 4).all()
 
 
 def test_a_small_validation_part_is_still_evaluated(corpus):
-    assert set(windows.evaluation_windows(corpus, "validation", 256, 3)["species"]) == {0, 1, 2}
-    assert len(windows.evaluation_windows(corpus, "validation", 256, 1)["species"]) == 1
+    assert set(windows.evaluation_windows(corpus, "validation", 256, 3).species_B) == {0, 1, 2}
+    assert len(windows.evaluation_windows(corpus, "validation", 256, 1).species_B) == 1

@@ -2,6 +2,7 @@
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 from tiny_tokenizer import refusal
@@ -9,6 +10,7 @@ from tiny_tokenizer import refusal
 from vqdna_jax.labels.batches import (
     Encoded,
     LabelledBatches,
+    LabelledCodes,
     Shape,
     by_shape,
     check_lengths,
@@ -31,7 +33,7 @@ def encoded(lengths) -> Encoded:
     return Encoded(codes, np.arange(len(lengths), dtype=np.int32))
 
 
-def epoch(batches: LabelledBatches, number: int = 0) -> list[dict[str, np.ndarray]]:
+def epoch(batches: LabelledBatches, number: int = 0) -> list[LabelledCodes]:
     return [batches[number * batches.steps_per_epoch + i] for i in range(batches.steps_per_epoch)]
 
 
@@ -43,14 +45,14 @@ def test_every_row_counts_once_an_epoch_whole(lengths, size, cls, batch, number)
     assert batches.steps_per_epoch == -(-len(lengths) // batch)
     counted = []
     for found in epoch(batches, number):
-        assert found["codes"].shape[:3] in [(batch, *shape) for shape in batches.shapes]
-        assert set(found["weights"]) <= {0.0, 1.0} and found["weights"].dtype == np.float32
-        for codes_WxLxN, lengths_W, label in zip(found["codes"], found["lengths"], found["labels"]):
+        assert found.codes_BxWxLxN.shape[:3] in [(batch, *shape) for shape in batches.shapes]
+        assert set(found.weights_B) <= {0.0, 1.0} and found.weights_B.dtype == np.float32
+        for codes_WxLxN, lengths_W, label in zip(found.codes_BxWxLxN, found.lengths_BxW, found.labels):
             seen = np.concatenate([codes_LxN[:n] for codes_LxN, n in zip(codes_WxLxN, lengths_W)])
             np.testing.assert_array_equal(np.unique(seen, axis=0), data.codes[label])
             beyond = np.arange(codes_WxLxN.shape[1])[None] >= lengths_W[:, None]
             assert not codes_WxLxN[beyond].any()
-        counted += found["labels"][found["weights"] > 0].tolist()
+        counted += found.labels[found.weights_B > 0].tolist()
     assert sorted(counted) == list(range(len(lengths)))
 
 
@@ -98,8 +100,9 @@ def test_windows_cover_a_sequence_to_its_end(length, size):
 
 def test_windows_that_a_sequence_lacks_have_length_0():
     found = fill(encoded([5, 2, 3]).codes, Shape(4, 3), 3)
-    assert found["lengths"].tolist() == [[3, 3, 0, 0], [2, 0, 0, 0], [3, 0, 0, 0]]
-    assert found["codes"][0, 1].tolist() == [[1, 3], [1, 4], [1, 5]]  # the last window ends where the sequence ends
+    assert found.lengths_BxW.tolist() == [[3, 3, 0, 0], [2, 0, 0, 0], [3, 0, 0, 0]]
+    # The last window ends where the sequence ends.
+    assert found.codes_BxWxLxN[0, 1].tolist() == [[1, 3], [1, 4], [1, 5]]
 
 
 @pytest.fixture
@@ -111,8 +114,9 @@ def make(mixed, batch=8, seed=0, **processes) -> LabelledBatches:
     return LabelledBatches(mixed, batch, seed, 15, True, **processes)
 
 
-def same(one: dict, other: dict) -> bool:
-    return one.keys() == other.keys() and all(map(np.array_equal, one.values(), other.values()))
+def same(one: LabelledCodes, other: LabelledCodes) -> bool:
+    alike = jax.tree.structure(one) == jax.tree.structure(other)
+    return alike and all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
 
 
 def test_a_batch_is_a_function_of_seed_and_step(mixed):
@@ -122,7 +126,7 @@ def test_a_batch_is_a_function_of_seed_and_step(mixed):
     assert len(batches.shapes) > 2  # several shapes in one epoch, in no order
     for other in (make(mixed, seed=1), epoch(batches, 1)):
         assert not all(same(one, batches[step]) for step, one in zip(range(batches.steps_per_epoch), other))
-    shapes = [[found["codes"].shape for found in epoch(batches, i)] for i in range(2)]
+    shapes = [[found.codes_BxWxLxN.shape for found in epoch(batches, i)] for i in range(2)]
     assert shapes[0] != sorted(shapes[0]) and shapes[0] != shapes[1]
 
 
@@ -132,8 +136,8 @@ def test_the_rows_of_all_processes_are_the_global_batch(mixed, processes):
     whole = make(mixed)
     for step in range(2 * whole.steps_per_epoch):
         rows = [part[step] for part in parts]
-        joined = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-        assert same(joined, whole[step]) and len(rows[0]["labels"]) == 8 // processes
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+        assert same(joined, whole[step]) and len(rows[0].labels) == 8 // processes
 
 
 @few
@@ -143,8 +147,8 @@ def test_outputs_come_in_the_order_of_the_sequences(lengths, size, cls):
     data = encoded(lengths)
 
     def predict(batch):
-        assert "weights" not in batch
-        return {"label": batch["labels"], "row": batch["codes"].max(axis=(1, 2))}
+        assert batch.weights_B is None
+        return {"label": batch.labels, "row": batch.codes_BxWxLxN.max(axis=(1, 2))}
 
     found = outputs_of(predict, data, size, cls)
     np.testing.assert_array_equal(found["label"], np.arange(len(lengths)))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import types
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,14 @@ from sklearn.utils.class_weight import compute_class_weight
 from tiny_pretrained import random_weights, tiny_transformer
 
 from vqdna_jax import partition
+from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import LabelledSet, Split
 from vqdna_jax.models.attention import KERNELS, kernel_of_padded
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS, pool
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.stages import finetune
-from vqdna_jax.tasks.finetune import BASE, METHODS, Finetune
+from vqdna_jax.tasks.finetune import METHODS, Finetune, FrozenBase
 from vqdna_jax.training.step import init_state, train_step
 
 MODEL, LEVELS, E = tiny_transformer(), (8, 16), 8
@@ -46,14 +46,15 @@ def one_device():
 
 
 @functools.cache
-def base():
+def base() -> FrozenBase:
+    """On the host."""
     rng = np.random.default_rng(0)
     vectors = tuple(rng.standard_normal((size, E), np.float32) for size in LEVELS)
     weights = random_weights(MODEL, LEVELS, E, 1, seed=0)["transformer"]
-    return {"vectors": vectors, "transformer": weights, "class_weights": np.array([0.5, 2.0, 1.25], np.float32)}
+    return FrozenBase(vectors, weights, np.array([0.5, 2.0, 1.25], np.float32))
 
 
-def rows(kind="classification"):
+def rows(kind="classification") -> LabelledCodes:
     """A batch on the host; what is beyond the lengths is PADDED."""
     rng = np.random.default_rng(1)
     codes = np.stack([rng.integers(0, size - 1, (B, W, L)) for size in LEVELS], axis=-1).astype(np.uint16)
@@ -63,46 +64,52 @@ def rows(kind="classification"):
         "multilabel": rng.integers(0, 2, (B, V)).astype(np.float32),
         "regression": rng.standard_normal(B).astype(np.float32),
     }[kind]
-    return {"codes": codes, "lengths": LENGTHS, "labels": labels, "weights": np.ones(B, np.float32)}
+    return LabelledCodes(codes, labels, LENGTHS, np.ones(B, np.float32))
 
 
 def beyond():
     return np.arange(L) >= LENGTHS[..., None]
 
 
-def batch(kind="classification", on=None, **changes):
-    on = on or mesh()
-    return partition.batch_to_devices(rows(kind) | changes, on, B) | {BASE: partition.whole_on(on, base())}
+def frozen(on=None) -> FrozenBase:
+    return partition.whole_on(on or mesh(), base())
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def first(task, batch):
-    return task.init_params(jax.random.key(2), batch)
+def batch(kind="classification", on=None, **changes) -> LabelledCodes:
+    return partition.batch_to_devices(rows(kind).replace(**changes), on or mesh(), B)
 
 
 @functools.cache
 def trained(task):
     """Parameters of the task on the host, every one away from its first value."""
     rng = np.random.default_rng(3)
-    return jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape, np.float32), jax.device_get(first_of(task)))
+    return jax.tree.map(lambda x: x + 0.3 * rng.standard_normal(x.shape, np.float32), jax.device_get(first(task)))
 
 
-def first_of(task):
-    return first(task, batch(task.kind))
+def first(task):
+    return jax.jit(task.init_params)(frozen(), batch(task.kind), jax.random.key(2))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def predict(task, params, batch):
-    return task.predict(params, (), batch)
+    return predict_on(task, params, frozen(), batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def predict_on(task, params, frozen, batch):
+    return task.predict(params, (), frozen, batch)
+
+
 def gradient(task, params, batch, key=None):
     """((loss, metrics), gradients by params), without dropout if there is no key."""
+    return gradient_on(task, params, frozen(), batch, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gradient_on(task, params, frozen, batch, key):
     calm = task if key is not None else dataclasses.replace(task, lora=LoraConfig(3, 6.0, 0.0, "q|down"), dropout=0.0)
 
     def loss(params):
-        value, (_, metrics) = calm.loss(params, (), batch, jax.random.key(0) if key is None else key)
+        value, (_, metrics) = calm.loss(params, (), frozen, batch, jax.random.key(0) if key is None else key)
         return value, metrics
 
     return jax.value_and_grad(loss, has_aux=True)(params)
@@ -120,44 +127,48 @@ class TestPadding:
         """To the bit, in all pools at once."""
         expected = predict(TASK, trained(TASK), batch())["logits"]
         for seed in range(3):
-            codes = rows()["codes"]
+            codes = rows().codes_BxWxLxN
             rng = np.random.default_rng(seed)
             codes[beyond()] = np.stack([rng.integers(0, size, beyond().sum()) for size in LEVELS], axis=-1)
-            np.testing.assert_array_equal(predict(TASK, trained(TASK), batch(codes=codes))["logits"], expected)
+            np.testing.assert_array_equal(predict(TASK, trained(TASK), batch(codes_BxWxLxN=codes))["logits"], expected)
         assert np.ptp(expected) > 0.1
 
     def test_no_gradient_reaches_it(self):
         """By the code vectors: those of PADDED are at no other place."""
 
-        def loss(vectors, batch):
-            return TASK.loss(trained(TASK), (), batch | {BASE: batch[BASE] | {"vectors": vectors}}, jax.random.key(0))
+        def loss(vectors_KxE, frozen, batch):
+            changed = frozen.replace(vectors_KxE=vectors_KxE)
+            return TASK.loss(trained(TASK), (), changed, batch, jax.random.key(0))
 
-        found, _ = jax.jit(jax.grad(loss, has_aux=True))(base()["vectors"], batch())
-        for gradient_KxE, padded, codes in zip(found, PADDED, np.moveaxis(rows()["codes"], -1, 0)):
+        found, _ = jax.jit(jax.grad(loss, has_aux=True))(base().vectors_KxE, frozen(), batch())
+        for gradient_KxE, padded, codes in zip(found, PADDED, np.moveaxis(rows().codes_BxWxLxN, -1, 0)):
             reached = np.flatnonzero(np.abs(gradient_KxE).sum(axis=1))
             np.testing.assert_array_equal(reached, np.setdiff1d(np.unique(codes), padded))
 
     def test_features_are_the_mean_of_the_windows_that_are_there(self):
         one = rows()
-        halves = [{"codes": one["codes"][:, [w]], "lengths": one["lengths"][:, [w]]} for w in range(W)]
-        each = [np.asarray(self.features(half)) for half in halves]
+        halves = [
+            {"codes_BxWxLxN": one.codes_BxWxLxN[:, [w]], "lengths_BxW": one.lengths_BxW[:, [w]]} for w in range(W)
+        ]
+        each = [np.asarray(self.features(**half)) for half in halves]
         there = LENGTHS[..., None] > 0
         expected = sum(x * there[:, w] for w, x in enumerate(each)) / there.sum(axis=1)
-        np.testing.assert_allclose(self.features(one), expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(self.features(), expected, rtol=1e-5, atol=1e-5)
         assert not there.all() and np.abs(each[0] - each[1]).max() > 0.1
 
-    def features(self, changes):
-        return jax.jit(lambda batch: TASK.features(trained(TASK), batch))(batch(**changes))
+    def features(self, task=TASK, **changes):
+        return jax.jit(task.features)(trained(TASK), frozen(), batch(**changes))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_row_of_weight_0_changes_neither_loss_nor_gradient(self, kind):
         task, params = KINDS[kind], trained(KINDS[kind])
-        some = {"weights": np.array([1, 1, 0, 1, 0, 1, 1, 0], np.float32)}
-        gone = some["weights"] == 0
-        expected = gradient(task, params, batch(kind, **some))
+        some = np.array([1, 1, 0, 1, 0, 1, 1, 0], np.float32)
+        expected = gradient(task, params, batch(kind, weights_B=some))
         other = rows(kind)
-        other["labels"][gone], other["codes"][gone] = other["labels"][0], other["codes"][0]
-        (loss, metrics), grads = gradient(task, params, batch(kind, **(other | some)))
+        labels, codes, gone = other.labels, other.codes_BxWxLxN, some == 0
+        labels[gone], codes[gone] = labels[0], codes[0]
+        changed = batch(kind, labels=labels, codes_BxWxLxN=codes, weights_B=some)
+        (loss, metrics), grads = gradient(task, params, changed)
         close((loss, metrics, grads), (expected[0][0], expected[0][1], expected[1]))
         assert abs(loss - gradient(task, params, batch(kind))[0][0]) > 1e-4  # with weight, they count
 
@@ -165,14 +176,14 @@ class TestPadding:
 class TestLoss:
     @pytest.mark.parametrize("kind", KINDS)
     def test_the_first_loss_is_that_of_knowing_nothing(self, kind):
-        found = predict(KINDS[kind], first_of(KINDS[kind]), batch(kind))
+        found = predict(KINDS[kind], first(KINDS[kind]), batch(kind))
         assert not np.any(found["logits"])
-        expected = {"classification": np.log(V), "multilabel": np.log(2), "regression": rows(kind)["labels"] ** 2}[kind]
+        expected = {"classification": np.log(V), "multilabel": np.log(2), "regression": rows(kind).labels ** 2}[kind]
         np.testing.assert_allclose(found["loss"], np.broadcast_to(expected, B), rtol=1e-6)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_of_a_row_is_the_textbooks(self, kind):
-        found, labels = predict(KINDS[kind], trained(KINDS[kind]), batch(kind)), rows(kind)["labels"]
+        found, labels = predict(KINDS[kind], trained(KINDS[kind]), batch(kind)), rows(kind).labels
         logits = logits_of(found)
         if kind == "classification":
             p = scipy.special.softmax(logits, axis=1)
@@ -183,15 +194,15 @@ class TestLoss:
         else:
             expected = [sklearn.metrics.mean_squared_error([y], z) for y, z in zip(labels, logits)]
         np.testing.assert_allclose(found["loss"], expected, rtol=1e-4)
-        weights = base()["class_weights"][labels] if kind == "classification" else None
+        weights = base().class_weights_V[labels] if kind == "classification" else None
         (loss, _), _ = gradient(KINDS[kind], trained(KINDS[kind]), batch(kind))
         assert loss == pytest.approx(np.average(expected, weights=weights), rel=1e-4)
 
     def test_class_weights_times_row_weights(self):
         row_weights = np.array([1, 0, 1, 1, 0, 1, 1, 1], np.float32)
-        (loss, metrics), _ = gradient(TASK, trained(TASK), batch(weights=row_weights))
-        found, labels = predict(TASK, trained(TASK), batch()), rows()["labels"]
-        weights = row_weights * base()["class_weights"][labels]
+        (loss, metrics), _ = gradient(TASK, trained(TASK), batch(weights_B=row_weights))
+        found, labels = predict(TASK, trained(TASK), batch()), rows().labels
+        weights = row_weights * base().class_weights_V[labels]
         assert loss == pytest.approx(np.average(found["loss"], weights=weights), rel=1e-5)
         hits = logits_of(found).argmax(axis=1) == labels
         assert metrics["accuracy"] == pytest.approx(np.average(hits, weights=row_weights))
@@ -228,9 +239,8 @@ class TestPools:
 
     def test_several_are_concatenated_in_order(self):
         for names in ("mean", "cls+max"):
-            task = dataclasses.replace(TASK, pool=names)
-            found = jax.jit(lambda batch, task=task: task.features(trained(TASK), batch))(batch())
-            parts = np.split(np.asarray(TestPadding().features({})), len(POOLS), axis=1)
+            found = TestPadding().features(dataclasses.replace(TASK, pool=names))
+            parts = np.split(np.asarray(TestPadding().features()), len(POOLS), axis=1)
             expected = np.concatenate([parts[POOLS.index(name)] for name in names.split("+")], axis=1)
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -240,15 +250,16 @@ class TestMethods:
     @pytest.mark.parametrize("method", METHODS)
     def test_trains_and_stores_its_own_parameters_only(self, method, hidden):
         task = dataclasses.replace(TASK, method=method, hidden=hidden, pool="mean+cls")
-        state = jax.eval_shape(functools.partial(init_state, task, optax.adam(1e-3)), jax.random.key(0), batch())
+        init = functools.partial(init_state, task, optax.adam(1e-3))
+        state = jax.eval_shape(init, jax.random.key(0), frozen(), batch())
         width = MODEL.width * 2
         head = (width + 1) * hidden + (hidden + 1) * V if hidden else (width + 1) * V
         count = {part: sum(x.size for x in jax.tree.leaves(p)) for part, p in state.params.items()}
         own = {"lora": {"lora"}, "full": {"transformer"}, "head": set()}[method]
         assert count.pop("head") == head and set(count) == own
         if method == "full":
-            assert count["transformer"] == sum(x.size for x in jax.tree.leaves(base()["transformer"]))
-            jax.tree.map(np.testing.assert_array_equal, first_of(task)["transformer"], base()["transformer"])
+            assert count["transformer"] == sum(x.size for x in jax.tree.leaves(base().transformer))
+            jax.tree.map(np.testing.assert_array_equal, first(task)["transformer"], base().transformer)
         whole = sum(x.size for x in jax.tree.leaves(state))
         assert whole < 5 * (head + sum(count.values())) + 100  # params, two of Adam, the best: no base
 
@@ -289,29 +300,13 @@ class TestMethods:
         task, on, tx = dataclasses.replace(TASK, method=method), mesh(*shape), optax.sgd(0.1)
         losses = []
         with jax.set_mesh(on):
-            data, key = batch(on=on, weights=np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32)), jax.random.key(0)
-            state = jax.jit(functools.partial(init_state, task, tx))(key, data)
+            data, key = batch(on=on, weights_B=np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32)), jax.random.key(0)
+            state = jax.jit(functools.partial(init_state, task, tx))(key, frozen(on), data)
             step = jax.jit(functools.partial(train_step, task, tx), donate_argnums=0)
             for _ in range(3):
-                state, metrics = step(state, data, key)
+                state, metrics = step(state, frozen(on), data, key)
                 losses.append(float(metrics["loss"]))
         return losses, state
-
-
-def test_the_best_parameters_are_those_of_the_lowest_loss_and_nan_is_none():
-    task = types.SimpleNamespace(
-        init_params=lambda *_: {"w": jnp.zeros(3)}, init_codebooks=lambda *_: (), params_ema_decay=0, keeps_best=True
-    )
-    state = init_state(task, optax.sgd(1.0), jax.random.key(0), {})
-    best, since = [], []
-    for step, loss in enumerate([np.nan, 0.7, 0.7, np.nan, 0.5, 0.6], start=1):
-        params = {"w": jnp.full(3, float(step))}
-        state = state.replace(step=jnp.full_like(state.step, step), params=params).judged(loss)
-        best.append(int(state.best.step))
-        since.append(int(state.best.since))
-        assert state.best.params["w"].tolist() == [best[-1]] * 3
-    assert best == [0, 2, 2, 2, 5, 5] and since == [1, 0, 1, 2, 0, 1]
-    assert float(state.best.loss) == 0.5
 
 
 def test_attention_of_padded_sequences_is_a_kernel_that_knows_lengths():

@@ -11,11 +11,12 @@ from tiny_tokenizer import tiny_config, tiny_weights
 
 from vqdna_jax import partition
 from vqdna_jax.evaluation.masked_bases import sparse_masks
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.partition import spec
 from vqdna_jax.tasks.base import cross_entropy
-from vqdna_jax.tasks.masked_codes import MaskedCodes
-from vqdna_jax.tasks.masking import KINDS, Masking
+from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
+from vqdna_jax.tasks.masking import KINDS, Masked, Masking
 
 B, S = 8, 48
 
@@ -33,14 +34,13 @@ def make(kind="bases", bases_per_code=1, base_weight=1.0, **model) -> MaskedCode
 
 
 @functools.cache
-def tokenizer(bases_per_code):
+def tokenizer(bases_per_code=1) -> FrozenTokenizer:
     params, codebooks = tiny_weights("hrq", bases_per_code)
-    codes = tuple(c.sums_KxD / c.counts_K[:, None] for c in codebooks)
-    return {"encoder": params["encoder"], "codes": codes}
+    return FrozenTokenizer(params["encoder"], tuple(c.sums_KxD / c.counts_K[:, None] for c in codebooks))
 
 
-def batch_of(bases, bases_per_code=1):
-    return {"bases": jax.reshard(jnp.asarray(bases), spec("batch", None)), "tokenizer": tokenizer(bases_per_code)}
+def batch_of(bases) -> Windows:
+    return Windows(jax.reshard(jnp.asarray(bases), spec("batch", None)))
 
 
 def random_bases(seed=0, letters=4):
@@ -49,7 +49,7 @@ def random_bases(seed=0, letters=4):
 
 def trained_like(task, batch):
     """Parameters away from their first values: heads that are zero hide everything."""
-    params = jax.jit(task.init_params)(jax.random.key(0), batch)
+    params = jax.jit(task.init_params)(tokenizer(task.tokenizer.bases_per_code), batch, jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(5), len(leaves))
     return jax.tree.unflatten(tree, [x + 0.2 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
@@ -59,18 +59,15 @@ def trained_like(task, batch):
 @pytest.mark.parametrize("kind", ["bases", "base_spans"])
 def test_a_hidden_base_reaches_nothing_that_the_network_reads(kind, bases_per_code):
     """Other letters in the hidden places: the same input codes, so the same logits, and other targets."""
-    task, bases = make(kind, bases_per_code), random_bases()
-    masks = jax.jit(task.masked)(batch_of(bases, bases_per_code), jax.random.key(1))["masks"]
+    task, bases, frozen = make(kind, bases_per_code), random_bases(), tokenizer(bases_per_code)
+    masks = jax.jit(task.masked)(batch_of(bases), jax.random.key(1)).masks
     hidden_BxS = np.asarray(masks.hidden_BxLxR).reshape(B, -1)
     changed = bases.copy()
     changed[:, : hidden_BxS.shape[1]] = np.where(
         hidden_BxS, 3 - bases[:, : hidden_BxS.shape[1]], bases[:, : hidden_BxS.shape[1]]
     )
-    codes = jax.jit(lambda batch: task.codes(batch, masks))
-    (inputs, targets), (inputs_2, targets_2) = (
-        codes(batch_of(bases, bases_per_code)),
-        codes(batch_of(changed, bases_per_code)),
-    )
+    codes = jax.jit(lambda batch: task.codes(frozen, Masked(batch, masks)))
+    (inputs, targets), (inputs_2, targets_2) = codes(batch_of(bases)), codes(batch_of(changed))
     np.testing.assert_array_equal(inputs, inputs_2)
     assert (np.asarray(targets) != np.asarray(targets_2)).any()
 
@@ -79,13 +76,13 @@ def test_a_masked_code_reaches_no_output_by_gradient():
     """The paper's masking: of a replaced code nothing is left, neither in its own place nor beside it."""
     task, batch = make("codes"), batch_of(random_bases())
     params, prepared = trained_like(task, batch), jax.jit(task.masked)(batch, jax.random.key(1))
-    masks, (inputs, _) = prepared["masks"], jax.jit(lambda b: task.codes(b, b["masks"]))(prepared)
+    masks, (inputs, _) = prepared.masks, jax.jit(task.codes)(tokenizer(), prepared)
 
     def total(vectors):
         args = (vectors, masks.masked_BxL, masks.replaced_B)
         return jnp.sum(jnp.square(task.transformer.apply({"params": params["transformer"]}, *args)[0]))
 
-    vectors = task.vectors(batch["tokenizer"], inputs)
+    vectors = task.vectors(tokenizer(), inputs)
     reach_BxL = np.abs(jax.jit(jax.grad(total))(vectors)).sum(axis=(2, 3)) > 0
     np.testing.assert_array_equal(reach_BxL, ~np.asarray(masks.masked_BxL))
 
@@ -95,7 +92,7 @@ def test_single_codes_leak_and_hidden_bases_do_not():
     bases, changed = random_bases(), random_bases()
     changed[:, 20] = 3 - bases[:, 20]
     task = make("codes")
-    encode = jax.jit(lambda batch: task.encode(batch["tokenizer"], batch["bases"]))
+    encode = jax.jit(lambda batch: task.encode(tokenizer(), batch.bases_BxS))
     differs_L = (np.asarray(encode(batch_of(bases))) != np.asarray(encode(batch_of(changed)))).any(axis=(0, 2))
     beside = np.flatnonzero(differs_L)
     assert 20 in beside and (set(beside) & {18, 19, 21, 22})
@@ -104,9 +101,9 @@ def test_single_codes_leak_and_hidden_bases_do_not():
 @pytest.mark.parametrize("bases_per_code", [1, 4])
 @pytest.mark.parametrize("kind", [*KINDS, "codes+base_spans"])
 def test_the_first_loss_is_that_of_even_odds(kind, bases_per_code):
-    task, batch = make(kind, bases_per_code), batch_of(random_bases(), bases_per_code)
-    params = jax.jit(task.init_params)(jax.random.key(0), batch)
-    loss, (_, metrics) = jax.jit(lambda b: task.loss(params, (), task.prepare(b, jax.random.key(2)), None))(batch)
+    task, batch, frozen = make(kind, bases_per_code), batch_of(random_bases()), tokenizer(bases_per_code)
+    params, key = jax.jit(task.init_params)(frozen, batch, jax.random.key(0)), jax.random.key(2)
+    loss, (_, metrics) = jax.jit(lambda b: task.loss(params, (), frozen, task.prepare(b, key), key))(batch)
     sizes = task.tokenizer.codebook_sizes
     assert float(loss) == pytest.approx(np.mean(np.log(sizes)) + np.log(4), rel=1e-5)
     assert float(metrics["base_bits"]) == pytest.approx(2.0, rel=1e-5)
@@ -116,10 +113,10 @@ def test_the_loss_is_the_mean_of_the_scores_that_count():
     task, bases = make("code_spans"), random_bases(letters=5)
     params = trained_like(task, batch_of(bases))
     prepared = jax.jit(task.masked)(batch_of(bases), jax.random.key(1))
-    _, (_, metrics) = jax.jit(lambda b: task.loss(params, (), b, None))(prepared)
-    scores = jax.tree.map(np.asarray, jax.jit(lambda b: task.scores(params, b))(prepared))
-    positions = np.asarray(prepared["masks"].positions_BxM)
-    counted = np.asarray(prepared["masks"].scored_BxM) & (np.take_along_axis(bases, positions, axis=1) != 4)
+    _, (_, metrics) = jax.jit(task.loss)(params, (), tokenizer(), prepared, jax.random.key(2))
+    scores = jax.tree.map(np.asarray, jax.jit(task.scores)(params, tokenizer(), prepared))
+    positions = np.asarray(prepared.masks.positions_BxM)
+    counted = np.asarray(prepared.masks.scored_BxM) & (np.take_along_axis(bases, positions, axis=1) != 4)
     np.testing.assert_array_equal(scores["scored_BxM"], counted)
     for n in range(2):
         assert metrics[f"code_{n + 1}_loss"] == pytest.approx(scores["code_loss_BxMxN"][counted, n].mean(), rel=1e-5)
@@ -127,11 +124,11 @@ def test_the_loss_is_the_mean_of_the_scores_that_count():
 
 
 def test_only_hidden_bases_are_scored_of_a_code_of_many():
-    task, batch = make("bases", 4), batch_of(random_bases(), 4)
+    task, batch = make("bases", 4), batch_of(random_bases())
     prepared = jax.jit(task.masked)(batch, jax.random.key(1))
     params = trained_like(task, batch)
-    scored = np.asarray(jax.jit(lambda b: task.scores(params, b))(prepared)["base_scored_BxMxR"])
-    hidden, positions = (np.asarray(x) for x in (prepared["masks"].hidden_BxLxR, prepared["masks"].positions_BxM))
+    scored = np.asarray(jax.jit(task.scores)(params, tokenizer(4), prepared)["base_scored_BxMxR"])
+    hidden, positions = (np.asarray(x) for x in (prepared.masks.hidden_BxLxR, prepared.masks.positions_BxM))
     np.testing.assert_array_equal(scored, np.take_along_axis(hidden, positions[..., None], axis=1))
     assert (scored.sum(axis=2) == 1).all()
 
@@ -144,7 +141,7 @@ def test_without_base_weight_the_base_head_reads_and_does_not_shape():
     prepared = jax.jit(task.masked)(batch, jax.random.key(1))
 
     def base_loss(params):
-        return jnp.sum(task.scores(params, prepared)["base_loss_BxMxR"])
+        return jnp.sum(task.scores(params, tokenizer(), prepared)["base_loss_BxMxR"])
 
     gradient = jax.jit(jax.grad(base_loss))(params)
     assert np.any(gradient["heads"]["base"])
@@ -155,14 +152,13 @@ def test_gradients_reach_every_parameter_and_not_the_tokenizer():
     task, batch = make("codes+bases"), batch_of(random_bases())
     params = trained_like(task, batch)
 
-    def loss(params, tokenizer):
-        prepared = task.masked(batch | {"tokenizer": tokenizer}, jax.random.key(1))
-        return task.loss(params, (), prepared, None)[0]
+    def loss(params, frozen):
+        return task.loss(params, (), frozen, task.masked(batch, jax.random.key(1)), jax.random.key(2))[0]
 
-    by_params, by_tokenizer = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, batch["tokenizer"])
+    by_params, by_tokenizer = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, tokenizer())
     for path, gradient in jax.tree_util.tree_leaves_with_path(by_params):
         assert np.any(gradient), f"no gradient at {jax.tree_util.keystr(path)}"
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_tokenizer["encoder"]))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(by_tokenizer.encoder))
 
 
 def test_cross_entropy_is_log_of_the_softmax_in_f32():
@@ -194,7 +190,7 @@ def test_prediction_hides_bases_whatever_the_training_did():
     masks = jax.tree.map(lambda x: jax.reshard(jnp.asarray(x), spec("batch", *[None] * (x.ndim - 1))), masks)
     changed = bases.copy()
     np.put_along_axis(changed, positions_BxM, 3 - np.take_along_axis(bases, positions_BxM, axis=1), axis=1)
-    predict = jax.jit(lambda batch: task.predict(params, (), batch | {"masks": masks}))
+    predict = jax.jit(lambda batch: task.predict(params, (), tokenizer(), Masked(batch, masks)))
     one, other = predict(batch_of(bases)), predict(batch_of(changed))
     p_one, p_other = (np.exp(-np.asarray(x["base_loss_BxMxR"])) for x in (one, other))
     # The same logits, read at a base and at its complement: both are probabilities of one distribution.

@@ -18,10 +18,11 @@ from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.windows import WindowBatches, evaluation_windows
 from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.partition import batch_to_devices
-from vqdna_jax.tasks import masked_tokens
+from vqdna_jax.tasks.base import take
 from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
+from vqdna_jax.tasks.masking import Masked
 from vqdna_jax.tokenizers import batches as tokenizers_batches
-from vqdna_jax.tokenizers.batches import Layout, TokenBatches, tokens_batch
+from vqdna_jax.tokenizers.batches import Layout, TokenBatches, Tokens, tokens_batch
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 from vqdna_jax.tokenizers.train_bpe import train_bpe
 from vqdna_jax.training.step import init_state, train_step
@@ -64,7 +65,8 @@ def masked(make):
     def made(kind):
         task, batches = make(kind)
         batch = prepared(task, batches[0])
-        shapes, rng = jax.eval_shape(task.init_params, jax.random.key(0), batch), np.random.default_rng(0)
+        shapes = jax.eval_shape(task.init_params, (), batch.rows, jax.random.key(0))
+        rng = np.random.default_rng(0)
         return task, batch, jax.tree.map(lambda p: jnp.asarray(0.4 * rng.standard_normal(p.shape, np.float32)), shapes)
 
     return made
@@ -77,7 +79,7 @@ def one_device():
 
 
 def on_device(batch):
-    return batch_to_devices(batch, jax.sharding.get_mesh(), len(batch["tokens"]))
+    return batch_to_devices(batch, jax.sharding.get_mesh(), len(jax.tree.leaves(batch)[0]))
 
 
 def prepared(task, batch):
@@ -85,16 +87,16 @@ def prepared(task, batch):
 
 
 def scores_of(task, params, batch):
-    return jax.tree.map(np.asarray, jax.jit(task.predict)(params, (), batch))
+    return jax.tree.map(np.asarray, jax.jit(task.predict)(params, (), (), batch))
 
 
 def test_windows_are_cut_or_padded_to_one_length(tokenizers, corpus):
-    windows = evaluation_windows(corpus, "validation", S, 50)["bases"]
+    windows = evaluation_windows(corpus, "validation", S, 50).bases_BxS
     for tokenizer in tokenizers.values():
         rows = [tokens_L[:25] for tokens_L in tokenizer.encode_windows(windows)]
         batch = tokens_batch(tokenizer, windows, 25)
-        np.testing.assert_array_equal(batch["lengths"], [len(row) for row in rows])
-        for tokens_L, row in zip(batch["tokens"], rows):
+        np.testing.assert_array_equal(batch.lengths_B, [len(row) for row in rows])
+        for tokens_L, row in zip(batch.tokens_BxL, rows):
             np.testing.assert_array_equal(tokens_L[: len(row)], row)
             assert (tokens_L[len(row) :] == tokenizer.unknown).all()
 
@@ -107,7 +109,7 @@ def test_layouts_lose_few_tokens_and_pad_little(tokenizers, corpus, cls):
     assert (lengths["kmer"].length, six.length) == (256, 85 + 2)  # with the single bases at the end
     assert six.bases_per_token == pytest.approx(512 / 87) and lengths["one_hot"].bases_per_token == 1
     assert [layout.padded for layout in lengths.values()] == [False, False, False, True]
-    windows = evaluation_windows(corpus, "train", 512, 400)["bases"]
+    windows = evaluation_windows(corpus, "train", 512, 400).bases_BxS
     counts, bpe = [len(row) for row in tokenizers["bpe"].encode_windows(windows)], lengths["bpe"]
     assert (bpe.length + cls) % 8 == 0
     assert np.mean(np.array(counts) > bpe.length) < 0.03 and np.mean(counts) > 0.85 * bpe.length
@@ -124,25 +126,25 @@ def test_batches_hold_either_strand_and_processes_share_them(tokenizers, corpus)
         return TokenBatches(windows, tokenizer, S, 64, 0, **process), windows
 
     (whole, windows), parts = batches(), [batches(process_index=i, process_count=4)[0] for i in range(4)]
-    tokens_BxL, bases_BxS = whole[3]["tokens"], windows[3]["bases"]
-    np.testing.assert_array_equal(np.concatenate([part[3]["tokens"] for part in parts]), tokens_BxL)
+    tokens_BxL, bases_BxS = whole[3].tokens_BxL, windows[3].bases_BxS
+    np.testing.assert_array_equal(np.concatenate([part[3].tokens_BxL for part in parts]), tokens_BxL)
     forward_B, reverse_B = ((tokens_BxL == x).all(axis=1) for x in (bases_BxS, reverse_complement(bases_BxS)))
     assert (forward_B ^ reverse_B).all() and 16 < forward_B.sum() < 48
-    np.testing.assert_array_equal(whole[3]["tokens"], tokens_BxL)
+    np.testing.assert_array_equal(whole[3].tokens_BxL, tokens_BxL)
 
 
 def test_a_masked_or_padding_token_reaches_no_output_by_gradient(masked):
     task, batch, params = masked("bpe")
-    there_BxL = np.arange(task.layout.length) < np.asarray(batch["lengths"])[:, None]
+    masks, there_BxL = batch.masks, np.arange(task.layout.length) < np.asarray(batch.rows.lengths_B)[:, None]
 
     def total(vectors, transformer, batch):
-        args = vectors, batch["masks"].masked_BxL, batch["masks"].replaced_B, batch["lengths"] + 1
+        args = vectors, batch.masks.masked_BxL, batch.masks.replaced_B, batch.rows.lengths_B + 1
         h_BxLxD, _ = task.transformer.apply({"params": transformer}, *args)
         return jnp.sum(jnp.square(h_BxLxD) * there_BxL[..., None])
 
-    vectors = task.vectors(params["table"], batch["tokens"])
+    vectors = task.vectors(params["table"], batch.rows.tokens_BxL)
     reach = jax.jit(jax.grad(total))(vectors, params["transformer"], batch)
-    seen_BxL = there_BxL & ~np.asarray(batch["masks"].masked_BxL)
+    seen_BxL = there_BxL & ~np.asarray(masks.masked_BxL)
     np.testing.assert_array_equal(np.abs(reach).sum(axis=(2, 3)) > 0, seen_BxL)
     assert not there_BxL.all()
 
@@ -151,12 +153,13 @@ def test_a_masked_or_padding_token_reaches_no_output_by_gradient(masked):
 def test_other_masked_and_padding_tokens_change_no_probability(masked, kind):
     """The logits at masked places, with what is hidden and what is beyond the end exchanged."""
     task, batch, params = masked(kind)
-    masks = jax.tree.map(np.asarray, batch["masks"])
-    tokens_BxL, lengths_B = np.asarray(batch["tokens"]), np.asarray(batch["lengths"])
+    masks = jax.tree.map(np.asarray, batch.masks)
+    tokens_BxL, lengths_B = np.asarray(batch.rows.tokens_BxL), np.asarray(batch.rows.lengths_B)
     hidden_BxL = masks.masked_BxL | (np.arange(task.layout.length) >= lengths_B[:, None])
     changed = np.where(hidden_BxL, (tokens_BxL + 1) % (task.vocabulary - 1), tokens_BxL)
     logits = jax.jit(functools.partial(logits_of, task))
-    one, other = (logits(params, batch | {"tokens": jnp.asarray(tokens)}) for tokens in (tokens_BxL, changed))
+    rows = (batch.rows.replace(tokens_BxL=jnp.asarray(tokens)) for tokens in (tokens_BxL, changed))
+    one, other = (logits(params, batch.replace(rows=each)) for each in rows)
     there = masks.positions_BxM < lengths_B[:, None]
     np.testing.assert_array_equal(np.asarray(one)[there], np.asarray(other)[there])
     assert np.ptp(np.asarray(one)[there], axis=0).min() > 0
@@ -164,11 +167,11 @@ def test_other_masked_and_padding_tokens_change_no_probability(masked, kind):
 
 def logits_of(task, params, batch):
     """At the masked places, [B, M, K]."""
-    masks = batch["masks"]
-    args = task.vectors(params["table"], batch["tokens"]), masks.masked_BxL, masks.replaced_B
-    lengths = batch["lengths"] + task.model.cls if task.layout.padded else None
+    rows, masks = batch.rows, batch.masks
+    args = task.vectors(params["table"], rows.tokens_BxL), masks.masked_BxL, masks.replaced_B
+    lengths = rows.lengths_B + task.model.cls if task.layout.padded else None
     h_BxLxD, _ = task.transformer.apply({"params": params["transformer"]}, *args, lengths)
-    h_BxMxD = masked_tokens.take(h_BxLxD, masks.positions_BxM)
+    h_BxMxD = take(h_BxLxD, masks.positions_BxM)
     return task.head.apply({"params": params["heads"]}, h_BxMxD, params["table"])
 
 
@@ -176,10 +179,10 @@ def test_padding_never_changes_the_loss_of_a_window(masked):
     """The same windows in longer rows: the same losses of the same masked tokens."""
     task, batch, params = masked("bpe")
     short, batch = scores_of(task, params, batch), jax.tree.map(np.asarray, batch)
-    longer = np.pad(batch["tokens"], ((0, 0), (0, 9)), constant_values=3)
-    masked_BxL = np.pad(batch["masks"].masked_BxL, ((0, 0), (0, 9)), constant_values=True)
-    masks = batch["masks"].replace(masked_BxL=masked_BxL)
-    long = scores_of(task, params, on_device(batch | {"tokens": longer, "masks": masks}))
+    longer = np.pad(batch.rows.tokens_BxL, ((0, 0), (0, 9)), constant_values=3)
+    masked_BxL = np.pad(batch.masks.masked_BxL, ((0, 0), (0, 9)), constant_values=True)
+    padded = Masked(batch.rows.replace(tokens_BxL=longer), batch.masks.replace(masked_BxL=masked_BxL))
+    long = scores_of(task, params, on_device(padded))
     np.testing.assert_array_equal(short["scored_BxM"], long["scored_BxM"])
     scored = short["scored_BxM"]
     np.testing.assert_allclose(short["loss_BxM"][scored], long["loss_BxM"][scored], rtol=1e-5)
@@ -189,12 +192,12 @@ def test_padding_never_changes_the_loss_of_a_window(masked):
 def test_a_quarter_is_masked_and_what_has_no_base_is_not_scored(masked, kind):
     task, batch, params = masked(kind)
     batch = jax.tree.map(np.array, batch)
-    batch["tokens"][:, ::5] = task.vocabulary - 1
-    batch["lengths"] = np.minimum(batch["lengths"], np.arange(4, 4 + B)).astype(np.int32)
-    masks = batch["masks"]
-    scored = scores_of(task, params, on_device(batch))["scored_BxM"]
-    targets = np.take_along_axis(batch["tokens"], masks.positions_BxM, axis=1)
-    counts = (masks.positions_BxM < batch["lengths"][:, None]) & (targets != task.vocabulary - 1)
+    tokens_BxL, masks = batch.rows.tokens_BxL, batch.masks
+    tokens_BxL[:, ::5] = task.vocabulary - 1
+    lengths_B = np.minimum(batch.rows.lengths_B, np.arange(4, 4 + B)).astype(np.int32)
+    scored = scores_of(task, params, on_device(Masked(Tokens(lengths_B, tokens_BxL), masks)))["scored_BxM"]
+    targets = np.take_along_axis(tokens_BxL, masks.positions_BxM, axis=1)
+    counts = (masks.positions_BxM < lengths_B[:, None]) & (targets != task.vocabulary - 1)
     np.testing.assert_array_equal(scored, counts)
     assert masks.replaced_B.all() and abs(masks.masked_BxL.mean() - 0.25) < 0.03
     if kind == "overlapping":
@@ -205,7 +208,7 @@ def test_a_quarter_is_masked_and_what_has_no_base_is_not_scored(masked, kind):
 
 def test_the_loss_and_the_evaluation_are_means_of_what_counts(masked):
     task, batch, params = masked("bpe")
-    _, (_, metrics) = jax.jit(task.loss)(params, (), batch, None)
+    _, (_, metrics) = jax.jit(task.loss)(params, (), (), batch, jax.random.key(2))
     scores = scores_of(task, params, batch)
     scored = scores["scored_BxM"]
     assert float(metrics["loss"]) == pytest.approx(scores["loss_BxM"][scored].mean(), rel=1e-5)
@@ -213,14 +216,14 @@ def test_the_loss_and_the_evaluation_are_means_of_what_counts(masked):
     bits = float(metrics["loss"]) / np.log(2) / task.layout.bases_per_token
     assert float(metrics["bits_per_base"]) == pytest.approx(bits, rel=1e-5)
     assert float(metrics["token_perplexity"]) == pytest.approx(np.exp(float(metrics["loss"])), rel=1e-5)
-    values = evaluation_masked_tokens.evaluate(task, lambda _: scores, batch)
+    values = evaluation_masked_tokens.evaluate(task, lambda _: scores, batch.rows)
     for name, value in values.items():
         assert value == pytest.approx(float(metrics[name]), rel=1e-5)
 
 
 def test_gradients_reach_every_parameter(masked):
     task, batch, params = masked("bpe")
-    gradient, _ = jax.jit(jax.grad(task.loss, has_aux=True))(params, (), batch, None)
+    gradient, _ = jax.jit(jax.grad(task.loss, has_aux=True))(params, (), (), batch, jax.random.key(2))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.any(leaf), f"no gradient at {jax.tree_util.keystr(path)}"
 
@@ -229,10 +232,10 @@ def losses_of(task, batches, steps, mesh):
     tx, losses = optax.sgd(0.5), []
     with jax.set_mesh(mesh):
         key = jax.random.key(0)
-        state = jax.jit(functools.partial(init_state, task, tx))(key, on_device(batches[0]))
+        state = jax.jit(functools.partial(init_state, task, tx))(key, (), on_device(batches[0]))
         step = jax.jit(functools.partial(train_step, task, tx))
         for i in range(steps):
-            state, metrics = step(state, on_device(batches[i]), key)
+            state, metrics = step(state, (), on_device(batches[i]), key)
             losses.append(float(metrics["loss"]))
     return losses
 

@@ -9,6 +9,7 @@ import pytest
 
 from vqdna_jax import partition
 from vqdna_jax.genome import alphabet
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.tasks import base, vocabulary
 
@@ -65,14 +66,15 @@ def test_reconstruction_loss_is_the_mean_over_known_bases():
 @pytest.fixture
 def initial():
     _, batch = random_batch(letters=4)
-    params = jax.jit(TASK.init_params)(jax.random.key(0), {"bases": batch})
-    codebooks = jax.jit(TASK.init_codebooks)(params, jax.random.key(1), {"bases": batch})
+    batch = Windows(batch)
+    params = jax.jit(TASK.init_params)((), batch, jax.random.key(0))
+    codebooks = jax.jit(TASK.init_codebooks)(params, batch, jax.random.key(1))
     return batch, params, codebooks
 
 
 def test_loss_is_reconstruction_plus_weighted_commitment_and_moves_every_codebook(initial):
     batch, params, codebooks = initial
-    loss, (updated, metrics) = jax.jit(TASK.loss)(params, codebooks, {"bases": batch}, jax.random.key(2))
+    loss, (updated, metrics) = jax.jit(TASK.loss)(params, codebooks, (), batch, jax.random.key(2))
     assert float(loss) == pytest.approx(float(metrics["reconstruction_loss"] + 0.5 * metrics["commitment_loss"]))
     assert [codebook.counts_K.size for codebook in updated] == [8, 16]
     assert all(np.any(new.sums_KxD != old.sums_KxD) for new, old in zip(updated, codebooks))
@@ -82,7 +84,7 @@ def test_gradients_reach_every_parameter_and_no_codebook(initial):
     batch, params, codebooks = initial
 
     def loss(params, codebooks):
-        return TASK.loss(params, codebooks, {"bases": batch}, jax.random.key(2))[0]
+        return TASK.loss(params, codebooks, (), batch, jax.random.key(2))[0]
 
     by_params, by_codebooks = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, codebooks)
     for path, gradient in jax.tree_util.tree_leaves_with_path(by_params):
@@ -95,15 +97,16 @@ def test_hidden_bases_are_scored_but_not_seen(initial):
     how the decoder's one guess fits them."""
     batch, params, codebooks = initial
     blind = dataclasses.replace(TASK, hidden_share=1.0)
-    _, (_, metrics) = jax.jit(blind.loss)(params, codebooks, {"bases": batch}, jax.random.key(2))
-    _, (_, other) = jax.jit(blind.loss)(params, codebooks, {"bases": (batch + 1) % 4}, jax.random.key(2))
+    others = Windows((batch.bases_BxS + 1) % 4)
+    _, (_, metrics) = jax.jit(blind.loss)(params, codebooks, (), batch, jax.random.key(2))
+    _, (_, other) = jax.jit(blind.loss)(params, codebooks, (), others, jax.random.key(2))
     assert float(metrics["commitment_loss"]) == float(other["commitment_loss"])
     assert float(metrics["reconstruction_loss"]) != float(other["reconstruction_loss"])
 
 
 def test_predict_gives_codes_bases_and_the_mean_embedding(initial):
     batch, params, codebooks = initial
-    outputs = jax.jit(TASK.predict)(params, codebooks, {"bases": batch})
+    outputs = jax.jit(TASK.predict)(params, codebooks, (), batch)
     codes = np.asarray(outputs["codes"])
     assert codes.shape == (16, 32, 2) and (codes < [8, 16]).all()
     vectors = [np.asarray(codebook.codes_KxD())[codes[..., n]] for n, codebook in enumerate(codebooks)]

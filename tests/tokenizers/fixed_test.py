@@ -39,7 +39,7 @@ def tokenizer(request, bpe):
 @pytest.fixture(scope="module")
 def sequences(corpus):
     """Real DNA of every length up to 40 and some longer, and random DNA with Ns in runs."""
-    windows, rng = evaluation_windows(corpus, "validation", 300, 8)["bases"], np.random.default_rng(0)
+    windows, rng = evaluation_windows(corpus, "validation", 300, 8).bases_BxS, np.random.default_rng(0)
     mixed = [np.where(rng.random(200) < share, 4, rng.integers(0, 4, 200)).astype(np.uint8) for share in (0.02, 0.7)]
     return [windows[0, :size] for size in range(41)] + list(windows) + mixed + [np.full(9, 4, np.uint8)]
 
@@ -118,14 +118,14 @@ def test_a_token_is_unknown_if_its_span_holds_an_n_and_spells_its_span_if_not(to
 
 
 def test_windows_and_sequences_are_encoded_alike(tokenizer, corpus):
-    windows = evaluation_windows(corpus, "validation", 100, 7)["bases"].copy()
+    windows = evaluation_windows(corpus, "validation", 100, 7).bases_BxS.copy()
     windows[2, 5:50] = 4
     for row, alone in zip(tokenizer.encode_windows(windows), tokenizer.encode_bases(list(windows)), strict=True):
         np.testing.assert_array_equal(row[:, None], alone)
 
 
 def test_tokens_fill_the_vocabulary_and_stay_in_it(tokenizer, corpus):
-    windows = evaluation_windows(corpus, "train", 512, 512)["bases"]
+    windows = evaluation_windows(corpus, "train", 512, 512).bases_BxS
     tokens = np.concatenate(list(tokenizer.encode_windows(windows)))
     assert tokens.min() >= 0 and tokens.max() < tokenizer.unknown
     if tokenizer.vocabulary < 2000:

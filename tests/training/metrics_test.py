@@ -8,6 +8,7 @@ import pytest
 
 from vqdna_jax import partition
 from vqdna_jax.errors import NumericsError
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.training import metrics
 
 
@@ -26,7 +27,7 @@ def test_rows_after_the_resumed_step_and_a_line_cut_short_are_dropped(tmp_path):
 def test_throughput_counts_steps_and_leaves_out_pauses(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(metrics.time, "perf_counter", lambda: now[0])
-    counted = metrics.Throughput(bases_per_step=100, flops_per_step=5e9)
+    counted = metrics.Throughput(bases_per_step=100, flops_per_step=5e9, chips=1)
     assert counted.measure(1) == {}
     now[0] = 2.0
     assert counted.measure(5) == {"bases_per_s": 200.0, "gflops_per_s": 10.0}
@@ -39,7 +40,7 @@ def test_throughput_counts_steps_and_leaves_out_pauses(monkeypatch):
 
 
 def log_of(path, losses, **settings):
-    log = metrics.StepLog(path, 0, 10, 1, lambda step: 0.1, metrics.Throughput(1, 1.0), **settings)
+    log = metrics.StepLog(path, 0, 10, 1, lambda step: 0.1, metrics.Throughput(1, 1.0, 1), **settings)
     for step, loss in enumerate(losses):
         log.step(step, {"loss": np.float32(loss), "gradient_norm": np.float32(1.0)})
     return log
@@ -78,6 +79,6 @@ def test_one_mesh_axis_cannot_split_two_dimensions():
 def test_rows_become_a_global_batch_split_over_data_and_fsdp():
     mesh = partition.make_mesh(data=4, fsdp=2)
     rows = np.arange(48, dtype=np.uint8).reshape(16, 3)
-    batch = partition.batch_to_devices({"bases": rows}, mesh, 16)["bases"]
+    batch = partition.batch_to_devices(Windows(rows), mesh, 16).bases_BxS
     np.testing.assert_array_equal(jax.device_get(batch), rows)
     assert {shard.data.shape for shard in batch.addressable_shards} == {(2, 3)}

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from vqdna_jax import partition
-from vqdna_jax.training.step import SETTLE_STEPS, init_state, train_step
+from vqdna_jax.training.step import SETTLE_STEPS, better_of, final_params, init_state, train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,16 +21,16 @@ class Scaled:
     microbatches: int = 1
     keeps_best: bool = False
 
-    def init_params(self, key, batch):
+    def init_params(self, frozen, batch, key):
         return {"w": jnp.zeros(())}
 
-    def init_codebooks(self, params, key, batch):
+    def init_codebooks(self, params, batch, key):
         return ()
 
     def prepare(self, batch, key):
         return batch
 
-    def loss(self, params, codebooks, batch, key):
+    def loss(self, params, codebooks, frozen, batch, key):
         loss = params["w"] * jnp.mean(batch["x"])
         return loss, (codebooks, {"loss": loss})
 
@@ -45,10 +45,10 @@ def run(gradients, task=None, skip_above=10.0):
     """(w after each step, steps skipped) under SGD of rate 1: w goes down by each gradient that is taken."""
     task, tx, key = task or Scaled(), optax.sgd(1.0), jax.random.key(0)
     batch = {"x": jnp.zeros(4)}
-    state, path = init_state(task, tx, key, batch), []
+    state, path = init_state(task, tx, key, (), batch), []
     step = jax.jit(functools.partial(train_step, task, tx, skip_above=skip_above))
     for gradient in gradients:
-        state, metrics = step(state, {"x": jnp.full(4, gradient)}, key)
+        state, metrics = step(state, (), {"x": jnp.full(4, gradient)}, key)
         path.append(float(state.params["w"]))
     return path, int(metrics["skipped_steps"]), state
 
@@ -88,12 +88,26 @@ def test_averaged_parameters_follow_the_recurrence_and_skip_with_the_step():
     for previous, w in zip([0.0, *path], path):
         ema = ema if w == previous else 0.9 * ema + 0.1 * w
     assert float(state.ema_params["w"]) == pytest.approx(ema, rel=1e-5)
-    assert state.final_params() is state.ema_params
+    assert final_params(state) is state.ema_params
 
 
 def test_microbatches_average_the_gradient_of_their_rows():
     task, tx, key = Scaled(microbatches=4), optax.sgd(1.0), jax.random.key(0)
     x = jax.reshard(jnp.arange(8.0), partition.spec("batch"))
-    state = init_state(task, tx, key, {"x": x})
-    state, metrics = jax.jit(functools.partial(train_step, task, tx))(state, {"x": x}, key)
+    state = init_state(task, tx, key, (), {"x": x})
+    state, metrics = jax.jit(functools.partial(train_step, task, tx))(state, (), {"x": x}, key)
     assert float(state.params["w"]) == -3.5 and float(metrics["gradient_norm"]) == 3.5
+
+
+def test_the_best_parameters_are_those_of_the_lowest_loss_and_nan_is_none():
+    """Each evaluation is judged twice, as by a run that goes on from where it was evaluated: it counts once."""
+    state = init_state(Scaled(keeps_best=True), optax.sgd(1.0), jax.random.key(0), (), {"x": jnp.zeros(4)})
+    judged, kept, best, since = jax.jit(better_of), state.best, [], []
+    for step, loss in enumerate([np.nan, 0.7, 0.7, np.nan, 0.5, 0.6], start=1):
+        for _ in range(2):
+            kept = judged(kept, {"w": jnp.float32(step)}, jnp.int32(step), jnp.float32(loss))
+        best.append(int(kept.step))
+        since.append(int(kept.since))
+        assert float(kept.params["w"]) == best[-1] and int(kept.seen) == step
+    assert best == [0, 2, 2, 2, 5, 5] and since == [1, 0, 1, 2, 0, 1]
+    assert float(kept.loss) == 0.5
