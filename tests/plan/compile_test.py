@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import finetune, mcm
-from vqdna_jax import errors, partition
+from configs import mcm
+from vqdna_jax import errors, partition, stages
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.labels.batches import Encoded, LabelledBatches
 from vqdna_jax.models.attention import HEADS, attention
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.plan import compile, table, tasks
 from vqdna_jax.stages import masked_codes
+from vqdna_jax.training import experiments
 
 TINY, TOPOLOGY = "configs/mcm.py:tiny", "v5e:2x2"
 needs_libtpu = pytest.mark.skipif(
@@ -26,21 +27,26 @@ needs_libtpu = pytest.mark.skipif(
 )
 
 
-def small_config(**mesh):
+def small_settings(**mesh):
     config = mcm.get_config("tiny")
     config.model.update(layers=1, heads=2, width=256, hidden=1024, dtype="bfloat16")
     config.data.update(window_bp=128, global_batch=16)
     config.mesh.update(mesh)
-    return config
+    return stages.read_settings(config)
 
 
-def small_row(**mesh) -> dict:
-    config = small_config(**mesh)
+def settings_of(source: str, *overrides: str):
+    return stages.read_settings(experiments.read_config(source, overrides))
+
+
+def small_row(**axes) -> dict:
+    settings = small_settings(**axes)
     tokenizer = TokenizerConfig(quantizer="vqvae", code_size=64, width=32, blocks=1, stem_channels=16)
-    task = masked_codes.masked_codes_task(config, tokenizer, "tpu")
+    task = masked_codes.masked_codes_task(settings, tokenizer, "tpu")
     assert task.compute.attention == "splash"
-    devices = partition.make_mesh(**config.mesh, devices=compile.topology_devices(TOPOLOGY))
-    return {"config": "small", "set": [], "topology": TOPOLOGY} | compile.plan_row(config, task, devices, 0.4, 1.5)
+    planned = tasks.Planned(task, tokenizer, settings.data.window_bp)
+    mesh = partition.make_mesh(**axes, devices=compile.topology_devices(TOPOLOGY))
+    return {"config": "small", "set": [], "topology": TOPOLOGY} | compile.plan_row(settings, planned, mesh, 0.4, 1.5)
 
 
 @needs_libtpu
@@ -164,18 +170,17 @@ def test_an_unknown_topology_is_named(name):
 def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, trained):
     """No base is named: its shapes are those of mcm.py and hrq.py beside the experiment."""
     source, mesh = "configs/finetune.py:tiny", partition.make_mesh(devices=jax.devices()[:4])
-    config = compile.read_config(source, ["data.global_batch=8", *overrides])
-    task = compile.make_task(config, source)
-    assert (task.model.width, task.window_bp) == (128, 256) and task.compute.attention == "xla"
-    row, batch = tasks.row_of(config, task), tasks.abstract_batch(config, task, mesh)
+    settings = settings_of(source, "data.global_batch=8", *overrides)
+    planned = tasks.make_task(settings, source)
+    task, row = planned.task, planned.row()
+    assert (task.model.width, planned.window_bp) == (128, 256) and task.compute.attention == "xla"
+    _, batch = tasks.abstract_inputs(planned, 8, mesh)
     labels = np.zeros((8, task.outputs) if task.kind == "multilabel" else 8,
                       np.int32 if task.kind == "classification" else np.float32)  # fmt: skip
-    codes = [np.zeros((row.codes, len(task.tokenizer.codebook_sizes)), np.uint16)] * 8
+    codes = [np.zeros((row.codes, len(planned.tokenizer.codebook_sizes)), np.uint16)] * 8
     real = LabelledBatches(Encoded(codes, labels), 8, 0, row.codes, task.model.cls)[0]
-    assert {name: (x.shape, x.dtype) for name, x in real.items()} == {
-        name: (batch[name].shape, batch[name].dtype) for name in real
-    }
-    state, _ = compile._lower_step(config, task, mesh)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), real) == jax.tree.map(lambda x: (x.shape, x.dtype), batch)
+    state, _ = compile._lower_step(settings, planned, mesh)
     assert trained in state.params
     assert (row.bases, row.flops) == (255, 255 * task.flops_per_code(256))
 
@@ -186,16 +191,15 @@ def test_finetuning_a_base_that_is_named_has_its_shapes(tmp_path):
     described = {"schema": pretrained.PRETRAINED, "model": dict(vars(TokenizerConfig())), "tokenizer_digest": "",
                  "window_bp": 128, "transformer": base, "pretrained_digest": ""}  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(described))
-    config = finetune.get_config("tiny")
-    config.pretrained = str(tmp_path)
-    task = compile.make_task(config, "configs/finetune.py:tiny")
-    assert (task.model.width, task.window_bp, task.tokenizer) == (64, 128, TokenizerConfig())
-    config.mesh.tensor = 3
+    source = "configs/finetune.py:tiny"
+    settings = settings_of(source, f"pretrained={tmp_path}")
+    planned = tasks.make_task(settings, source)
+    assert (planned.task.model.width, planned.window_bp, planned.tokenizer) == (64, 128, TokenizerConfig())
     with pytest.raises(errors.InputError, match="mesh.tensor: found 3, expected a divisor of the base's heads=4"):
-        compile.make_task(config, "configs/finetune.py:tiny")
+        tasks.make_task(settings.changed({"mesh.tensor": 3}), source)
     (tmp_path / "config.json").write_text(json.dumps(described | {"schema": "vqdna-fixed-pretrained/1"}))
     with pytest.raises(errors.InputError, match="schema"):
-        compile.make_task(config, "configs/finetune.py:tiny")
+        tasks.make_task(settings, source)
 
 
 def test_a_missing_compiler_is_named(monkeypatch):
@@ -218,7 +222,7 @@ def test_neither_a_topology_nor_a_share_may_be_missing():
 def test_the_tokenizer_is_that_of_the_preset_or_the_one_named(tmp_path):
     def tokenizer(preset, *overrides):
         source = f"configs/mcm.py:{preset}"
-        return compile.make_task(compile.read_config(source, overrides), source).tokenizer
+        return tasks.make_task(settings_of(source, *overrides), source).tokenizer
 
     assert tokenizer("tiny").width == 96
     assert tokenizer("large") == tokenizer("base") == TokenizerConfig()

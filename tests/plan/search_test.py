@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from configs import hrq, mcm
-from vqdna_jax import errors, partition
+from vqdna_jax import errors, partition, stages
 from vqdna_jax.plan import compile, links, search, table
 
 needs_libtpu = pytest.mark.skipif(
@@ -20,6 +20,7 @@ needs_libtpu = pytest.mark.skipif(
     reason="libtpu, the TPU compiler, is not installed (tools/test.sh brings it on Linux x86_64)",
 )
 GIB = 2**30
+TINY = stages.read_settings(mcm.get_config("tiny"))
 
 
 @hypothesis.given(
@@ -42,24 +43,24 @@ def test_the_largest_batch_is_bracketed_in_few_compilations(fixed, slope, bend, 
         assert len(trials) <= 8 and max(fits) < min(others) <= max(fits) + max(1, max(fits) // search.GRAIN)
 
 
-def fake_row(config, shards: int, window_gib: float = 0.25) -> dict:
+def fake_row(settings, shards: int, window_gib: float = 0.25) -> dict:
     """Of a step that takes 1 GiB and `window_gib` a window of a part, on chips of 16."""
-    windows, parts = config.data.global_batch // shards, config.train.microbatches
-    assert windows * shards == config.data.global_batch and windows % parts == 0
+    windows, parts = settings.data.global_batch // shards, settings.train.microbatches
+    assert windows * shards == settings.data.global_batch and windows % parts == 0
     peak = GIB * (1 + window_gib * windows / parts)
     return {
-        "global_batch": config.data.global_batch, "rows_per_chip": windows, "microbatches": parts, "peak_bytes": peak,
+        "global_batch": settings.data.global_batch, "rows_per_chip": windows, "microbatches": parts, "peak_bytes": peak,
         "hbm_bytes": 16 * GIB, "fits": peak <= 16 * GIB,
     }  # fmt: skip
 
 
 def test_the_largest_batch_is_of_whole_shards_and_parts():
-    config, mesh = mcm.get_config("tiny"), partition.make_mesh(fsdp=2, devices=jax.devices()[:4])
-    config.train.microbatches = 3
-    row = search.largest_batch(config, mesh, lambda tried: fake_row(tried, 4))
+    mesh = partition.make_mesh(fsdp=2, devices=jax.devices()[:4])
+    settings = TINY.changed({"train.microbatches": 3, "data.global_batch": 18})
+    row = search.largest_batch(settings, mesh, lambda tried: fake_row(tried, 4))
     assert row["fits"] and row["global_batch"] == 60 * 3 * 4  # 15 GiB hold 60 windows of each of 3 parts
-    assert row["largest_batch"]["does_not_fit"] == 64 * 3 * 4 and config.data.global_batch == 16
-    nothing = search.largest_batch(config, mesh, lambda tried: fake_row(tried, 4, 20))
+    assert row["largest_batch"]["does_not_fit"] == 64 * 3 * 4 and settings.data.global_batch == 18
+    nothing = search.largest_batch(settings, mesh, lambda tried: fake_row(tried, 4, 20))
     assert not nothing["fits"] and nothing["global_batch"] == 3 * 4
 
 
@@ -67,8 +68,6 @@ def test_the_largest_batch_is_of_whole_shards_and_parts():
     ("window_gib", "parts"), [(0.25, {1: 8, 2: 4, 4: 2, 8: 1}), (0.1, {1: 2, 2: 1, 4: 1, 8: 1}), (16, None)]
 )
 def test_scaling_holds_the_windows_a_chip_and_then_the_batch(window_gib, parts):
-    config = mcm.get_config("tiny")
-    config.data.global_batch = 256
     meshes = {f"{n} chips": partition.make_mesh(devices=jax.devices()[:n]) for n in (4, 1, 8, 2)}
     compiled = []
 
@@ -76,7 +75,7 @@ def test_scaling_holds_the_windows_a_chip_and_then_the_batch(window_gib, parts):
         compiled.append((name, changed.data.global_batch, changed.train.microbatches))
         return {"topology": name} | fake_row(changed, meshes[name].size, window_gib)
 
-    rows = search.scaling_rows(config, meshes, measure)
+    rows = search.scaling_rows(TINY.changed({"data.global_batch": 256}), meshes, measure)
     names = ["1 chips", "2 chips", "4 chips", "8 chips"]
     weak, fixed = rows[:4], rows[4:]
     assert [row["topology"] for row in weak] == [row["topology"] for row in fixed] == names
@@ -92,9 +91,9 @@ def test_scaling_holds_the_windows_a_chip_and_then_the_batch(window_gib, parts):
 
 
 def test_scaling_refuses_a_batch_that_a_mesh_cannot_split():
-    config, mesh = mcm.get_config("tiny"), partition.make_mesh(devices=jax.devices()[:3])
+    mesh = partition.make_mesh(devices=jax.devices()[:3])
     with pytest.raises(errors.InputError, match=r"data.global_batch: found 16, expected a multiple of the 3 shards"):
-        search.scaling_rows(config, {"3": mesh}, lambda *_: pytest.fail("compiled"))
+        search.scaling_rows(TINY, {"3": mesh}, lambda *_: pytest.fail("compiled"))
 
 
 def test_a_stage_without_microbatches_is_tried_as_it_is():
@@ -103,7 +102,7 @@ def test_a_stage_without_microbatches_is_tried_as_it_is():
     def measure(name, changed):
         return {"topology": name, "fits": name == "8", "batch": changed.data.global_batch}
 
-    rows = search.scaling_rows(hrq.get_config("tiny"), meshes, measure)
+    rows = search.scaling_rows(stages.read_settings(hrq.get_config("tiny")), meshes, measure)
     assert [(row["topology"], row["fits"], row["batch"]) for row in rows[2:]] == [("1", False, 16), ("8", True, 16)]
 
 

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from configs import hrq
-from vqdna_jax import partition
+from vqdna_jax import partition, stages
 from vqdna_jax.models import quantize
-from vqdna_jax.plan import compile
-from vqdna_jax.stages import vocabulary
+from vqdna_jax.plan import compile, tasks
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None or platform.machine() != "x86_64",
@@ -24,8 +23,8 @@ V5E_HBM = compile.HBM_GIB["TPU v5 lite"] * 2**30
 @pytest.mark.parametrize("axes", [{}, {"fsdp": 4}])
 def test_base_fits_a_v5e_4x4(axes):
     mesh = partition.make_mesh(**axes, devices=compile.topology_devices("v5e:4x4"))
-    config = hrq.get_config("base")
-    state, compiled = compile.compile_step(config, vocabulary.vocabulary_task(config), mesh)
+    settings = stages.read_settings(hrq.get_config("base"))
+    state, compiled = compile.compile_step(settings, tasks.make_task(settings, "configs/hrq.py:base"), mesh)
     memory = compiled.memory_analysis()
     print(f"v5e:4x4 {axes}: peak {memory.peak_memory_in_bytes / 2**30:.2f} GiB a chip")
     assert memory.peak_memory_in_bytes < V5E_HBM

@@ -1,13 +1,17 @@
 """Regex rules cover every parameter, and the schedule goes where the config says."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from configs import hrq
 from vqdna_jax import partition
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
 from vqdna_jax.training.optimizer import DECAY_RULES, by_rule, learning_rate_schedule
+from vqdna_jax.training.settings import OptimizerSettings
+
+ADAMW = OptimizerSettings(0.5, 10, 0.0, 0.9, 0.95, weight_decay=0.01, clip_norm=1.0, skip_above=0.0)
 
 
 def test_the_first_matching_rule_wins_and_none_is_an_error():
@@ -28,17 +32,17 @@ def test_decay_is_for_matrices_and_kernels_alone():
         assert decay == (leaf.ndim > 1)
 
 
-def test_schedule_warms_up_and_ends_at_its_final_fraction():
-    config = hrq.get_config("tiny").optimizer
-    config.update(learning_rate=0.5, warmup_steps=10, final_fraction=0.1)
-    rate = learning_rate_schedule(config, 100)
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+def test_schedule_warms_up_and_ends_at_its_final_fraction(decay):
+    settings = dataclasses.replace(ADAMW, final_fraction=0.1, decay=decay)
+    rate = learning_rate_schedule(settings, 100)
     assert float(rate(0)) == 0 and float(rate(10)) == pytest.approx(0.5)
     assert float(rate(100)) == pytest.approx(0.05)
     rates = [float(rate(step)) for step in range(10, 101)]
     assert all(later <= earlier for earlier, later in zip(rates, rates[1:]))
 
 
-def test_a_run_shorter_than_its_warm_up_still_reaches_the_peak():
-    config = hrq.get_config("tiny").optimizer
-    config.update(learning_rate=0.5, warmup_steps=100)
-    assert max(float(learning_rate_schedule(config, 10)(step)) for step in range(10)) == pytest.approx(0.5)
+@pytest.mark.parametrize("decay", ["cosine", "linear"])
+def test_a_run_shorter_than_its_warm_up_still_reaches_the_peak(decay):
+    settings = dataclasses.replace(ADAMW, warmup_steps=100, decay=decay)
+    assert max(float(learning_rate_schedule(settings, 10)(step)) for step in range(10)) == pytest.approx(0.5)

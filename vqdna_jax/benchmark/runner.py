@@ -20,7 +20,7 @@ from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.benchmark.sets.recipes import recipe
 from vqdna_jax.errors import EXIT_STOPPED, InputError, StorageError, VqdnaError
 from vqdna_jax.runtime.files import replacing
-from vqdna_jax.training import settings as config_settings
+from vqdna_jax.stages import read_settings
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs/finetune.py"
 
@@ -88,7 +88,7 @@ def check(plan: Plan, sets: Mapping[str, pathlib.Path]) -> None:
     from vqdna_jax.inference import load as loading
 
     for name, path in sets.items():
-        config_settings.validate(cell_config(plan, path, name, "", 0))
+        read_settings(cell_config(plan, path, name, "", 0))
         find.read(CARDS[name], path)
     digests = {name: loading.pretrained(path).pretrained_digest for name, path in plan.models.items()}
     settings = {"models": digests, "preset": plan.preset, "settings": sorted(plan.settings)}

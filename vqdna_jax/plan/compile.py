@@ -21,15 +21,17 @@ from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.partition import abstract_state, batch_shards, make_mesh
-from vqdna_jax.plan import links, tasks
+from vqdna_jax.plan import links
 from vqdna_jax.plan import search as plan_search
 from vqdna_jax.plan.collectives import Sent, collectives
-from vqdna_jax.plan.tasks import abstract_inputs, make_task, row_of
-from vqdna_jax.training import settings
+from vqdna_jax.plan.tasks import Planned, Row, abstract_inputs, make_task
+from vqdna_jax.stages import read_settings
+from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training.experiments import read_config
 from vqdna_jax.training.metrics import PEAK_FLOPS
 from vqdna_jax.training.optimizer import make_optimizer
-from vqdna_jax.training.step import init_state, train_step
+from vqdna_jax.training.settings import Settings, StageSettings
+from vqdna_jax.training.step import TrainState, init_state, train_step
 
 GIB = 2**30
 HBM_GIB = {  # what the compiler says it may use of a device, by device_kind
@@ -71,26 +73,25 @@ def plan(
         raise InputError(f"--topology is missing: expected for example {TOPOLOGIES}")
     if largest_batch and scaling:
         raise InputError("--largest-batch and --scaling: found both, expected one of them")
-    config = read_config(source, overrides)
-    settings.validate(config)
-    meshes = {name: make_mesh(**config.mesh, devices=topology_devices(name)) for name in topologies}
+    settings = read_settings(read_config(source, overrides))
+    meshes = {name: make_mesh(**vars(settings.mesh), devices=topology_devices(name)) for name in topologies}
     if not scaling:
         for mesh in meshes.values():
-            settings.validate_mesh(config, batch_shards(mesh))
-    make_task(config, source)  # complains before the first compilation
+            settings.check(batch_shards(mesh))
+    make_task(settings, source)  # complains before the first compilation
     title = {"config": source, "set": list(overrides)}
 
-    def measure(name: str, changed) -> dict:
+    def measure(name: str, changed: StageSettings) -> dict:
         print(f"compiling {source} for {name} ...", file=sys.stderr, flush=True)
         row = plan_row(changed, make_task(changed, source), meshes[name], mfu, price)
         return title | {"topology": name} | row
 
     if scaling:
-        return plan_search.scaling_rows(config, meshes, measure)
+        return plan_search.scaling_rows(settings, meshes, measure)
     if largest_batch:
         search = plan_search.largest_batch
-        return [search(config, mesh, functools.partial(measure, name)) for name, mesh in meshes.items()]
-    return [measure(name, config) for name in meshes]
+        return [search(settings, mesh, functools.partial(measure, name)) for name, mesh in meshes.items()]
+    return [measure(name, settings) for name in meshes]
 
 
 def _check_numbers(mfu: float, price: float | None) -> None:
@@ -119,49 +120,50 @@ def topology_devices(name: str) -> np.ndarray:
         raise InputError(f"--topology={name}: expected for example {TOPOLOGIES} ({reason})") from error
 
 
-def compile_step(config, task, mesh: Mesh):
+def compile_step(settings: Settings, planned: Planned, mesh: Mesh) -> tuple[TrainState, jax.stages.Compiled]:
     """(abstract state, compiled step): the step of train.py on `mesh`, whose devices need not be there.
 
     Raises jax.errors.JaxRuntimeError where the compiler finds that it does not fit.
     """
-    state, lowered = _lower_step(config, task, mesh)
+    state, lowered = _lower_step(settings, planned, mesh)
     return state, lowered.compile()
 
 
-def _lower_step(config, task, mesh: Mesh):
-    tx = make_optimizer(config.optimizer, config.train.total_steps or 1000)  # the schedule changes no shape
+def _lower_step(settings: Settings, planned: Planned, mesh: Mesh) -> tuple[TrainState, jax.stages.Lowered]:
+    task, optimizer = planned.task, settings.optimizer
+    tx = make_optimizer(optimizer, settings.train.total_steps or 1000)  # the schedule changes no shape
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=jax.NamedSharding(mesh, jax.P()))
-    frozen, batch = abstract_inputs(config, task, mesh)
+    frozen, batch = abstract_inputs(planned, settings.data.global_batch, mesh)
     state = abstract_state(functools.partial(init_state, task, tx), mesh, key, frozen, batch)
-    one_step = functools.partial(train_step, task, tx, skip_above=config.optimizer.skip_above)
+    one_step = functools.partial(train_step, task, tx, skip_above=optimizer.skip_above)
     with jax.set_mesh(mesh):
         return state, jax.jit(one_step, donate_argnums=0).lower(state, frozen, batch, key)
 
 
-def plan_row(config, task, mesh: Mesh, mfu: float, price: float | None = None) -> dict:
+def plan_row(settings: Settings, planned: Planned, mesh: Mesh, mfu: float, price: float | None = None) -> dict:
     """What one mesh makes of the step; a step that does not fit is a row that says so."""
-    shards, kind, one = batch_shards(mesh), mesh.devices.flat[0].device_kind, row_of(config, task)
-    flops = config.data.global_batch * one.flops
-    state, lowered = _lower_step(config, task, mesh)
+    kind, one, task = mesh.devices.flat[0].device_kind, planned.row(), planned.task
+    rows, each = settings.data.global_batch, settings.data.global_batch // batch_shards(mesh)
+    state, lowered = _lower_step(settings, planned, mesh)
     row = {
         "chip": kind,
         "chips": mesh.size,
         "slices": len({getattr(device, "slice_index", 0) for device in mesh.devices.flat}),
         "mesh": {axis: size for axis, size in mesh.shape.items() if size > 1},
-        "global_batch": config.data.global_batch,
-        "rows_per_chip": config.data.global_batch // shards,
-        "codes_per_chip": config.data.global_batch // shards * one.codes,
+        "global_batch": rows,
+        "rows_per_chip": each,
+        "codes_per_chip": each * one.codes,
         "microbatches": task.microbatches,
-        "compute": dataclasses.asdict(task.compute) if hasattr(task, "compute") else {},
+        "compute": {} if isinstance(task, Vocabulary) else dataclasses.asdict(task.compute),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "state_bytes": sum(map(_shard_bytes, jax.tree.leaves(state))),
-        "flops": flops,
-        "flops_per_chip": flops / mesh.size,
+        "flops": rows * one.flops,
+        "flops_per_chip": rows * one.flops / mesh.size,
     }
     start = time.perf_counter()
     row |= _compile(lowered, HBM_GIB.get(kind), mesh.shape) | {"compile_s": time.perf_counter() - start}
     row |= _sending(row, mesh.shape)
-    row |= _times(row, config, one, mfu, price)
+    row |= _times(row, settings.train.total_steps, one, mfu, price)
     return row | {"versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}}
 
 
@@ -172,11 +174,11 @@ def _sending(row: dict, mesh: Mapping[str, int]) -> dict:
     return dict(zip(("ici_s", "dcn_s"), alone if alone and row["fits"] else (None, None)))
 
 
-def _times(row: dict, config, one: tasks.Row, mfu: float, price: float | None) -> dict:
+def _times(row: dict, steps: int, one: Row, mfu: float, price: float | None) -> dict:
     """A step and the whole run at `mfu`. The length of a run that is counted in epochs is that of its data: unknown."""
     peak = PEAK_FLOPS.get(PEAK_NAME.get(row["chip"], row["chip"]))
     seconds = row["flops_per_chip"] / (peak * mfu) if peak and row["fits"] else None
-    hours = seconds * config.train.total_steps / 3600 if seconds and config.train.total_steps else None
+    hours = seconds * steps / 3600 if seconds and steps else None
     chip_hours = hours * row["chips"] if hours else None
     return {
         "mfu": mfu,

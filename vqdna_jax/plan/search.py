@@ -1,17 +1,15 @@
 """The largest global batch whose step fits, in few compilations: two peaks say where the next one may lie."""
 
-import copy
 import functools
 import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import ml_collections
 from jax.sharding import Mesh
 
 from vqdna_jax.partition import batch_shards
-from vqdna_jax.training import settings
+from vqdna_jax.training.settings import MaskedCodesSettings, StageSettings
 
 GRAIN = 8  # the answer is found to a part in so many of its power of two
 MOST_COMPILED = 10
@@ -25,19 +23,17 @@ class Trial(NamedTuple):
     peak: float
 
 
-def largest_batch(config, mesh: Mesh, measure: Callable[[ml_collections.ConfigDict], dict]) -> dict:
-    """The row of `measure(config)` with the largest data.global_batch that fits; of the smallest tried if none does.
+def largest_batch(settings: StageSettings, mesh: Mesh, measure: Callable[[StageSettings], dict]) -> dict:
+    """The row of `measure(settings)` with the largest data.global_batch that fits; of the smallest tried if none does.
 
     Batches are multiples of the shards of the batch x train.microbatches. The row says under "largest_batch" how many
     were compiled and the smallest that did not fit (None: none did not).
     """
-    unit = batch_shards(mesh) * config.train.get("microbatches", 1)
+    unit = batch_shards(mesh) * settings.train.microbatches
     rows: dict[int, dict] = {}
 
     def compile_of(size: int) -> Trial:
-        tried = copy.deepcopy(config)
-        tried.data.global_batch = size * unit
-        row = rows[size] = measure(tried)
+        row = rows[size] = measure(settings.changed({"data.global_batch": size * unit}))
         verdict = "fits" if row["fits"] else "does not fit"
         print(f"  {len(rows)}: global batch {size * unit:,} {verdict}, {row['peak_bytes'] / 2**30:.2f} GiB",
               file=sys.stderr, flush=True)  # fmt: skip
@@ -46,7 +42,7 @@ def largest_batch(config, mesh: Mesh, measure: Callable[[ml_collections.ConfigDi
     def room() -> float | None:
         return next((row["hbm_bytes"] for row in rows.values() if row["hbm_bytes"]), None)
 
-    trials = search(compile_of, max(1, config.data.global_batch // unit), room)
+    trials = search(compile_of, max(1, settings.data.global_batch // unit), room)
     fitting = [trial.size for trial in trials if trial.fits]
     others = [trial.size for trial in trials if not trial.fits]
     found = {"compiled": len(trials), "does_not_fit": min(others) * unit if others else None}
@@ -93,10 +89,12 @@ def _grain(size: int) -> int:
 WEAK, FIXED = "windows a chip fixed", "global batch fixed"
 
 
-def scaling_rows(config, meshes: Mapping[str, Mesh], measure: Callable[[str, object], dict]) -> list[dict]:
-    """Rows of `measure(topology, config)`, with "scaling" WEAK and then FIXED, from few chips to many.
+def scaling_rows(
+    settings: StageSettings, meshes: Mapping[str, Mesh], measure: Callable[[str, StageSettings], dict]
+) -> list[dict]:
+    """Rows of `measure(topology, settings)`, with "scaling" WEAK and then FIXED, from few chips to many.
 
-    The windows a chip are those that config.data.global_batch is on the most chips. With the global batch fixed,
+    The windows a chip are those that data.global_batch is on the most chips. With the global batch fixed,
     train.microbatches is doubled where it does not fit; the smallest is guessed from the peaks that are known. Nothing
     is evaluated, so eval.batch is taken as what suits the mesh.
 
@@ -105,13 +103,13 @@ def scaling_rows(config, meshes: Mapping[str, Mesh], measure: Callable[[str, obj
     """
     names = sorted(meshes, key=lambda name: meshes[name].size)
     shards = {name: batch_shards(meshes[name]) for name in names}
-    of_name = {name: _changed(config, "eval.batch", shards[name]) for name in names}
+    of_name = {name: settings.changed({"eval.batch": shards[name]}) for name in names}
     for name in names:
-        settings.validate_mesh(of_name[name], shards[name])
-    windows = config.data.global_batch // shards[names[-1]]
+        of_name[name].check(shards[name])
+    windows = settings.data.global_batch // shards[names[-1]]
     weak, fixed = {}, {}
     for name in names:
-        weak[name] = measure(name, _changed(of_name[name], "data.global_batch", windows * shards[name]))
+        weak[name] = measure(name, of_name[name].changed({"data.global_batch": windows * shards[name]}))
     for name in reversed(names):
         known = list((weak | fixed).values())
         compile_on = functools.partial(measure, name)
@@ -119,28 +117,24 @@ def scaling_rows(config, meshes: Mapping[str, Mesh], measure: Callable[[str, obj
     return [rows[name] | {"scaling": kind} for kind, rows in ((WEAK, weak), (FIXED, fixed)) for name in names]
 
 
-def _changed(config, key: str, value: int):
-    changed = copy.deepcopy(config)
-    changed.update_from_flattened_dict({key: value})
-    return changed
-
-
-def _in_parts(config, shards: int, measure: Callable[[object], dict], known: list[dict]) -> dict:
+def _in_parts(
+    settings: StageSettings, shards: int, measure: Callable[[StageSettings], dict], known: list[dict]
+) -> dict:
     """The row of the fewest microbatches that fit, of the last that can be if none does."""
-    if "microbatches" not in config.train:
-        return measure(config)
-    parts = config.train.microbatches
-    while _divides(config, shards, 2 * parts) and not _may_fit(config.data.global_batch // shards // parts, known):
+    if not isinstance(settings, MaskedCodesSettings):  # whose step alone can be taken in parts
+        return measure(settings)
+    parts, windows = settings.train.microbatches, settings.data.global_batch // shards
+
+    def more() -> bool:
+        return windows % (2 * parts) == 0
+
+    while more() and not _may_fit(windows // parts, known):
         parts *= 2
-    row = measure(_changed(config, "train.microbatches", parts))
-    while not row["fits"] and _divides(config, shards, 2 * parts):
+    row = measure(settings.changed({"train.microbatches": parts}))
+    while not row["fits"] and more():
         parts *= 2
-        row = measure(_changed(config, "train.microbatches", parts))
+        row = measure(settings.changed({"train.microbatches": parts}))
     return row
-
-
-def _divides(config, shards: int, parts: int) -> bool:
-    return config.data.global_batch % (shards * parts) == 0
 
 
 def _may_fit(windows: int, known: list[dict]) -> bool:

@@ -4,9 +4,7 @@ What a stage would read from an earlier one's export is taken from the config th
 description beside the export that the config names.
 """
 
-import dataclasses
 import pathlib
-import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, get_args
 
@@ -23,24 +21,17 @@ from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Transformer, TransformerConfig
 from vqdna_jax.partition import Tree, abstract_state, batch_shards, spec
 from vqdna_jax.runtime import exports
-from vqdna_jax.stages import finetune, masked_codes, vocabulary
+from vqdna_jax.stages.finetune import finetune_task
+from vqdna_jax.stages.masked_codes import masked_codes_task
+from vqdna_jax.stages.vocabulary import vocabulary_task
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
+from vqdna_jax.training import settings
 from vqdna_jax.training.experiments import read_config
+from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, StageSettings, VocabularySettings
 
 Shape = TypeVar("Shape", TokenizerConfig, TransformerConfig)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlannedFinetune(Finetune):
-    """Fine-tuning on sequences that fill the base's window, `window_bp` long with CLS."""
-
-    tokenizer: TokenizerConfig
-    window_bp: int
-
-
-Task = Vocabulary | MaskedCodes | PlannedFinetune
 
 
 class Row(NamedTuple):
@@ -51,7 +42,27 @@ class Row(NamedTuple):
     flops: float
 
 
-def make_task(config, source: str) -> Task:
+class Planned(NamedTuple):
+    """A stage's task, and what its rows are.
+
+    Attributes:
+        tokenizer: of the codes; the one that is trained, if one is.
+        window_bp: bases of a window. Fine-tuning is of sequences that fill the base's, CLS in the place of a code.
+    """
+
+    task: Vocabulary | MaskedCodes | Finetune
+    tokenizer: TokenizerConfig
+    window_bp: int
+
+    def row(self) -> Row:
+        bases, codes = self.window_bp, self.window_bp // self.tokenizer.bases_per_code
+        if not isinstance(self.task, Finetune):
+            return Row(bases, codes, bases * self.task.flops_per_base(bases))
+        rest = codes - self.task.model.cls
+        return Row(rest * self.tokenizer.bases_per_code, rest, rest * self.task.flops_per_code(codes))
+
+
+def make_task(run: StageSettings, source: str) -> Planned:
     """The stage's task, for a TPU.
 
     What the config leaves empty, `tokenizer` or `pretrained`, is that of hrq.py and mcm.py beside the experiment, of
@@ -60,40 +71,34 @@ def make_task(config, source: str) -> Task:
     Raises:
         InputError: the tokenizer does not fit the window or the masking, the base does not fit the mesh.
     """
-    if config.task == "vocabulary":
-        return vocabulary.vocabulary_task(config)
-    if config.compute.attention == "cudnn":
+    if isinstance(run, VocabularySettings):
+        return Planned(vocabulary_task(run), run.model, run.data.window_bp)
+    if run.compute.attention == "cudnn":
         raise InputError('config key compute.attention: found "cudnn", which is for GPUs; expected auto, splash or xla')
-    if config.task == "finetune":
-        return _finetune_task(config, source)
-    tokenizer = _exported(config.tokenizer, "model", TokenizerConfig, pretrained.SCHEMAS)
-    tokenizer = tokenizer or TokenizerConfig(**_beside(source, "hrq.py").model)
-    return masked_codes.masked_codes_task(config, tokenizer, "tpu")
+    if isinstance(run, FinetuneSettings):
+        return _finetune(run, source)
+    tokenizer = _exported(run.tokenizer, "model", TokenizerConfig, pretrained.SCHEMAS)
+    tokenizer = tokenizer or _beside(source, "hrq.py", VocabularySettings).model
+    return Planned(masked_codes_task(run, tokenizer, "tpu"), tokenizer, run.data.window_bp)
 
 
-def _finetune_task(config, source: str) -> PlannedFinetune:
+def _finetune(run: FinetuneSettings, source: str) -> Planned:
+    base, tokenizer, window_bp = _base(run.pretrained, source)
+    run.check_base(base)
+    kind: Kind = run.data.kind if run.data.kind in get_args(Kind) else "classification"
+    outputs = 1 if kind == "regression" else len(run.data.label_names) or 2
+    return Planned(finetune_task(run, base, kind, outputs, "tpu"), tokenizer, window_bp)
+
+
+def _base(directory: str, source: str) -> tuple[TransformerConfig, TokenizerConfig, int]:
+    """(network, tokenizer, bases of a window) of a pretrained model."""
     schemas = {pretrained.PRETRAINED: pretrained.SCHEMAS[pretrained.PRETRAINED]}
-    if transformer := _exported(config.pretrained, "transformer", TransformerConfig, schemas):
-        tokenizer = _exported(config.pretrained, "model", TokenizerConfig, schemas)
-        window_bp = _described(config.pretrained, schemas)[1]["window_bp"]
-    else:
-        base = _beside(source, "mcm.py")
-        transformer, window_bp = TransformerConfig(**base.model), base.data.window_bp
-        tokenizer = TokenizerConfig(**_beside(source, "hrq.py").model)
-    _check_mesh(config.mesh, transformer)
-    kind = config.data.kind if config.data.kind in get_args(Kind) else "classification"
-    labels = types.SimpleNamespace(kind=kind, classes=1 if kind == "regression" else len(config.data.label_names) or 2)
-    task = finetune.finetune_task(config, types.SimpleNamespace(transformer=transformer), labels, "tpu")
-    return PlannedFinetune(**vars(task), tokenizer=tokenizer, window_bp=window_bp)
-
-
-def _check_mesh(mesh, transformer: TransformerConfig) -> None:
-    for axis, size in (("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")):
-        if getattr(transformer, size) % mesh[axis]:
-            raise InputError(
-                f"config key mesh.{axis}: found {mesh[axis]}, expected a divisor of the base's"
-                f" {size}={getattr(transformer, size)}"
-            )
+    transformer = _exported(directory, "transformer", TransformerConfig, schemas)
+    tokenizer = _exported(directory, "model", TokenizerConfig, schemas)
+    if transformer and tokenizer:
+        return transformer, tokenizer, _described(directory, schemas)[1]["window_bp"]
+    base = _beside(source, "mcm.py", MaskedCodesSettings)
+    return base.model, _beside(source, "hrq.py", VocabularySettings).model, base.data.window_bp
 
 
 def _exported(directory: str, key: str, kind: type[Shape], schemas) -> Shape | None:
@@ -109,47 +114,38 @@ def _described(directory: str, schemas) -> tuple[pathlib.Path, dict]:
     return path, exports.read_config(path, schemas)
 
 
-def _beside(source: str, name: str):
+def _beside(source: str, name: str, kind: type[settings.Kept]) -> settings.Kept:
     path, _, preset = source.partition(":")
     experiment = pathlib.Path(path).with_name(name)
     try:
-        return read_config(f"{experiment}:{preset or 'base'}")
+        config = read_config(f"{experiment}:{preset or 'base'}")
     except InputError:
-        return read_config(f"{experiment}:base")
+        config = read_config(f"{experiment}:base")
+    return settings.read(kind, config.to_dict())
 
 
-def row_of(config, task: Task) -> Row:
-    if isinstance(task, PlannedFinetune):
-        slots = task.window_bp // task.tokenizer.bases_per_code
-        codes = slots - task.model.cls
-        return Row(codes * task.tokenizer.bases_per_code, codes, codes * task.flops_per_code(slots))
-    bases = config.data.window_bp
-    tokenizer = task.model if isinstance(task, Vocabulary) else task.tokenizer
-    return Row(bases, bases // tokenizer.bases_per_code, bases * task.flops_per_base(bases))
-
-
-def abstract_inputs(config, task: Task, mesh: Mesh) -> tuple[Any, Windows | LabelledCodes]:
+def abstract_inputs(planned: Planned, rows: int, mesh: Mesh) -> tuple[Any, Windows | LabelledCodes]:
     """(frozen weights, a global batch of full windows), as the stage gives them to its step."""
-    rows = config.data.global_batch
+    task = planned.task
 
     def split(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
         sharding = jax.NamedSharding(mesh, spec("batch", *[None] * len(shape)))
         return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
 
-    if isinstance(task, PlannedFinetune):
-        levels = len(task.tokenizer.codebook_sizes)
+    if isinstance(task, Finetune):
+        levels = len(planned.tokenizer.codebook_sizes)
         label = (task.outputs,) if task.kind == "multilabel" else ()
         batch = LabelledCodes(
-            split((1, row_of(config, task).codes, levels), jnp.uint16),
+            split((1, planned.row().codes, levels), jnp.uint16),
             split(label, jnp.int32 if task.kind == "classification" else jnp.float32),
             split((1,), jnp.int32),
             split((), jnp.float32),
         )
-        return _whole(lambda: _frozen_base(task, batch_shards(mesh)), mesh), batch
-    windows = Windows(split((config.data.window_bp,), jnp.uint8))
+        return _whole(lambda: _frozen_base(task, planned.tokenizer, batch_shards(mesh)), mesh), batch
+    windows = Windows(split((planned.window_bp,), jnp.uint8))
     if isinstance(task, Vocabulary):
         return (), windows
-    return _whole(lambda: _frozen_tokenizer(task.tokenizer, batch_shards(mesh)), mesh), windows
+    return _whole(lambda: _frozen_tokenizer(planned.tokenizer, batch_shards(mesh)), mesh), windows
 
 
 def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
@@ -157,9 +153,9 @@ def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
     return FrozenTokenizer(Encoder(tokenizer).init(jax.random.key(0), bases)["params"], _vectors(tokenizer))
 
 
-def _frozen_base(task: PlannedFinetune, rows: int) -> FrozenBase:
-    vectors, levels = _vectors(task.tokenizer), len(task.tokenizer.codebook_sizes)
-    inputs = jnp.zeros((rows, 1, levels, task.tokenizer.width)), jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool)
+def _frozen_base(task: Finetune, tokenizer: TokenizerConfig, rows: int) -> FrozenBase:
+    vectors, levels = _vectors(tokenizer), len(tokenizer.codebook_sizes)
+    inputs = jnp.zeros((rows, 1, levels, tokenizer.width)), jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool)
     transformer = Transformer(task.model).init(jax.random.key(0), *inputs)["params"]
     return FrozenBase(vectors, transformer, jnp.ones(task.outputs))
 

@@ -13,16 +13,23 @@ from vqdna_jax.stages.masked_codes import MaskedCodesStage
 from vqdna_jax.stages.masked_tokens import MaskedTokensStage
 from vqdna_jax.stages.vocabulary import VocabularyStage
 from vqdna_jax.tokenizers import fixed
-from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, Settings, VocabularySettings, read
+from vqdna_jax.training.settings import (
+    FinetuneSettings,
+    MaskedCodesSettings,
+    Settings,
+    StageSettings,
+    VocabularySettings,
+    read,
+)
 
-SETTINGS: dict[str, type[Settings]] = {
+SETTINGS: dict[str, type[StageSettings]] = {
     "vocabulary": VocabularySettings,
     "mcm": MaskedCodesSettings,
     "finetune": FinetuneSettings,
 }
 
 
-def read_settings(config: ConfigDict) -> Settings:
+def read_settings(config: ConfigDict) -> StageSettings:
     """A config as the settings of its stage. Raises InputError naming the first key whose value cannot work."""
     recorded = config.to_dict()
     if recorded.get("task") not in SETTINGS:

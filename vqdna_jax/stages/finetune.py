@@ -22,8 +22,9 @@ from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import finetuned
 from vqdna_jax.labels import sets
 from vqdna_jax.labels.batches import Encoded, LabelledBatches, LabelledCodes, check_lengths, outputs_of
-from vqdna_jax.labels.sets import LabelledSet, Split
+from vqdna_jax.labels.sets import Kind, LabelledSet, Split
 from vqdna_jax.models.attention import kernel_of_padded
+from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
@@ -64,7 +65,8 @@ class FinetuneStage:
         labelled_set = read_labelled(settings.data)
         base = load.pretrained(settings.pretrained)
         settings.check_base(base.transformer)
-        task = finetune_task(settings, base, labelled_set, mesh.devices.flat[0].platform)
+        platform = mesh.devices.flat[0].platform
+        task = finetune_task(settings, base.transformer, labelled_set.kind, labelled_set.classes, platform)
         target = target_of(labelled_set)
         encoded = {
             name: encode(base, split, labelled_set.kind, target, settings.data.long)
@@ -177,24 +179,18 @@ def run_data(
     return RunData(batches, encoded["dev"], float(bases) * batch, lines)
 
 
-def finetune_task(settings: FinetuneSettings, base: Pretrained, labelled_set: LabelledSet, platform: str) -> Finetune:
+def finetune_task(
+    settings: FinetuneSettings, base: TransformerConfig, kind: Kind, outputs: int, platform: str
+) -> Finetune:
     """`platform` decides the attention kernel where the config leaves it open. Raises InputError: no CLS to pool."""
     tuning, head, compute = settings.tuning, settings.head, settings.compute
     if compute.attention == "auto":
-        kernel = kernel_of_padded(platform, base.transformer.window, base.transformer.dtype)
-        compute = dataclasses.replace(compute, attention=kernel)
-    if "cls" in head.pool.split("+") and not base.transformer.cls:
+        compute = dataclasses.replace(compute, attention=kernel_of_padded(platform, base.window, base.dtype))
+    if "cls" in head.pool.split("+") and not base.cls:
         raise InputError("config key head.pool: found cls, but this base was trained without CLS; use mean or max")
+    hidden = base.width if head.mlp else 0
     return Finetune(
-        base.transformer,
-        compute,
-        labelled_set.kind,
-        labelled_set.classes,
-        tuning.method,
-        tuning.lora,
-        head.pool,
-        base.transformer.width if head.mlp else 0,
-        head.dropout,
+        base, compute, kind, outputs, tuning.method, tuning.lora, pool=head.pool, hidden=hidden, dropout=head.dropout
     )
 
 

@@ -283,6 +283,7 @@ def _check_width(width: int, mesh: MeshSettings) -> None:
         _check_divided("model.width", width, size, f"mesh.{axis}={size}")
 
 
+StageSettings = VocabularySettings | MaskedCodesSettings | FinetuneSettings
 Kept = TypeVar("Kept", bound=Settings)
 
 
@@ -324,15 +325,3 @@ def _mutable(key: str) -> bool:
 def shared(config: dict) -> dict:
     """What every process of a run must have alike, by key: all but the places of data and models."""
     return {key: value for key, value in flat(config).items() if key not in PLACES}
-
-
-def validate(config) -> None:
-    read(_kind(config), config.to_dict())
-
-
-def validate_mesh(config, shards: int) -> None:
-    read(_kind(config), config.to_dict()).check(shards)
-
-
-def _kind(config) -> type[Settings]:
-    return {"vocabulary": VocabularySettings, "mcm": MaskedCodesSettings, "finetune": FinetuneSettings}[config.task]
