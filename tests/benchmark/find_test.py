@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from vqdna_jax.benchmark.sets import cards, editing, find, layout
+from vqdna_jax.benchmark.sets import editing, find, layout
 from vqdna_jax.benchmark.sets.builders import VqdnaBenchmark, build
-from vqdna_jax.benchmark.sets.cards import CARDS, find_card, of_task
+from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import reverse_complement, to_bases, to_text
 from vqdna_jax.labels.sets import read_set
@@ -28,38 +28,6 @@ def write_set(path: pathlib.Path, classes: int = 2) -> pathlib.Path:
         rows = (f"{sequence},{i % classes}\n" for i, sequence in enumerate(random_sequences(4 * classes, 12, seed)))
         (path / f"{split}.csv").write_text("sequence,label\n" + "".join(rows))
     return path
-
-
-class TestCards:
-    def test_there_are_the_32_sets_of_the_paper(self):
-        counts = [len(of_task(task)) for task in cards.TASKS]
-        assert counts == [10, 5, 5, 3, 3, 1, 1, 3, 1] and len(CARDS) == sum(counts) == 32
-        assert len({card.key for card in CARDS.values()}) == 32
-
-    def test_no_spelling_means_two_sets(self):
-        spellings = [spelling.casefold() for card in CARDS.values() for spelling in card.spellings]
-        assert len(spellings) == len(set(spellings)) == len(cards.BY_SPELLING)
-        for card in CARDS.values():
-            assert all(find_card(spelling) is card for spelling in card.spellings) and card.name in card.spellings
-
-    def test_facts_fit_each_other(self):
-        for card in CARDS.values():
-            assert (card.classes == 0) == (card.kind == "regression") == (card.metric == "spearman")
-            assert not card.label_names or len(card.label_names) == card.classes
-            if card.sizes:
-                shares = card.sizes["dev"] / sum(card.sizes.values())
-                assert set(card.sizes) == set(SPLITS) and 0.015 < shares < 0.11
-        chromatin = CARDS["EMP/H3K14ac"]
-        assert chromatin.other_train_sizes and chromatin.note
-        assert CARDS["virus/covid"].metric == "macro_f1" and not CARDS["virus/covid"].label_names
-
-    def test_unknown_name_is_answered_with_the_nearest(self):
-        with pytest.raises(InputError, match="'tf/O': unknown; did you mean tf/.*tf/0"):
-            find_card("tf/O")
-        with pytest.raises(InputError, match="did you mean EMP/H3K79me3"):
-            find_card("H3K79me")
-        with pytest.raises(InputError, match="expected one of EMP/H3, .*species/hyenadna"):
-            find_card("%%%%")
 
 
 class TestFind:

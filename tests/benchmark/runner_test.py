@@ -13,7 +13,7 @@ from tiny_tokenizer import refusal
 
 from vqdna_jax import train
 from vqdna_jax.benchmark import command, controls, publish, runner
-from vqdna_jax.benchmark.sets.recipes import recipe
+from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.cli import main
 from vqdna_jax.errors import EXIT_STOPPED
@@ -192,8 +192,10 @@ def test_names_of_models(tmp_path):
 
 
 def test_recipes_are_those_of_the_scripts():
-    """DNABERT-2's finetune/scripts/run_dnabert2.sh (paper.md, 5.3)."""
-    assert recipe("EMP/H3")["train.total_epochs"] == 3
-    assert recipe("mouse/2") == {"train.total_epochs": 0.0, "train.total_steps": 1000, "optimizer.warmup_steps": 30}
-    assert recipe("prom/prom_core_all") == {"train.total_epochs": 4.0, "eval.every_steps": 400}
-    assert recipe("prom/prom_300_tata")["train.total_epochs"] == 10 and recipe("virus/covid")["train.total_epochs"] == 8
+    """DNABERT-2's finetune/scripts/run_dnabert2.sh ."""
+    recipes = {name: card.recipe for name, card in CARDS.items()}
+    assert recipes["EMP/H3"]["train.total_epochs"] == 3
+    assert recipes["mouse/2"] == {"train.total_epochs": 0.0, "train.total_steps": 1000, "optimizer.warmup_steps": 30}
+    assert recipes["prom/prom_core_all"] == {"train.total_epochs": 4.0, "eval.every_steps": 400}
+    assert recipes["prom/prom_300_tata"]["train.total_epochs"] == 10
+    assert recipes["virus/covid"]["train.total_epochs"] == 8

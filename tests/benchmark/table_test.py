@@ -15,6 +15,7 @@ from scipy import stats
 from vqdna_jax.benchmark.report import comparisons, summaries, table
 from vqdna_jax.benchmark.report.comparisons import Paired
 from vqdna_jax.benchmark.report.summaries import Mean, Row, Summary
+from vqdna_jax.benchmark.sets.cards import group_of
 from vqdna_jax.errors import InputError
 
 ROLES = {"HRQ": "model", "HRQ untrained": "control", "4-mer counts": "control"}
@@ -121,7 +122,7 @@ def test_deltas_and_paired_differences_by_hand():
     ],
 )
 def test_groups(dataset, of):
-    assert summaries.group(dataset) == of
+    assert group_of(dataset) == of
 
 
 def test_datasets_come_in_the_order_of_their_groups_and_numbers():

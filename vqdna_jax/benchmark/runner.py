@@ -17,7 +17,6 @@ from typing import Any
 from vqdna_jax.benchmark import controls
 from vqdna_jax.benchmark.sets import editing, find
 from vqdna_jax.benchmark.sets.cards import CARDS
-from vqdna_jax.benchmark.sets.recipes import recipe
 from vqdna_jax.errors import EXIT_STOPPED, InputError, StorageError, VqdnaError
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.stages import read_settings
@@ -30,7 +29,7 @@ class Plan:
     """What to run.
 
     Attributes:
-        data: a folder of sets in any layout that `datasets.find` knows. tasks: names of sets; empty: all found.
+        data: a folder of sets in any layout that `sets.find` knows. tasks: names of sets; empty: all found.
         models: name -> directory of a pretrained model. roles: name -> "model" or "control".
         settings: KEY=VALUE of configs/finetune.py for every cell, after the set's recipe.
         shard: (i, n): this process does every n-th cell from the i-th on.
@@ -147,7 +146,12 @@ def cell_config(plan: Plan, path: pathlib.Path, dataset: str, model: str, seed: 
     """The config of a cell: preset, the set's recipe, the settings of the command line. Raises InputError."""
     card = CARDS[dataset]
     config = finetune_config(plan.preset)
-    values = recipe(dataset) | {"seed": seed, "data.labelled": str(path), "data.kind": card.kind, "data.long": "window"}
+    values = dict(card.recipe) | {
+        "seed": seed,
+        "data.labelled": str(path),
+        "data.kind": card.kind,
+        "data.long": "window",
+    }
     values["data.label_names"] = card.label_names
     if model in plan.models:
         values["pretrained"] = str(plan.models[model])

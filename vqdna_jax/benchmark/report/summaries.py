@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vqdna_jax.benchmark.sets import cards
 from vqdna_jax.errors import InputError
 
 Cell = Mapping[str, Any]
 FIELDS = ("model", "role", "dataset", "metric", "seed", "test", "dev", "failed", "attempts", "seconds", "train_rows")
 PUBLISHED = ("model", "scores", "source", "parameters_m", "train_tokens_b")
-GROUPS = ("EMP", "prom_300", "prom_core", "tf", "mouse", "splice", "virus", "editing", "species")
 ROLES = ("model", "control", "published")
 
 
@@ -53,28 +53,23 @@ class Mean(NamedTuple):
     of: int
 
 
-def group(dataset: str) -> str:
-    """The task group of a dataset: its first folder, but prom_300 or prom_core for promoters."""
-    promoter = re.search(r"(?:^|/)(prom_300|prom_core)", dataset)
-    return promoter[1] if promoter else dataset.split("/")[0]
-
-
 def in_order(datasets: Iterable[str]) -> list[str]:
-    """Each once, sorted by group (in the order of GROUPS, others after them), then by name, numbers by size."""
-    return sorted(set(datasets), key=_place)
+    """Each once, sorted by group (in the order of the cards, others after them), then by name, numbers by size."""
+    groups = cards.groups()
 
+    def place(dataset: str) -> tuple:
+        group = cards.group_of(dataset)
+        parts = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", dataset)]
+        return groups.index(group) if group in groups else len(groups), group, parts, dataset
 
-def _place(dataset: str) -> tuple:
-    of = group(dataset)
-    parts = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", dataset)]
-    return GROUPS.index(of) if of in GROUPS else len(GROUPS), of, parts, dataset
+    return sorted(set(datasets), key=place)
 
 
 def by_group(datasets: Iterable[str]) -> dict[str, list[str]]:
     """The datasets of each group, both in order."""
     groups: dict[str, list[str]] = {}
     for dataset in in_order(datasets):
-        groups.setdefault(group(dataset), []).append(dataset)
+        groups.setdefault(cards.group_of(dataset), []).append(dataset)
     return groups
 
 
@@ -99,7 +94,8 @@ def check_cells(cells: Sequence[Cell], where: str = "cells") -> list[Cell]:
             if (first := known.setdefault(cell[name], cell[key])) != cell[key]:
                 found = f"{cell[key]!r} for {cell[name]}, which had {first!r}"
                 raise InputError(f"{place}.{key}: {found}; expected one {key} for each {name}")
-    return sorted(cells, key=lambda cell: (_place(cell["dataset"]), cell["model"], cell["seed"]))
+    places = {dataset: place for place, dataset in enumerate(in_order(metrics))}
+    return sorted(cells, key=lambda cell: (places[cell["dataset"]], cell["model"], cell["seed"]))
 
 
 def _check_cell(cell: Cell, place: str) -> None:

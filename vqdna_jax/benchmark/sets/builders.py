@@ -25,7 +25,6 @@ from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.labels.sets import LabelledSet, Split
 
 _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-_BY_KEY = {card.key: card for card in CARDS.values()}
 
 
 class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
@@ -33,10 +32,10 @@ class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name=key, description=f"{card.title}. {card.source}.") for key, card in _BY_KEY.items()
+        tfds.core.BuilderConfig(name=card.key, description=f"{card.title}. {card.source}.") for card in CARDS.values()
     ]
     url_infos = None  # nothing is downloaded; to look for checksums, TFDS needs a package that it does not install
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Name the folder that holds the set, in any of the layouts of benchmark.datasets."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Name the folder that holds the set, in any of the layouts of benchmark.sets.find."
 
     def __init__(self, *, labelled: LabelledSet | None = None, **kwargs):
         """`labelled`: the set, if it is already read; with it, labels may have other names than the card's."""
@@ -45,7 +44,7 @@ class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
 
     @property
     def card(self) -> Card:
-        return _BY_KEY[self.builder_config.name]
+        return next(card for card in CARDS.values() if card.key == self.builder_config.name)
 
     def _info(self) -> tfds.core.DatasetInfo:
         label = np.float32 if self.card.kind == "regression" else tfds.features.ClassLabel(**self._classes())
@@ -53,7 +52,7 @@ class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
             builder=self,
             description=self.card.title,
             features=tfds.features.FeaturesDict({"sequence": tfds.features.Text(), "label": label}),
-            homepage="https://github.com/MAGICS-LAB/DNABERT_2" if self.card.sizes else None,
+            homepage=self.card.homepage,
             license=self.card.licence,
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(),
@@ -84,7 +83,7 @@ class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
 def build(name: str, source_dir: str | os.PathLike, data_dir: str | os.PathLike) -> VqdnaBenchmark:
     """Prepares a set of `source_dir` in `data_dir`, once; its rows are `as_data_source(split)[i]`.
 
-    Raises InputError as `datasets.find` and `datasets.read` do, and where `data_dir` holds the set made from other
+    Raises InputError as `find.find` and `find.read` do, and where `data_dir` holds the set made from other
     files; StorageError where the disk is full.
     """
     card = find_card(name)

@@ -57,7 +57,7 @@ class Report:
 def check(directory: str | os.PathLike, names: Iterable[str] | None = None) -> list[Report]:
     """A report on each set in `directory`, in the order of `CARDS`; a set that is broken is an error in its report.
 
-    Editing tables are checked as they would be prepared. Raises InputError as `datasets.find` does.
+    Editing tables are checked as they would be prepared. Raises InputError as `find.find` does.
     """
     return [_report(CARDS[name], path) for name, path in find.find(directory, names).items()]
 

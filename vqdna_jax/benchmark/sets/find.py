@@ -11,10 +11,10 @@ Folders of other names are passed over.
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from vqdna_jax.benchmark.sets import editing
-from vqdna_jax.benchmark.sets.cards import BY_SPELLING, CARDS, SPLITS, Card, find_card
+from vqdna_jax.benchmark.sets.cards import CARDS, SPLITS, Card, by_spelling, find_card
 from vqdna_jax.errors import InputError
 from vqdna_jax.labels.sets import LabelledSet, label_names, read_set
 
@@ -69,13 +69,13 @@ def is_table(path: pathlib.Path) -> bool:
 
 def _gather(root: pathlib.Path) -> tuple[dict[str, list[pathlib.Path]], dict[str, list[pathlib.Path]]]:
     """Folders and tables by set."""
-    folders, tables = {}, {}
+    folders, tables, cards = {}, {}, by_spelling()
     for path in _folders(root, MAX_DEPTH, ()):
-        card = _card_of_folder(path)
+        card = _card_of_folder(path, cards)
         if card and any((path / f"{split}.csv").is_file() for split in SPLITS):
             folders.setdefault(card.name, []).append(path)
         for file in sorted(path.iterdir()):
-            card = BY_SPELLING.get(file.stem.casefold())
+            card = cards.get(file.stem.casefold())
             if card and card.kind == "regression" and is_table(file):
                 tables.setdefault(card.name, []).append(file)
     return folders, tables
@@ -92,9 +92,9 @@ def _folders(path: pathlib.Path, depth: int, above: tuple[pathlib.Path, ...]) ->
             yield from _folders(child, depth - 1, (*above, real))
 
 
-def _card_of_folder(path: pathlib.Path) -> Card | None:
+def _card_of_folder(path: pathlib.Path, cards: Mapping[str, Card]) -> Card | None:
     name = path.name.casefold()
-    return BY_SPELLING.get(f"{path.parent.name.casefold()}/{name}") or BY_SPELLING.get(name)
+    return cards.get(f"{path.parent.name.casefold()}/{name}") or cards.get(name)
 
 
 def _single(name: str, paths: list[pathlib.Path]) -> pathlib.Path:
