@@ -13,7 +13,10 @@ import pathlib
 import subprocess
 import sys
 
-from vqdna_jax.benchmark import publish, runner
+from vqdna_jax.benchmark import runner
+from vqdna_jax.benchmark.command import shard_of
+from vqdna_jax.benchmark.jobs import Plan
+from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import report_and_exit
 from vqdna_jax.genome.build.bundled import bundled_corpus
@@ -101,9 +104,9 @@ def compare(arguments) -> int:
         twin = f"{name}, untrained"
         models[twin], roles[twin] = save_untrained(models[name], out / "untrained" / name), "control"
     settings = [f"{key}={value}" for key, value in budget.finetuning.items()] + arguments.set
-    shard = tuple(map(int, arguments.shard.split("/")))
+    shard = shard_of(arguments.shard)
     tasks = [task for task in arguments.tasks.split(",") if task]
-    plan = runner.Plan(arguments.data, models, out / "benchmark", tasks, budget.seeds, "tiny", settings, roles, shard)
+    plan = Plan(arguments.data, models, out / "benchmark", tasks, budget.seeds, "tiny", settings, roles, shard)
     code = runner.run(plan)
     if not code:
         facts = {"pretraining": text_of(budget.pretraining), "fine-tuning": " ".join(settings)}

@@ -8,8 +8,8 @@ from flax.traverse_util import flatten_dict
 from small_finetune import write_set
 
 from configs import finetune
-from vqdna_jax.benchmark import publish, runner
-from vqdna_jax.benchmark.report import summaries
+from vqdna_jax.benchmark import cells, jobs, runner
+from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import cards, find
 from vqdna_jax.benchmark.sets.cards import CARDS, Card, find_card
 from vqdna_jax.benchmark.sets.check import check
@@ -101,23 +101,23 @@ class TestAddedCard:
         )
 
     def test_it_is_fine_tuned_by_its_recipe(self, leaf, data, tmp_path):
-        plan = runner.Plan(data, {}, tmp_path / "out", settings=("optimizer.warmup_steps=4",))
-        config = runner.cell_config(plan, data / "maize", "plants/leaf", "", 1)
+        plan = jobs.Plan(data, {}, tmp_path / "out", settings=("optimizer.warmup_steps=4",))
+        config = jobs.config_of(plan, data / "maize", jobs.Job("", "plants/leaf", 1))
         assert (config.train.total_epochs, config.optimizer.warmup_steps, config.seed) == (7.0, 4, 1)
         assert config.data.kind == "classification"
 
     def test_it_is_run_and_shown_with_its_group_after_those_before(self, leaf, data, tmp_path):
-        plan = runner.Plan(data, {}, tmp_path / "out", seeds=1)
+        plan = jobs.Plan(data, {}, tmp_path / "out", seeds=1)
         assert runner.run(plan) == 0
         page = publish.publish(plan.out, "vqdna benchmark", {}).read_text()
         assert "maize leaf promoters" in page and "plants (1)" in page
-        assert summaries.by_group(["plants/leaf", "species/hyenadna", "mine/x"]) == {
+        assert cards.by_group(["plants/leaf", "species/hyenadna", "mine/x"]) == {
             "species": ["species/hyenadna"],
             "plants": ["plants/leaf"],
             "mine": ["mine/x"],
         }
-        cells = [cell for cell in runner.finished(plan.out) if cell["dataset"] == "plants/leaf"]
-        assert {cell["metric"] for cell in cells} == {"mcc"} and max(cell["test"] for cell in cells) > 0.8
+        found = [cell for cell in cells.finished(plan.out) if cell.dataset == "plants/leaf"]
+        assert {cell.metric for cell in found} == {"mcc"} and max(cell.test for cell in found) > 0.8
 
     def test_it_is_gone_with_its_card(self, data):
         assert find.find(data).keys() == {"tf/0"}

@@ -10,11 +10,13 @@ import subprocess
 
 import pytest
 
+from vqdna_jax.benchmark.cells import parse
 from vqdna_jax.benchmark.report import lanes
 from vqdna_jax.benchmark.report.findings import findings
 from vqdna_jax.benchmark.report.page import render, write_page
+from vqdna_jax.benchmark.sets import published
 from vqdna_jax.errors import InputError
-from vqdna_jax.report.page import Block, Cell, table
+from vqdna_jax.report.page import Block, TableCell, table
 from vqdna_jax.report.style import STYLE
 
 HOSTILE = '<script>window.pwned=1</script><img id=pwned src=x onerror="window.pwned=1">\'&amp;"'
@@ -227,7 +229,8 @@ def test_unsound_cells_and_cards_are_named(tmp_path):
 
 
 def sentences(offsets, datasets=DATASETS) -> str:
-    return " ".join(findings(make_cells(offsets, datasets), make_results()["published"][:1]))
+    rows = published.parse(make_results()["published"][:1])
+    return " ".join(findings(parse(make_cells(offsets, datasets)), rows))
 
 
 def test_findings_say_who_is_best_and_what_cannot_be_told():
@@ -238,7 +241,7 @@ def test_findings_say_who_is_best_and_what_cannot_be_told():
     assert "1 of 42 runs failed: 0 collapsed, 1 ended in an error." in clear and "run again" not in clear
     cells = make_cells({"HRQ": 6})
     retried = [cell | {"attempts": 1 + (place < 2)} for place, cell in enumerate(cells)]
-    assert "2 answered with one class or value at first and were run again" in " ".join(findings(retried))
+    assert "2 answered with one class or value at first and were run again" in " ".join(findings(parse(retried)))
     lost = sentences({"HRQ": 0, "HRQ untrained": 0.1, "6-mer counts": 5})
     assert lost.startswith("6-mer counts, a control, is best by mean (")
     assert "HRQ is below the control 6-mer counts: −" in lost
@@ -278,7 +281,7 @@ def test_an_axis_of_ranks_begins_at_1(rows):
 
 def test_a_table_refuses_a_row_of_another_width():
     with pytest.raises(ValueError):
-        table("name", "caption", ["a", "b"], [Block("", [[Cell("1"), Cell("2")], [Cell("1"), Cell("2"), Cell("3")]])])
+        table("name", "caption", ["a", "b"], [Block("", [[TableCell("1")] * 2, [TableCell("1")] * 3])])
 
 
 def luminance(colour: tuple[float, ...]) -> float:

@@ -7,16 +7,18 @@ import shutil
 import signal
 
 import pytest
-from small_finetune import CONTEXT, write_set
+from small_finetune import CONTEXT, gc, write_set
 from tiny_pretrained import save_tiny_pretrained
 from tiny_tokenizer import refusal
 
 from vqdna_jax import train
-from vqdna_jax.benchmark import command, controls, publish, runner
+from vqdna_jax.benchmark import command, controls, jobs, runner
+from vqdna_jax.benchmark.cells import finished
+from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.cli import main
-from vqdna_jax.errors import EXIT_STOPPED
+from vqdna_jax.errors import EXIT_STOPPED, NumericsError
 from vqdna_jax.inference import load
 
 SETTINGS = (
@@ -45,9 +47,9 @@ def one_device(monkeypatch):
     monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
 
 
-def plan(place: pathlib.Path, out: str, **changes) -> runner.Plan:
+def plan(place: pathlib.Path, out: str, **changes) -> jobs.Plan:
     given = {"seeds": 2, "preset": "tiny", "settings": SETTINGS} | changes
-    return runner.Plan(place / "GUE", {"model": place / "base"}, place / out, **given)
+    return jobs.Plan(place / "GUE", {"model": place / "base"}, place / out, **given)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def whole(place) -> pathlib.Path:
 
 def scores_of(out: pathlib.Path) -> dict:
     keys = ("dev", "test", "failed", "attempts", "train_rows", "dev_scores", "test_scores")
-    return {(c["model"], c["dataset"], c["seed"]): [c[key] for key in keys] for c in runner.finished(out)}
+    return {(c.model, c.dataset, c.seed): [getattr(c, key) for key in keys] for c in finished(out)}
 
 
 def test_every_cell_is_there_once(whole):
@@ -76,7 +78,7 @@ def test_every_cell_is_there_once(whole):
         (name, seed) for name, seeds in (("model", 2), *((c, 1) for c in controls.CONTROLS)) for seed in range(seeds)
     }
     assert set(cells) == {(name, dataset, seed) for name, seed in models for dataset in ("tf/0", "mouse/3")}
-    roles = {cell["model"]: cell["role"] for cell in runner.finished(whole)}
+    roles = {cell.model: cell.role for cell in finished(whole)}
     assert roles == {"model": "model"} | dict.fromkeys(controls.CONTROLS, "control")
 
 
@@ -120,8 +122,8 @@ def test_a_cell_that_cannot_be_run_is_marked_and_the_others_are_run(place):
         place, "broken", seeds=1, tasks=("tf/0",), settings=(*SETTINGS, "data.long=refuse", "data.kind=regression")
     )
     assert runner.run(broken) == 0
-    cells = {cell["model"]: cell for cell in runner.finished(place / "broken")}
-    assert cells["model"]["test"] is None and cells["model"]["failed"].startswith("error: ")
+    cells = {cell.model: cell for cell in finished(place / "broken")}
+    assert cells["model"].test is None and cells["model"].failed.startswith("error: ")
     assert "\u2021" in (publish.publish(place / "broken", "", {}).with_name("table.md")).read_text()
 
 
@@ -134,17 +136,48 @@ def test_a_cell_that_cannot_be_run_is_marked_and_the_others_are_run(place):
         ({"settings": ("tuning.rang=3",), "out": "new"}, "--set tuning.rang: there is no such key"),
         ({"settings": ("tuning.rank=three",), "out": "new"}, "--set tuning.rank=three: expected a value like 8"),
         ({"settings": ("tuning.method=qlora",), "out": "new"}, "tuning.method: found 'qlora', expected one of lora"),
+        ({"seeds": 0, "out": "new"}, "--seeds=0: expected 1 or more"),
+        ({"seeds": -1, "out": "new"}, "--seeds=-1: expected 1 or more"),
+        ({"shard": (2, 2), "out": "new"}, "--shard=2/2: expected i/n with i from 0 to n - 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(place, whole, change, message):
     out = change.pop("out", "whole")
-    assert message in refusal(runner.run, plan(place, out, **change))
+    assert message in refusal(lambda: runner.run(plan(place, out, **change)))
     assert not (place / "new").exists()
+
+
+def test_a_set_without_test_rows_is_refused_before_the_first_job(place, tmp_path):
+    write_set(tmp_path / "GUE/tf/0", lengths=(31,))
+    (tmp_path / "GUE/tf/0/test.csv").unlink()
+    message = refusal(runner.run, jobs.Plan(tmp_path / "GUE", {}, tmp_path / "out"))
+    assert message.startswith(f"{tmp_path}/GUE/tf/0: test.csv is missing") and not (tmp_path / "out").exists()
+
+
+def test_a_job_without_a_best_state_is_marked_and_the_others_are_run(place, tmp_path):
+    """The square of a label of dev is beyond float32: each loss on dev is infinite."""
+    write_set(tmp_path / "GUE/editing/hela", rule=gc, lengths=(31,))
+    path = tmp_path / "GUE/editing/hela/dev.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:-1], lines[-1].split(",")[0] + ",1e25", ""]))
+    broken = jobs.Plan(tmp_path / "GUE", {"model": place / "base"}, tmp_path / "out", (), 1, "tiny", SETTINGS)
+    assert runner.run(broken) == 0
+    cells = {cell.model: cell for cell in finished(tmp_path / "out")}
+    assert "no evaluation on dev had a finite loss" in cells["model"].failed and cells["model"].test is None
+    assert cells["6-mer counts"].failed is None and cells["6-mer counts"].dev_scores["mse"] > 1e40
+    workdir = tmp_path / "out/cells/model/editing_hela/0"
+    assert (workdir / "metrics.jsonl").exists() and not (workdir / "export").exists()
+    with pytest.raises(NumericsError, match="no evaluation on dev had a finite loss") as error:
+        train.train(
+            jobs.config_of(broken, tmp_path / "GUE/editing/hela", jobs.Job("model", "editing/hela", 0)), workdir
+        )
+    assert "\n" not in str(error.value) and not (workdir / "result.json").exists(), "also when it is run again"
+    assert "infinity" not in publish.publish(tmp_path / "out", "", {}).with_name("results.json").read_text().casefold()
 
 
 def test_another_model_of_the_same_name_is_refused(place, whole):
     save_tiny_pretrained(place / "other", context=CONTEXT, seed=1)
-    changed = runner.Plan(place / "GUE", {"model": place / "other"}, whole, seeds=2, preset="tiny", settings=SETTINGS)
+    changed = jobs.Plan(place / "GUE", {"model": place / "other"}, whole, seeds=2, preset="tiny", settings=SETTINGS)
     assert "model model" in refusal(runner.run, changed)
 
 
@@ -188,7 +221,7 @@ def test_names_of_models(tmp_path):
     assert list(found) == ["mcm", "b"]
     assert "taken" in refusal(command.names_of, [f"b={tmp_path / 'other'}"] * 2)
     assert "no directory" in refusal(command.names_of, [str(tmp_path / "absent")])
-    assert command.shard_of("1/2") == (1, 2) and "--shard=2/2" in refusal(command.shard_of, "2/2")
+    assert command.shard_of("1/2") == (1, 2) and "--shard=-1/2" in refusal(command.shard_of, "-1/2")
 
 
 def test_recipes_are_those_of_the_scripts():

@@ -108,6 +108,14 @@ def test_regression_equals_scipy_and_its_definitions(seed):
 FLOATS = st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e30, -1e30, float("nan"), float("inf"), float("-inf")])
 
 
+NAMES = {
+    "classification": {"accuracy", "mcc", "macro_f1", "macro_precision", "macro_recall", "auroc"},
+    "multilabel": {"macro_f1", "micro_f1", "mcc", "mean_average_precision"},
+    "regression": {"spearman", "pearson", "r2", "mse"},
+}
+MAY_LACK = {"auroc", "mean_average_precision", "r2", "mse"}  # and no headline score
+
+
 @given(st.sampled_from(KINDS), st.integers(1, 12), st.integers(2, 4), st.data())
 def test_every_score_of_any_outputs_is_finite_json_and_in_its_range(kind, rows, num_classes, data):
     num_classes = 1 if kind == "regression" else num_classes
@@ -122,11 +130,12 @@ def test_every_score_of_any_outputs_is_finite_json_and_in_its_range(kind, rows, 
         labels = np.array(data.draw(drawn)).reshape(shape)
     found = score(kind, labels, outputs, num_classes)
     json.dumps(found, allow_nan=False)
-    assert all(type(value) is float for value in found.values())
+    assert all(value is None or type(value) is float for value in found.values())
     lowest = {"mcc": -1, "spearman": -1, "pearson": -1, "r2": -np.inf}
+    assert set(found) == NAMES[kind], "the same for all arrays"
     for name, value in found.items():
-        assert name == "mse" or lowest.get(name, 0) - 1e-9 <= value <= 1 + 1e-9, name
-    assert ("spearman" if kind == "regression" else "mcc") in found, "a headline score may never be missing"
+        assert value is None or name == "mse" or lowest.get(name, 0) - 1e-9 <= value <= 1 + 1e-9, name
+    assert {name for name, value in found.items() if value is None} <= MAY_LACK
     assert isinstance(collapsed(kind, outputs), bool)
 
 
@@ -139,9 +148,29 @@ def test_constant_answers_score_nothing():
     assert found == pytest.approx(dict(spearman=0.0, pearson=0.0, r2=0.0, mse=1.25))
 
 
-def test_one_class_in_the_labels_leaves_auroc_out():
+def test_what_the_labels_leave_undefined_is_none():
     found = score("classification", np.ones(4, int), np.tile([0.0, 2.0], (4, 1)), 2)
-    assert found == dict(accuracy=1.0, mcc=0.0, macro_f1=1.0, macro_precision=1.0, macro_recall=1.0)
+    assert found == dict(accuracy=1.0, mcc=0.0, macro_f1=1.0, macro_precision=1.0, macro_recall=1.0, auroc=None)
+    found = score("multilabel", np.zeros((4, 2), int), np.full((4, 2), -1.0), 2)
+    assert found == dict(macro_f1=0.0, micro_f1=0.0, mcc=0.0, mean_average_precision=None)
+    for values in ([2.0, 2.0, 2.0], [1.0, 2.0, 3.0]):
+        found = score("regression", np.full(3, 2.0), np.array(values))
+        assert found == dict(spearman=0.0, pearson=0.0, r2=None, mse=pytest.approx(np.var(values)))
+    assert score("regression", np.array([1.0]), np.array([1.5])) == dict(spearman=0.0, pearson=0.0, r2=None, mse=0.25)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_no_numbers_leave_no_figure_but_a_wrong_answer(odd):
+    labels_B, outputs_BxV = np.array([0, 1, 1, 0]), np.array([[1.0, 0.0], [0.0, 1.0], [odd, odd], [2.0, 1.0]])
+    assert score("classification", labels_B, outputs_BxV, 2)["auroc"] is None
+    assert score("multilabel", np.eye(4, 2, dtype=int), outputs_BxV, 2)["mean_average_precision"] is None
+    for labels, values in ((np.arange(4.0), outputs_BxV[:, 0]), (outputs_BxV[:, 0], np.arange(4.0))):
+        assert score("regression", labels, values) == dict(spearman=0.0, pearson=0.0, r2=None, mse=None)
+
+
+def test_a_figure_too_large_for_a_float_is_none():
+    found = score("regression", np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 1e200]))
+    assert found["mse"] is None and found["spearman"] == pytest.approx(1.0)
 
 
 def test_a_class_that_no_label_has_is_left_out_of_auroc():
@@ -161,10 +190,10 @@ def test_a_row_that_is_not_a_number_is_a_wrong_answer():
     assert found["accuracy"] == np.mean(labels_B == answers_B) and found["mcc"] == pytest.approx(
         mcc_by_hand(labels_B, answers_B)
     )
-    assert found["macro_f1"] == pytest.approx(np.mean(f1_V)) and "auroc" not in found
+    assert found["macro_f1"] == pytest.approx(np.mean(f1_V)) and found["auroc"] is None
     values_B = np.arange(5.0)
     values_B[2] = np.nan
-    assert score("regression", np.arange(5.0), values_B) == {"spearman": 0.0, "pearson": 0.0}
+    assert score("regression", np.arange(5.0), values_B) == dict(spearman=0.0, pearson=0.0, r2=None, mse=None)
 
 
 @pytest.mark.parametrize(

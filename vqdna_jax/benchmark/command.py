@@ -6,7 +6,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from vqdna_jax.benchmark import publish, runner
+from vqdna_jax.benchmark import jobs, runner
+from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
@@ -30,12 +31,11 @@ def run(
         shard: "i/n".
     """
     named = names_of(models)
-    roles = {}
-    if untrained:
-        for name, path in list(named.items()):
-            twin = f"{name}, untrained"
-            named[twin], roles[twin] = save_untrained(path, out / "untrained" / name), "control"
-    plan = runner.Plan(data, named, out, tasks, seeds, preset, settings, roles, shard_of(shard))
+    twins = {f"{name}, untrained": out / "untrained" / name for name in named if untrained}
+    roles = dict.fromkeys(twins, "control")
+    plan = jobs.Plan(data, named | twins, out, tasks, seeds, preset, settings, roles, shard_of(shard))
+    for path, twin in zip(named.values(), twins.values()):
+        save_untrained(path, twin)
     code = runner.run(plan)
     if not code:
         facts = {"fine-tuning": f"preset {preset} of configs/finetune.py, {' '.join(settings) or 'as it is'}"}
@@ -70,7 +70,8 @@ def names_of(models: Sequence[str]) -> dict[str, pathlib.Path]:
 
 
 def shard_of(text: str) -> tuple[int, int]:
+    """The numbers of "i/n"; `jobs.Plan` checks that they fit each other. Raises InputError."""
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise InputError(f"--shard={text}: expected i/n with i from 0 to n - 1, for example 0/2")
+    if not (index.isdigit() and count.isdigit()):
+        raise InputError(f"--shard={text}: expected i/n, for example 0/2")
     return int(index), int(count)

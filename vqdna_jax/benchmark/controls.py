@@ -4,6 +4,7 @@ A table without them proves nothing: small pretrained models did not beat k-mer 
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -25,7 +26,7 @@ CONTROLS: dict[str, Features] = {
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # inverse, of which dev chooses one
 
 
-def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, dict[str, float]]:
+def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, scores.Scores]:
     """{"dev": scores, "test": scores} of logistic (or ridge) regression on all rows given; deterministic.
 
     The strength of the penalty is the one with the best `metric` on dev; test is scored once.
@@ -34,19 +35,18 @@ def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, dict[str
     features = CONTROLS[name]([bases for split in splits.values() for bases in split.bases])
     ends = np.cumsum([len(split.bases) for split in splits.values()])[:-1]
     by_split = dict(zip(splits, np.split(np.asarray(features, np.float32), ends)))
-    best: dict[str, dict[str, float]] = {}
-    for penalty in _PENALTIES:
-        model = _fit(labelled_set.kind, by_split["train"], splits["train"].labels, penalty)
-        found = {
-            split: scores.score(
-                labelled_set.kind, splits[split].labels, _outputs(model, labelled_set, x), labelled_set.classes
-            )
-            for split, x in by_split.items()
-            if split != "train"
-        }
-        if not best or found["dev"][metric] > best["dev"][metric]:
-            best = found
-    return best
+
+    def score(model, split: str) -> scores.Scores:
+        outputs = _outputs(model, labelled_set, by_split[split])
+        return scores.score(labelled_set.kind, splits[split].labels, outputs, labelled_set.classes)
+
+    def on_dev(model) -> float:
+        found = score(model, "dev")[metric]
+        return -math.inf if found is None else found
+
+    models = (_fit(labelled_set.kind, by_split["train"], splits["train"].labels, penalty) for penalty in _PENALTIES)
+    best = max(models, key=on_dev)
+    return {split: score(best, split) for split in ("dev", "test")}
 
 
 def _fit(kind: str, x_BxF: np.ndarray, labels: np.ndarray, inverse_penalty: float):

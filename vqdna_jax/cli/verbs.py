@@ -277,7 +277,7 @@ def report(kind: tyro.conf.Positional[Literal["benchmark"]], results: tyro.conf.
         out: the page to write
     """
     must_exist(results)
-    from vqdna_jax.benchmark import publish
+    from vqdna_jax.benchmark.report import publish
 
     publish.page_of(results, out)
     print(f"page written to {out}")

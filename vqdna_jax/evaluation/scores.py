@@ -1,6 +1,6 @@
 """Scores of predictions on a labelled set, by scikit-learn and SciPy, which the papers of the field compare with.
 
-Plain functions of arrays on the host. Shape letters: B rows, V classes (or labels of a multi-label set).
+Plain functions of arrays on the host. V counts the labels of a multi-label set, too.
 """
 
 import warnings
@@ -13,22 +13,27 @@ from sklearn import metrics
 from vqdna_jax.labels.sets import Kind
 
 KINDS = get_args(Kind)
+Scores = dict[str, float | None]  # by name; None where the score is not defined
 _NO_ANSWER = -1
 _SAME = 1e-6  # outputs this near one another, relative to the largest, differ by rounding only
 
 
-def score(kind: str, labels: np.ndarray, outputs: np.ndarray, num_classes: int = 1) -> dict[str, float]:
-    """Every score of a set of this kind, as finite Python floats; a score that is not defined has no key.
+def score(kind: str, labels: np.ndarray, outputs: np.ndarray, num_classes: int = 1) -> Scores:
+    """Every score of a set of this kind, as finite Python floats; None for one that is not defined.
+
+    The same keys for all arrays of a kind. mcc, the F1s, spearman and pearson are always defined, 0 by scikit-learn's
+    convention where there is nothing to correlate, as the papers count them.
 
     classification: int labels [B] in [0, V), logits [B, V]; argmax answers, the first of equals, and a row with a NaN
         answers no class, which is wrong. accuracy, mcc (0 where labels or answers are constant), macro_precision,
         macro_recall, macro_f1 (over the classes among labels and answers, 0 for 0 / 0), auroc (of class 1 if V is 2,
-        else the mean over the classes present of one against the rest; no key for one class or a non-finite logit).
+        else the mean over the classes present of one against the rest; None for one class or a non-finite logit).
     multilabel: 0/1 labels [B, V], logits [B, V]; a logit above 0 answers yes, a NaN no. macro_f1, micro_f1, mcc (mean
-        over labels), mean_average_precision (over the labels with a positive; no key without, or for a non-finite
+        over labels), mean_average_precision (over the labels with a positive; None without, or for a non-finite
         logit).
     regression: labels [B], values [B] or [B, 1]. spearman (ties share a rank), pearson (both 0 where either side is
-        constant or a value is not finite), r2, mse (no key where a value is not finite).
+        constant or a number is not finite), r2 (None where the labels are constant), mse; None both where a number is
+        not finite or the figure overflows.
 
     Raises:
         ValueError: an unknown kind, no rows, or arrays that do not have these shapes and labels.
@@ -38,7 +43,7 @@ def score(kind: str, labels: np.ndarray, outputs: np.ndarray, num_classes: int =
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # each warns of a degenerate case that is given its value here
         scores = compute(np.asarray(labels), np.asarray(outputs, np.float64))
-    return {name: float(value) for name, value in scores.items() if value is not None and np.isfinite(value)}
+    return {name: None if value is None or not np.isfinite(value) else float(value) for name, value in scores.items()}
 
 
 def collapsed(kind: str, outputs: np.ndarray) -> bool:
@@ -79,7 +84,7 @@ def _answers(logits_BxV: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(logits_BxV).any(axis=1), _NO_ANSWER, logits_BxV.argmax(axis=1))
 
 
-def _classification(labels_B: np.ndarray, logits_BxV: np.ndarray) -> dict[str, float | None]:
+def _classification(labels_B: np.ndarray, logits_BxV: np.ndarray) -> Scores:
     answers_B = _answers(logits_BxV)
     classes = np.union1d(labels_B, answers_B[answers_B != _NO_ANSWER])
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
@@ -105,7 +110,7 @@ def _auroc(labels_B: np.ndarray, logits_BxV: np.ndarray) -> float | None:
     return np.mean([metrics.roc_auc_score(labels_B == v, shares_BxV[:, v]) for v in classes])
 
 
-def _multilabel(labels_BxV: np.ndarray, logits_BxV: np.ndarray) -> dict[str, float | None]:
+def _multilabel(labels_BxV: np.ndarray, logits_BxV: np.ndarray) -> Scores:
     answers_BxV = (logits_BxV > 0).astype(int)
     columns = list(zip(labels_BxV.T, answers_BxV.T, logits_BxV.T))
     # Label by label, as scikit-learn takes one column for a binary set and scores both of its classes.
@@ -122,14 +127,14 @@ def _multilabel(labels_BxV: np.ndarray, logits_BxV: np.ndarray) -> dict[str, flo
     }
 
 
-def _regression(labels_B: np.ndarray, values: np.ndarray) -> dict[str, float | None]:
+def _regression(labels_B: np.ndarray, values: np.ndarray) -> Scores:
     values_B = values.reshape(len(labels_B))
-    if not np.isfinite(values_B).all():
-        return {"spearman": 0.0, "pearson": 0.0}
+    if not (np.isfinite(values_B).all() and np.isfinite(labels_B).all()):
+        return {"spearman": 0.0, "pearson": 0.0, "r2": None, "mse": None}
     return {
         "spearman": _correlation(stats.spearmanr, labels_B, values_B),
         "pearson": _correlation(stats.pearsonr, labels_B, values_B),
-        "r2": metrics.r2_score(labels_B, values_B) if len(labels_B) > 1 else None,
+        "r2": metrics.r2_score(labels_B, values_B) if np.ptp(labels_B) > 0 else None,
         "mse": metrics.mean_squared_error(labels_B, values_B),
     }
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vqdna_jax.report.style import STYLE
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """Markup of a table cell, what it sorts by (None: last), its style and further classes."""
 
     markup: str
@@ -26,7 +26,7 @@ class Block(NamedTuple):
     """Rows that stay together when a table is sorted, under a line of their own if there is a title."""
 
     title: str
-    rows: list[list[Cell]]  # the first cell of a row is its header
+    rows: list[list[TableCell]]  # the first cell of a row is its header
 
 
 def escape(text: object) -> str:
@@ -34,8 +34,8 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
-def text_cell(text: object) -> Cell:
-    return Cell(escape(text), str(text))
+def text_cell(text: object) -> TableCell:
+    return TableCell(escape(text), str(text))
 
 
 def table(name: str, caption: str, columns: Sequence[str], blocks: Iterable[Block], classes: str = "") -> str:
@@ -75,7 +75,7 @@ def _body(block: Block, numeric: Sequence[bool]) -> str:
     return f"<tbody>{title}{''.join(_row(row, numeric) for row in block.rows)}</tbody>"
 
 
-def _row(row: Sequence[Cell], numeric: Sequence[bool]) -> str:
+def _row(row: Sequence[TableCell], numeric: Sequence[bool]) -> str:
     cells = []
     for place, (cell, number) in enumerate(zip(row, numeric, strict=True)):
         tag = 'th scope="row"' if place == 0 else "td"

@@ -3,13 +3,14 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
-from vqdna_jax.errors import cannot_write
+from vqdna_jax.errors import InputError, cannot_write
 
 
 @contextlib.contextmanager
@@ -123,7 +124,28 @@ def _digest(sums: dict) -> str:
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
 
 
-def write_json(path: pathlib.Path, value: dict) -> None:
-    """Raises ValueError for a number that JSON does not have, and as `replacing` does."""
+def read_json(path: pathlib.Path, what: str) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises InputError, "PATH: problem; expected WHAT", where it holds none."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected {what}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); expected {what}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}, not a JSON object; expected {what}")
+    return found
+
+
+def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+    """What JSON has no number for, NaN and infinities, is null. Raises as `replacing` does."""
     with replacing(path) as new:
-        new.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        new.write_text(json.dumps(_with_nulls(value), indent=2, allow_nan=False) + "\n")
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

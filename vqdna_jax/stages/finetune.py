@@ -103,7 +103,8 @@ class FinetuneStage:
         held_out, base = self.data.held_out, self.base
         outputs = outputs_of(predict, held_out, window_size(base), base.transformer.cls)
         values = scores.score(self.set.kind, held_out.labels, outputs["logits"], self.set.classes)
-        return {"loss": float(outputs["loss"].mean())} | values
+        defined = {name: value for name, value in values.items() if value is not None}
+        return {"loss": float(outputs["loss"].mean())} | defined
 
     def finish(self, run: Finished) -> None:
         """The best parameters on dev, scored once on test as `vqdna predict` would, and exported with predictions.
@@ -113,8 +114,8 @@ class FinetuneStage:
         best = run.state.best
         if not math.isfinite(best.loss):
             raise NumericsError(
-                "no evaluation on dev had a finite loss, so there are no best parameters to export; name a new"
-                " --workdir and lower config.optimizer.learning_rate"
+                "no evaluation on dev had a finite loss, so there are no best parameters to export; look for labels out"
+                " of all proportion, or name a new --workdir and lower config.optimizer.learning_rate"
             )
         params = jax.device_get(partition.replicated(best.params))
         if jax.process_index():

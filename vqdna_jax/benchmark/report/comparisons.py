@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vqdna_jax.benchmark.report.summaries import Cell, Row, check_cells, in_order, mean, sd
+from vqdna_jax.benchmark.cells import Cell
+from vqdna_jax.benchmark.report.summaries import Row, datasets, mean, sd
+from vqdna_jax.benchmark.sets.cards import in_order
 
 _DECIMALS = 9  # means that agree so far are equal: rounding makes no rank
 
@@ -78,21 +80,26 @@ def deltas(row: Row, published: Row) -> dict[str, float]:
 
 
 def paired(cells: Sequence[Cell], first: str, second: str) -> Paired:
-    """Compares two models run by run. Raises InputError as `check_cells` does."""
-    cells = check_cells(cells)
-    differences = [
-        _differences(_by_seed(cells, first, dataset), _by_seed(cells, second, dataset))
-        for dataset in in_order(cell["dataset"] for cell in cells)
-    ]
-    means = [mean(of_dataset) for of_dataset in differences if of_dataset]
+    """Compares two models run by run."""
+    differences = by_dataset(cells, first, second).values()
+    means = [mean(of_dataset) for of_dataset in differences]
     runs = list(itertools.chain.from_iterable(differences))
     error = sd(means) / math.sqrt(len(means)) if len(means) > 1 else None
     return Paired(mean(means), error, len(means), *_signs(means), len(runs), *_signs(runs))
 
 
+def by_dataset(cells: Sequence[Cell], first: str, second: str) -> dict[str, list[float]]:
+    """First less second, in points, for each pair of runs of each dataset where both have a score."""
+    found = {
+        dataset: _differences(_by_seed(cells, first, dataset), _by_seed(cells, second, dataset))
+        for dataset in datasets(cells)
+    }
+    return {dataset: differences for dataset, differences in found.items() if differences}
+
+
 def _by_seed(cells: Sequence[Cell], model: str, dataset: str) -> dict[int, float]:
-    found = [cell for cell in cells if (cell["model"], cell["dataset"]) == (model, dataset)]
-    return {cell["seed"]: 100 * cell["test"] for cell in found if cell["test"] is not None}
+    found = [cell for cell in cells if (cell.model, cell.dataset) == (model, dataset)]
+    return {cell.seed: 100 * cell.test for cell in found if cell.test is not None}
 
 
 def _differences(first: dict[int, float], second: dict[int, float]) -> list[float]:

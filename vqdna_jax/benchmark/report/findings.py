@@ -4,8 +4,10 @@ import math
 import re
 from collections.abc import Sequence
 
+from vqdna_jax.benchmark.cells import Cell
 from vqdna_jax.benchmark.report import comparisons, summaries, wording
-from vqdna_jax.benchmark.report.summaries import Cell, Row
+from vqdna_jax.benchmark.report.summaries import Row
+from vqdna_jax.benchmark.sets.published import PublishedRow
 
 CERTAINTY = (
     "“Above” and “below”: zero lies outside the 95 % interval of the mean difference, by Student's t over datasets. "
@@ -16,11 +18,11 @@ _KMERS = re.compile(r"\bk-?mers?\b|\d-?mers?\b", re.IGNORECASE)
 _FEWEST = 3  # datasets, for a claim
 
 
-def findings(cells: Sequence[Cell], published: Sequence = ()) -> list[str]:
+def findings(cells: Sequence[Cell], published: Sequence[PublishedRow] = ()) -> list[str]:
     """Sentences, the most important first."""
     rows = summaries.rows(cells, published)
     own = [row for row in rows if row.role != "published"]
-    datasets = summaries.in_order(cell["dataset"] for cell in cells)
+    datasets = summaries.datasets(cells)
     return [
         _best(own, datasets),
         *_controls(cells, own),
@@ -104,12 +106,12 @@ def _against_published(own: Sequence[Row], published: Sequence[Row]) -> list[str
 
 
 def _runs(cells: Sequence[Cell]) -> str:
-    failed = [cell for cell in cells if cell["failed"] is not None]
-    errors = sum(map(summaries.is_error, failed))
+    failed = [cell for cell in cells if cell.failed is not None]
+    errors = sum(cell.is_error for cell in failed)
     counts = sorted({summary.runs for summary in summaries.summarise(cells).values()})
     runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s'[: counts[0] != 1]}"
     what = f"{len(failed)} of {len(cells)} runs failed: {len(failed) - errors} collapsed, {errors} ended in an error"
-    again = sum(cell["attempts"] > 1 for cell in cells)
+    again = sum(cell.attempts > 1 for cell in cells)
     retried = f" {again} answered with one class or value at first and were run again with another seed."
     ends = what if failed else f"none of the {len(cells)} runs failed"
     return f"Scores are means of {runs}; {ends}.{retried if again else ''}"

@@ -5,8 +5,11 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from vqdna_jax.benchmark.cells import Cell, parse
 from vqdna_jax.benchmark.report import page_plots, page_tables, summaries
 from vqdna_jax.benchmark.report.findings import CERTAINTY, findings
+from vqdna_jax.benchmark.sets import published
+from vqdna_jax.benchmark.sets.published import PublishedRow
 from vqdna_jax.errors import InputError
 from vqdna_jax.report.page import Block, definitions, escape, page, paragraph, section, table, text_cell
 from vqdna_jax.runtime.files import replacing
@@ -19,13 +22,13 @@ def write_page(results: Mapping[str, Any], out: str | os.PathLike) -> None:
     """Writes one HTML file that needs nothing else.
 
     Args:
-        results: title, command, date, machine: text. budget: text by text. cells, published: as in
-            `benchmark.summaries`. cards: by dataset, its title, metric, classes and sizes (text, numbers, or numbers by
-            name).
+        results: title, command, date, machine: text. budget: text by text. cells: as in `benchmark.cells`. published:
+            rows as in `benchmark.sets.published`. cards: by dataset, its title, metric, classes and sizes (text,
+            numbers, or numbers by name).
         out: the file, replaced if it is there. The same results give the same bytes.
 
     Raises:
-        InputError: a key is missing, a cell is not sound (`check_cells`), or `out` cannot be written.
+        InputError: a key is missing, a cell is not sound (`cells.parse`), or `out` cannot be written.
         StorageError: the disk is full or fails.
     """
     text = render(results)
@@ -37,42 +40,40 @@ def render(results: Mapping[str, Any]) -> str:
     """The page that `write_page` writes."""
     if missing := [key for key in KEYS if key not in results]:
         raise InputError(f"results: {missing[0]} is missing; expected the keys {', '.join(KEYS)}")
-    cells = summaries.check_cells(results["cells"], "results.cells")
-    published, cards = [*map(summaries.as_published, results["published"])], results["cards"]
+    cells, cards = parse(results["cells"], "results.cells"), results["cards"]
+    rows = published.parse(results["published"], "results.published")
     for name, card in cards.items():
         if missing := [key for key in CARD_KEYS if key not in card]:
             raise InputError(f"results.cards[{name!r}]: {missing[0]} is missing; expected {', '.join(CARD_KEYS)}")
     sections = [
-        _findings(cells, published),
-        page_tables.overview(cells, published),
-        page_plots.datasets(cells, published, cards),
-        page_tables.scores(cells, published),
-        page_plots.ranks(cells, published),
-        page_tables.differences(cells, published),
+        _findings(cells, rows),
+        page_tables.overview(cells, rows),
+        page_plots.datasets(cells, rows, cards),
+        page_tables.scores(cells, rows),
+        page_plots.ranks(cells, rows),
+        page_tables.differences(cells, rows),
         page_tables.failures(cells),
-        _making(results, cells, published),
+        _making(results, summaries.datasets(cells), rows),
     ]
     return page(results["title"], f"{results['date']} · {results['machine']}", filter(None, sections))
 
 
-def _findings(cells: Sequence, published: Sequence) -> str:
-    first, *others = findings(cells, published)
+def _findings(cells: Sequence[Cell], rows: Sequence[PublishedRow]) -> str:
+    first, *others = findings(cells, rows)
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
     parts = f"<h2>Finding</h2>{paragraph(first, 'lead')}<ul>{items}</ul>{paragraph(CERTAINTY, 'note')}"
     return f'<section class="findings" id="finding">{parts}</section>'
 
 
-def _making(results: Mapping[str, Any], cells: Sequence, published: Sequence) -> str:
+def _making(results: Mapping[str, Any], datasets: Sequence[str], rows: Sequence[PublishedRow]) -> str:
     budget = [(name, what) for name, what in results["budget"].items()]
-    datasets = summaries.in_order(cell["dataset"] for cell in cells)
-    cards = _cards(datasets, results["cards"])
-    sources = dict.fromkeys((row["source"], row["model"]) for row in published)
+    sources = dict.fromkeys((row.source, row.model) for row in rows)
     listed = "".join(f"<li>{escape(model)}: {escape(source)}</li>" for source, model in sorted(sources))
     return section(
         "How this was made",
         f"<pre>{escape(results['command'])}</pre>",
         definitions([("date", results["date"]), ("machine", results["machine"]), *budget]),
-        cards,
+        _cards(datasets, results["cards"]),
         f"<h3>Sources of the published rows</h3><ul>{listed}</ul>" if listed else "",
         name="making",
     )

@@ -4,16 +4,18 @@ import collections
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vqdna_jax.benchmark.cells import Cell
 from vqdna_jax.benchmark.report import comparisons, summaries, wording
 from vqdna_jax.benchmark.report.lanes import Lane, Point, draw, mark
 from vqdna_jax.benchmark.report.summaries import Row
+from vqdna_jax.benchmark.sets.published import PublishedRow
 from vqdna_jax.report.page import escape, paragraph, section
 
 
-def datasets(cells: Sequence, published: Sequence, cards: Mapping[str, Any]) -> str:
+def datasets(cells: Sequence[Cell], published: Sequence[PublishedRow], cards: Mapping[str, Any]) -> str:
     """A dot plot a dataset: a point a run, a bar at the mean, published rows as diamonds on one lane."""
     rows = summaries.rows(cells, published)
-    names = summaries.in_order(cell["dataset"] for cell in cells)
+    names = summaries.datasets(cells)
     plots = "".join(_dataset(cells, rows, name, cards.get(name, {}).get("title", "")) for name in names)
     note = paragraph("Test scores times 100. Each plot has its own scale.", "note")
     return section("Every run", _key(rows), f'<div class="plots">{plots}</div>', note, name="runs-part")
@@ -34,15 +36,15 @@ def _sign(role: str, marks: str) -> str:
     return f'<svg viewBox="0 0 16 16" aria-hidden="true"><g class="{role}">{marks}</g></svg>'
 
 
-def _dataset(cells: Sequence, rows: Sequence[Row], name: str, title: str) -> str:
+def _dataset(cells: Sequence[Cell], rows: Sequence[Row], name: str, title: str) -> str:
     found = summaries.summarise(cells)
-    lanes, metric = [], next(cell["metric"] for cell in cells if cell["dataset"] == name)
+    lanes, metric = [], next(cell.metric for cell in cells if cell.dataset == name)
     for row in rows:
         summary = found.get((row.model, name))
         if row.published or summary is None:
             continue
-        runs = [cell for cell in cells if (cell["model"], cell["dataset"]) == (row.model, name)]
-        points = [_run(cell) for cell in runs if cell["test"] is not None]
+        runs = [cell for cell in cells if (cell.model, cell.dataset) == (row.model, name)]
+        points = [_run(cell) for cell in runs if cell.test is not None]
         text = wording.EMPTY if summary.mean is None else f"{summary.mean:.1f}"
         lanes.append(Lane(row.model, row.role, points, summary.mean, text + wording.marks([summary])))
     known = sorted((row.scores[name], row.model) for row in rows if row.published and name in row.scores)
@@ -56,15 +58,15 @@ def _dataset(cells: Sequence, rows: Sequence[Row], name: str, title: str) -> str
     return f"<figure><figcaption>{caption}</figcaption>{draw(lanes, described)}</figure>"
 
 
-def _run(cell: Mapping[str, Any]) -> Point:
-    score = 100 * cell["test"]
-    title = f"{cell['model']}, seed {cell['seed']}: {score:.2f}"
-    if cell["failed"] is None:
+def _run(cell: Cell) -> Point:
+    score = 100 * cell.test
+    title = f"{cell.model}, seed {cell.seed}: {score:.2f}"
+    if cell.failed is None:
         return Point(score, title)
-    return Point(score, f"{title}, {cell['failed']}", "cross")
+    return Point(score, f"{title}, {cell.failed}", "cross")
 
 
-def ranks(cells: Sequence, published: Sequence) -> str:
+def ranks(cells: Sequence[Cell], published: Sequence[PublishedRow]) -> str:
     """Average rank as a bar, with the ranks on the datasets as discs; with published rows, and without."""
     rows = summaries.rows(cells, published)
     own = [row for row in rows if not row.published]

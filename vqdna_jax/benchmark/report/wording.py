@@ -1,11 +1,12 @@
 """How figures of a benchmark are put into words, for its Markdown and its page alike."""
 
 from collections.abc import Iterable
-from typing import Any
 
+from vqdna_jax.benchmark.cells import Cell
 from vqdna_jax.benchmark.report import summaries
 from vqdna_jax.benchmark.report.comparisons import Ranked
-from vqdna_jax.benchmark.report.summaries import Cell, Mean, Summary
+from vqdna_jax.benchmark.report.summaries import Mean, Summary
+from vqdna_jax.benchmark.sets.published import PublishedRow
 
 COLLAPSED, ERROR = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
 EMPTY = "\N{EN DASH}"
@@ -71,12 +72,12 @@ def marks(found: Iterable[Summary | None]) -> str:
 
 def failure(cell: Cell) -> str:
     """One failed run in words."""
-    again = f" (attempts: {cell['attempts']})" if (cell["attempts"] or 1) > 1 else ""
-    return f"{cell['model']}, {cell['dataset']}, seed {cell['seed']}: {cell['failed']}{again}"
+    again = f" (attempts: {cell.attempts})" if cell.attempts > 1 else ""
+    return f"{cell.model}, {cell.dataset}, seed {cell.seed}: {cell.failed}{again}"
 
 
-def budget(published: dict[str, Any]) -> str:
+def budget(published: PublishedRow) -> str:
     """What a published row was trained with, in words."""
-    tokens, parameters = published["train_tokens_b"], published["parameters_m"]
+    tokens, parameters = published.train_tokens_b, published.parameters_m
     words = ["token budget unknown" if tokens is None else f"{tokens:g} B tokens"]
     return ", ".join(words + ([] if parameters is None else [f"{parameters:g} M parameters"]))

@@ -9,7 +9,8 @@ appendix, recipes those of its finetune/scripts. What no source states is left e
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from vqdna_jax.errors import InputError
@@ -266,6 +267,26 @@ def find_card(name: str) -> Card:
 def groups() -> list[str]:
     """Each group once, in the order of the table."""
     return list(dict.fromkeys(card.group for card in CARDS.values()))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Each once, sorted by group (in the order of the table, others after them), then by name, numbers by size."""
+    known = groups()
+
+    def place(name: str) -> tuple:
+        group = group_of(name)
+        parts = [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+        return known.index(group) if group in known else len(known), group, parts, name
+
+    return sorted(set(names), key=place)
+
+
+def by_group(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names of each group, both in order."""
+    members: dict[str, list[str]] = {}
+    for name in in_order(names):
+        members.setdefault(group_of(name), []).append(name)
+    return members
 
 
 def group_of(name: str) -> str:

@@ -7,6 +7,10 @@ out: they come from a table of DNABERT-2's appendix that disagrees with its own 
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vqdna_jax.errors import InputError
 
 _FIGURE = "DNABERT-2 (Zhou et al., ICLR 2024), figure of its results in the README of MAGICS-LAB/DNABERT_2"
 _BIOARC = "per set from BioArc (arXiv 2512.00283), at second hand"
@@ -169,3 +173,17 @@ SPECIES: tuple[SpeciesRow, ...] = (
         "a note on HyenaDNA (Nguyen et al., 2023)",
     ),
 )
+
+_KEYS = ("model", "scores", "source", "parameters_m", "train_tokens_b")  # of a row in JSON
+
+
+def to_json(row: PublishedRow) -> dict[str, Any]:
+    return {key: getattr(row, key) for key in _KEYS}
+
+
+def parse(rows: Sequence[Mapping[str, Any]], where: str = "published") -> list[PublishedRow]:
+    """The rows that `to_json` wrote. Raises InputError, as `where[index]: KEY is missing; ...`."""
+    for index, row in enumerate(rows):
+        if missing := [key for key in _KEYS if key not in row]:
+            raise InputError(f"{where}[{index}]: {missing[0]} is missing; expected the keys {', '.join(_KEYS)}")
+    return [PublishedRow(**{key: row[key] for key in _KEYS}) for row in rows]

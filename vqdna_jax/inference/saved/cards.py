@@ -207,6 +207,8 @@ def _table(header: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _number(value: Any) -> str:
+    if value is None:
+        return "not defined"
     if isinstance(value, numbers.Integral):
         return f"{value:,}"
     return f"{value:.6g}" if isinstance(value, numbers.Real) else str(value)

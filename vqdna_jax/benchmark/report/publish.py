@@ -1,6 +1,5 @@
 """What a benchmark leaves: results.json (everything), cells.csv, table.md and page.html, of the cells that are done."""
 
-import dataclasses
 import datetime
 import json
 import os
@@ -9,47 +8,45 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vqdna_jax.benchmark import runner
-from vqdna_jax.benchmark.report import table
+from vqdna_jax.benchmark.cells import Cell, finished
+from vqdna_jax.benchmark.report import markdown, results
 from vqdna_jax.benchmark.report.page import write_page
 from vqdna_jax.benchmark.sets import published
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
-from vqdna_jax.runtime.files import replacing
+from vqdna_jax.runtime.files import read_json, replacing
 
 TITLE = "Fine-tuning benchmark"
 
 
 def publish(out: pathlib.Path, command: str, budget: Mapping[str, Any]) -> pathlib.Path:
     """Writes the four files into `out` and returns the page. Raises InputError where no cell is finished."""
-    cells = runner.finished(out)
+    cells = finished(out)
     if not cells:
         raise InputError(f"{out}: no cell is finished yet")
-    results = collect(cells, command, budget)
-    _write(out / "results.json", json.dumps(results, indent=1, allow_nan=False) + "\n")
-    _write(out / "cells.csv", table.to_csv(cells))
-    _write(out / "table.md", table.to_markdown(cells, published.ROWS))
-    write_page(results, out / "page.html")
+    found = collect(cells, command, budget)
+    _write(out / "results.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    _write(out / "cells.csv", results.to_csv(cells))
+    _write(out / "table.md", markdown.to_markdown(cells, published.ROWS))
+    write_page(found, out / "page.html")
     return out / "page.html"
 
 
-def page_of(results: pathlib.Path, out: pathlib.Path) -> None:
+def page_of(path: pathlib.Path, out: pathlib.Path) -> None:
     """The page of a results.json. Raises InputError where it is not one."""
-    try:
-        found = json.loads(results.read_text())
-        complete = isinstance(found, dict) and {"cells", "published", "cards"} <= found.keys()
-    except (OSError, ValueError):
-        complete = False
-    if not complete:
-        raise InputError(f"{results}: is not the results.json of a benchmark; expected one that vqdna benchmark wrote")
+    what = "a results.json that vqdna benchmark wrote"
+    found = read_json(path, what)
+    if not {"cells", "published", "cards"} <= found.keys():
+        raise InputError(f"{path}: is not the results of a benchmark; expected {what}")
     write_page(found, out)
 
 
-def collect(cells: Sequence[dict], command: str, budget: Mapping[str, Any]) -> dict[str, Any]:
+def collect(cells: Sequence[Cell], command: str, budget: Mapping[str, Any]) -> dict[str, Any]:
     """What the page is made of; JSON."""
     from vqdna_jax.version import versions
 
-    names = [name for name in CARDS if any(cell["dataset"] == name for cell in cells)]
+    datasets = {cell.dataset for cell in cells}
+    names = [name for name in CARDS if name in datasets]
     facts = {
         "title": TITLE,
         "command": command,
@@ -58,8 +55,7 @@ def collect(cells: Sequence[dict], command: str, budget: Mapping[str, Any]) -> d
         "budget": dict(budget) | {"versions": ", ".join(f"{k} {v}" for k, v in versions().items())},
         "cards": {name: _card(name, cells) for name in names},
     }
-    rows = [dataclasses.asdict(row) for row in published.ROWS if row.scores.keys() & set(names)]
-    return facts | json.loads(table.to_json(cells, rows))
+    return facts | results.to_json(cells, [row for row in published.ROWS if row.scores.keys() & datasets])
 
 
 def machine() -> str:
@@ -71,9 +67,9 @@ def machine() -> str:
     return cores if devices[0].platform == "cpu" else f"{len(devices)} x {kind}; {cores}"
 
 
-def _card(name: str, cells: Sequence[dict]) -> dict[str, Any]:
+def _card(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
     card = CARDS[name]
-    rows = max((cell["train_rows"] for cell in cells if cell["dataset"] == name), default=0)
+    rows = max(cell.train_rows for cell in cells if cell.dataset == name)
     return {
         "title": card.title,
         "metric": card.metric,

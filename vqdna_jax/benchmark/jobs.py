@@ -1,0 +1,135 @@
+"""What a benchmark has to run: a job is one model, or control, on one set with one seed."""
+
+import dataclasses
+import importlib.util
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from vqdna_jax.benchmark import cells, controls
+from vqdna_jax.benchmark.sets import editing, find
+from vqdna_jax.benchmark.sets.cards import CARDS
+from vqdna_jax.errors import InputError
+
+CONFIG = pathlib.Path(__file__).parents[2] / "configs/finetune.py"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to run. Raises InputError for fewer than one seed, or a shard that there is not.
+
+    Attributes:
+        data: a folder of sets in any layout that `sets.find` knows. tasks: names of sets; empty: all found.
+        models: name -> directory of a pretrained model. roles: name -> "model" or "control".
+        settings: KEY=VALUE of configs/finetune.py for every job, after the set's recipe.
+        shard: (i, n): this process does every n-th job from the i-th on.
+    """
+
+    data: pathlib.Path
+    models: Mapping[str, pathlib.Path]
+    out: pathlib.Path
+    tasks: Sequence[str] = ()
+    seeds: int = 3
+    preset: str = "base"
+    settings: Sequence[str] = ()
+    roles: Mapping[str, cells.Role] = dataclasses.field(default_factory=dict)
+    shard: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise InputError(f"--seeds={self.seeds}: expected 1 or more, the runs of each model on each set")
+        index, count = self.shard
+        if not 0 <= index < count:
+            raise InputError(f"--shard={index}/{count}: expected i/n with i from 0 to n - 1, for example 0/2")
+
+
+class Job(NamedTuple):
+    model: str  # or control
+    dataset: str
+    seed: int
+
+
+def folders(plan: Plan) -> dict[str, pathlib.Path]:
+    """Folders of the sets by name; editing tables are turned into such folders once."""
+    found = {}
+    for name, path in find.find(plan.data, plan.tasks or None).items():
+        if not path.is_dir():
+            folder = plan.out / "data" / CARDS[name].key
+            if not (folder / "train.csv").exists():
+                editing.prepare(path, folder)
+            path = folder
+        found[name] = path
+    return found
+
+
+def jobs(plan: Plan, datasets: Sequence[str]) -> Iterator[Job]:
+    """Those of this shard: seeds first, so that a benchmark stopped early has whole tables of fewer seeds.
+
+    Controls are deterministic and have one seed.
+    """
+    index, count = plan.shard
+    for place, job in enumerate(_jobs(plan, datasets)):
+        if place % count == index:
+            yield job
+
+
+def _jobs(plan: Plan, datasets: Sequence[str]) -> Iterator[Job]:
+    for seed in range(plan.seeds):
+        for dataset in datasets:
+            yield from (Job(model, dataset, seed) for model in plan.models)
+            if seed == 0:
+                yield from (Job(control, dataset, seed) for control in controls.CONTROLS)
+
+
+def role_of(plan: Plan, model: str) -> cells.Role:
+    return "control" if model in controls.CONTROLS else plan.roles.get(model, "model")
+
+
+def config_of(plan: Plan, folder: pathlib.Path, job: Job) -> ConfigDict:
+    """The config of a job: preset, the set's recipe, the settings of the command line. Raises InputError."""
+    card = CARDS[job.dataset]
+    config = finetune_config(plan.preset)
+    values: dict[str, Any] = dict(card.recipe) | {
+        "seed": job.seed,
+        "data.labelled": str(folder),
+        "data.kind": card.kind,
+        "data.long": "window",
+        "data.label_names": card.label_names,
+    }
+    if job.model in plan.models:
+        values["pretrained"] = str(plan.models[job.model])
+    for setting in plan.settings:
+        key, _, value = setting.partition("=")
+        values[key] = value
+    for key, value in values.items():
+        _set(config, key, value)
+    return config
+
+
+def finetune_config(preset: str) -> ConfigDict:
+    spec = importlib.util.spec_from_file_location("finetune_config", CONFIG)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return module.get_config(preset)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    holder = config
+    try:
+        for part in parents:
+            holder = holder[part]
+        old = holder[last]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"--set {key}: there is no such key; the keys are in configs/finetune.py") from error
+    if isinstance(value, str) and not isinstance(old, str):
+        try:
+            value = {"True": True, "False": False}[value] if isinstance(old, bool) else type(old)(value)
+        except (KeyError, ValueError) as error:
+            raise InputError(f"--set {key}={value}: expected a value like {old!r}") from error
+    holder[last] = value
