@@ -9,40 +9,15 @@ import shutil
 import subprocess
 
 import pytest
+from small_benchmark import DATASETS, HOSTILE, make_cells
 
-from vqdna_jax.benchmark.cells import parse
 from vqdna_jax.benchmark.report import lanes
-from vqdna_jax.benchmark.report.findings import findings
 from vqdna_jax.benchmark.report.page import render, write_page
-from vqdna_jax.benchmark.sets import published
 from vqdna_jax.errors import InputError
 from vqdna_jax.report.page import Block, TableCell, table
 from vqdna_jax.report.style import STYLE
 
-HOSTILE = '<script>window.pwned=1</script><img id=pwned src=x onerror="window.pwned=1">\'&amp;"'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-DATASETS = ("EMP/H3", "prom/prom_300_all", "tf/0", "tf/1", "mouse/0", "virus/covid")
-OFFSETS = {"HRQ": 6, "VQVAE": 4, "HRQ untrained": 0, "6-mer counts": 2, f"one-hot {HOSTILE}": -3}
-
-
-def make_cells(offsets=OFFSETS, datasets=DATASETS) -> list[dict]:
-    """Three seeds of models, one of deterministic controls; a collapsed run and one with an error."""
-    cells = []
-    for place, dataset in enumerate(datasets):
-        for at, (model, offset) in enumerate(offsets.items()):
-            role = "model" if model in ("HRQ", "VQVAE") else "control"
-            for seed in range(1 if "mer" in model or "hot" in model else 3):
-                wobble = ((place * 7 + at * 3 + seed * 5) % 11 - 5) / 5
-                score, failed = (40 + 5 * place + offset + wobble) / 100, None
-                if (model, dataset, seed) == ("VQVAE", "tf/1", 1):
-                    score, failed = 0.0, f"collapsed: {HOSTILE}"
-                if (model, dataset, seed) == ("HRQ untrained", "EMP/H3", 2):
-                    score, failed = None, f"error: {HOSTILE}"
-                cells.append(
-                    dict(model=model, role=role, dataset=dataset, metric="mcc", seed=seed, test=score, dev=score,
-                         failed=failed, attempts=1, seconds=1.0, train_rows=600)
-                )  # fmt: skip
-    return cells
 
 
 def make_results(**changes) -> dict:
@@ -226,39 +201,6 @@ def test_unsound_cells_and_cards_are_named(tmp_path):
         render(make_results(cards={"tf/0": {"title": "x"}}))
     with pytest.raises(InputError, match="cannot be written"):
         write_page(make_results(), tmp_path / "no" / "page.html")
-
-
-def sentences(offsets, datasets=DATASETS) -> str:
-    rows = published.parse(make_results()["published"][:1])
-    return " ".join(findings(parse(make_cells(offsets, datasets)), rows))
-
-
-def test_findings_say_who_is_best_and_what_cannot_be_told():
-    clear = sentences({"HRQ": 6, "HRQ untrained": 0, "6-mer counts": 2})
-    assert clear.startswith("HRQ is best by mean (") and "and by average rank (1.00 among 3 rows)." in clear
-    assert "HRQ is above the control HRQ untrained: +" in clear and "HRQ is above the control 6-mer counts: +" in clear
-    assert "Against the published DNABERT-2 (262 B tokens, 117 M parameters), HRQ is at −" in clear
-    assert "1 of 42 runs failed: 0 collapsed, 1 ended in an error." in clear and "run again" not in clear
-    cells = make_cells({"HRQ": 6})
-    retried = [cell | {"attempts": 1 + (place < 2)} for place, cell in enumerate(cells)]
-    assert "2 answered with one class or value at first and were run again" in " ".join(findings(parse(retried)))
-    lost = sentences({"HRQ": 0, "HRQ untrained": 0.1, "6-mer counts": 5})
-    assert lost.startswith("6-mer counts, a control, is best by mean (")
-    assert "HRQ is below the control 6-mer counts: −" in lost
-    assert "HRQ is not told apart from the control HRQ untrained" in lost
-    bare = sentences({"HRQ": 1, "VQVAE": 0})
-    assert "No untrained control was run" in bare and "No k-mer counts were run" in bare
-
-
-def test_two_datasets_are_too_few_for_a_claim():
-    few = sentences({"HRQ": 30, "HRQ untrained": 0, "6-mer counts": 0}, ["tf/0", "mouse/0"])
-    assert "is above" not in few and few.count("is not told apart from") == 2
-
-
-def test_an_untrained_control_is_set_against_its_own_model():
-    both = sentences({"HRQ": 6, "VQVAE": 4, "HRQ untrained": 0, "VQVAE untrained": 0})
-    assert "HRQ is above the control HRQ untrained" in both
-    assert re.search(r"VQVAE is \w+ (told apart from )?the control VQVAE untrained|VQVAE is not told apart", both)
 
 
 def test_a_page_of_controls_alone_without_published_rows_can_be_written():

@@ -1,19 +1,19 @@
 """What a benchmark shows, in plain sentences with their numbers; what it cannot show is said as well."""
 
-import math
 import re
 from collections.abc import Sequence
 
 from vqdna_jax.benchmark.cells import Cell
 from vqdna_jax.benchmark.report import comparisons, summaries, wording
-from vqdna_jax.benchmark.report.summaries import Row
+from vqdna_jax.benchmark.report.summaries import Row, Summary
 from vqdna_jax.benchmark.sets.published import PublishedRow
 
-CERTAINTY = (
+_CLAIMS = (
     "“Above” and “below”: zero lies outside the 95 % interval of the mean difference, by Student's t over datasets. "
-    "“Not told apart”: it lies inside, or fewer than three datasets were paired. Runs of one seed are paired; the only "
-    "run of a deterministic control is paired with each run of the other."
+    "“Not told apart”: it lies inside. "
 )
+_FEW = "Of fewer than three datasets only what was measured on them is said. "
+_PAIRS = "Runs of one seed are paired; the only run of a deterministic control is paired with each run of the other."
 _KMERS = re.compile(r"\bk-?mers?\b|\d-?mers?\b", re.IGNORECASE)
 _FEWEST = 3  # datasets, for a claim
 
@@ -31,21 +31,31 @@ def findings(cells: Sequence[Cell], published: Sequence[PublishedRow] = ()) -> l
     ]
 
 
+def certainty(cells: Sequence[Cell]) -> str:
+    """What the words of `findings` mean."""
+    return (_CLAIMS if len(summaries.datasets(cells)) >= _FEWEST else _FEW) + _PAIRS
+
+
 def _best(own: Sequence[Row], datasets: Sequence[str]) -> str:
     roles = {row.model: row.role for row in own}
     means = {row.model: summaries.mean_over(row, datasets).mean for row in own}
     means = {model: round(mean, 9) for model, mean in means.items() if mean is not None}
     ranks = {row.model: rank for row, rank in zip(own, comparisons.ranking(own)) if rank}
     if not means:
-        return f"No row has a score on all of the {len(datasets)} datasets, so none is best by mean."
+        return f"No row has a score on all datasets, {len(datasets)} in number, so none is best by mean."
     highest = max(means.values())
     by_mean = [model for model, mean in means.items() if mean == highest]
-    mean = f"{_named(by_mean, roles)} {_be(by_mean)} best by mean ({highest:.2f} over {_sets(len(datasets))})"
+    first, one = _named(by_mean, roles), len(by_mean) == 1
+    if len(datasets) == 1:
+        scores = f"{first} {'has' if one else 'have'} the highest score ({highest:.2f})"
+        return f"On {datasets[0]}, the only dataset, {scores}. One dataset does not tell how models compare on others."
+    over = wording.datasets(len(datasets))
+    mean = f"{first} {'is' if one else 'are equally'} best by mean ({highest:.2f} over {over})"
     if not ranks:
         return f"{mean}; the rows share no dataset to be ranked on."
     by_rank = [model for model, rank in ranks.items() if rank.order == 1]
     best = ranks[by_rank[0]]
-    shared = "" if len(best.ranks) == len(datasets) else f", over {_sets(len(best.ranks))}"
+    shared = "" if len(best.ranks) == len(datasets) else f", over {wording.datasets(len(best.ranks))}"
     rank = f"by average rank ({best.average:.2f} among {len(ranks)} rows{shared})"
     return f"{mean} and {rank}." if by_mean == by_rank else f"{mean}; {_named(by_rank, roles)} {rank}."
 
@@ -69,22 +79,54 @@ def _controls(cells: Sequence[Cell], own: Sequence[Row]) -> list[str]:
 
 
 def _difference(cells: Sequence[Cell], model: str, control: str) -> str:
-    found = comparisons.paired(cells, model, control)
-    if found.difference is None:
+    by_dataset = comparisons.by_dataset(cells, model, control)
+    if not by_dataset:
         return f"{model} and its control {control} share no scored run."
-    certain = found.datasets >= _FEWEST and abs(found.difference) > half_width(found)
+    if len(by_dataset) == 1:
+        return _on_one(cells, model, control, *by_dataset.items())
+    found = comparisons.paired(cells, model, control)
+    if len(by_dataset) < _FEWEST:
+        each = ", ".join(f"{name} {wording.signed(summaries.mean(points))}" for name, points in by_dataset.items())
+        compared = f"{model} {_compared(found.difference)} the control {control} on average ({each})"
+        return f"Over {wording.datasets(found.datasets)}, {compared}: too few to tell how they compare on others."
+    certain = abs(found.difference) > _half_width(found)
     apart = ("is above" if found.difference > 0 else "is below") if certain else "is not told apart from"
-    error = "" if found.standard_error is None else f", standard error {found.standard_error:.2f}"
-    count = f"higher on {found.wins} and lower on {found.losses} of {_sets(found.datasets)}"
-    return f"{model} {apart} the control {control}: {wording.signed(found.difference)} points{error}, {count}."
+    count = f"higher on {found.wins} and lower on {found.losses} of {wording.datasets(found.datasets)}"
+    points = f"{wording.signed(found.difference)} points, standard error {found.standard_error:.2f}"
+    return f"{model} {apart} the control {control}: {points}, {count}."
 
 
-def half_width(found: comparisons.Paired) -> float:
-    """Of the 95 % interval of the mean difference by Student's t over datasets; infinite for one dataset."""
+def _on_one(cells: Sequence[Cell], model: str, control: str, found: tuple[str, list[float]]) -> str:
+    """The measured difference with its spread over runs, and no claim beyond this dataset."""
+    dataset, points = found
+    place = f"On {dataset}" if len(summaries.datasets(cells)) == 1 else f"On {dataset}, the one dataset that both have,"
+    runs = summaries.summarise(cells)
+    first, second = runs[model, dataset], runs[control, dataset]
+    scores = f"{_score(first)} against {_score(second)}"
+    above, below = (sum(sign * round(point, 9) > 0 for point in points) for sign in (1, -1))
+    if first.n == 1:
+        spread = f"{model} has one run, so its spread over seeds is not known"
+    elif max(above, below) == len(points):
+        spread = f"all {len(points)} pairs of runs agree"
+    else:
+        spread = f"of {len(points)} pairs of runs it is higher in {above} and lower in {below}: other seeds may turn it"
+    return f"{place} {model} {_compared(summaries.mean(points))} the control {control}: {scores}; {spread}."
+
+
+def _score(summary: Summary) -> str:
+    return f"{wording.mean_and_sd(summary)} ({summary.n} run{'s'[: summary.n != 1]})"
+
+
+def _compared(difference: float) -> str:
+    if not round(difference, 2):
+        return "scores the same, to two decimals, as"
+    return f"scores {abs(difference):.2f} points {'higher' if difference > 0 else 'lower'} than"
+
+
+def _half_width(found: comparisons.Paired) -> float:
+    """Of the 95 % interval of the mean difference by Student's t over datasets, two or more."""
     from scipy.stats import t
 
-    if found.standard_error is None:
-        return math.inf
     return float(t.ppf(0.975, found.datasets - 1)) * found.standard_error
 
 
@@ -98,10 +140,13 @@ def _against_published(own: Sequence[Row], published: Sequence[Row]) -> list[str
     if not differences:
         return [f"{models[0].model} shares no scored dataset with the published row {strongest.model}."]
     higher = sum(difference > 0 for difference in differences.values())
+    where = f"higher on {higher} of {wording.datasets(len(differences))}"
+    if len(differences) == 1:
+        where = f"on {next(iter(differences))}, the one dataset that both have"
     return [
         f"Against the published {strongest.model} ({wording.budget(strongest.published)}), {models[0].model} is at "
-        f"{wording.signed(mean)} points, higher on {higher} of {_sets(len(differences))}. "
-        "Published rows were copied from their sources, not run here, and their budgets differ."
+        f"{wording.signed(mean)} points, {where}. Published rows were "
+        "copied from their sources, not run here, and their budgets differ."
     ]
 
 
@@ -119,11 +164,3 @@ def _runs(cells: Sequence[Cell]) -> str:
 
 def _named(models: Sequence[str], roles: dict[str, str]) -> str:
     return " and ".join(model + (", a control," if roles[model] == "control" else "") for model in models)
-
-
-def _be(models: Sequence[str]) -> str:
-    return "is" if len(models) == 1 else "are equally"
-
-
-def _sets(number: int) -> str:
-    return f"{number} dataset{'' if number == 1 else 's'}"

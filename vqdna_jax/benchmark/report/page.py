@@ -7,7 +7,7 @@ from typing import Any
 
 from vqdna_jax.benchmark.cells import Cell, parse
 from vqdna_jax.benchmark.report import page_plots, page_tables, summaries
-from vqdna_jax.benchmark.report.findings import CERTAINTY, findings
+from vqdna_jax.benchmark.report.findings import certainty, findings
 from vqdna_jax.benchmark.sets import published
 from vqdna_jax.benchmark.sets.published import PublishedRow
 from vqdna_jax.errors import InputError
@@ -61,7 +61,7 @@ def render(results: Mapping[str, Any]) -> str:
 def _findings(cells: Sequence[Cell], rows: Sequence[PublishedRow]) -> str:
     first, *others = findings(cells, rows)
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
-    parts = f"<h2>Finding</h2>{paragraph(first, 'lead')}<ul>{items}</ul>{paragraph(CERTAINTY, 'note')}"
+    parts = f"<h2>Finding</h2>{paragraph(first, 'lead')}<ul>{items}</ul>{paragraph(certainty(cells), 'note')}"
     return f'<section class="findings" id="finding">{parts}</section>'
 
 

@@ -31,7 +31,9 @@ def overview(cells: Sequence[Cell], published: Sequence[PublishedRow]) -> str:
         of_row = [summary for (model, _), summary in found.items() if model == row.model and not row.published]
         counts = _counts(of_row)
         lines[id(row)] = [_name(row), means[0], *map(_rank, ranks), *means[1:], *counts]
-    caption = f"Test scores times 100, mean over {len(datasets)} datasets and by task group (how many datasets)"
+    caption = (
+        f"Test scores times 100, mean over {wording.datasets(len(datasets))} and by task group (how many datasets)"
+    )
     notes = [wording.NOTES] + ([wording.FAILURES] if any(cell.failed is not None for cell in cells) else [])
     parts = [table("overview", caption, columns, _blocks(rows, lines)), *(paragraph(note, "note") for note in notes)]
     return section("Overview", *parts, name="overview-part")

@@ -44,13 +44,17 @@ def difference(by_dataset: dict[str, float]) -> str:
 
 def signed(points: float) -> str:
     """Two decimals, with a sign as it is printed."""
-    return f"{points:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return "0.00" if not round(points, 2) else f"{points:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def datasets(number: int) -> str:
+    return f"{number} dataset{'' if number == 1 else 's'}"
 
 
 def rank_title(title: str, ranks: Iterable[Ranked | None]) -> str:
     """With the number of datasets that the ranks are over."""
     over = next((len(rank.ranks) for rank in ranks if rank), 0)
-    return f"{title}, {over} dataset{'' if over == 1 else 's'}"
+    return f"{title}, {datasets(over)}"
 
 
 def rank_text(rank: Ranked | None) -> str:
