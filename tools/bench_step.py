@@ -19,17 +19,21 @@ import subprocess
 import tempfile
 import time
 
+import flax.struct
 import jax
 import numpy as np
+from jax import Array
 
+from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
-from vqdna_jax.models.transformer import Compute, TransformerConfig
-from vqdna_jax.partition import batch_to_devices, make_mesh
-from vqdna_jax.tasks.masked_codes import TOKENIZER, MaskedCodes
-from vqdna_jax.tasks.masking import Masking
+from vqdna_jax.partition import batch_to_devices, make_mesh, whole_on
+from vqdna_jax.stages import read_settings
+from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
+from vqdna_jax.tasks.masking import Masked
 from vqdna_jax.training.metrics import PEAK_FLOPS
 from vqdna_jax.training.optimizer import DECAY_RULES, by_rule, learning_rate_schedule, make_optimizer
+from vqdna_jax.training.settings import MaskedCodesSettings
 from vqdna_jax.training.step import init_state, train_step
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -40,49 +44,73 @@ ENCODING = {"codes": "JAX, 1 encode in the step", "bases": "JAX, 2 encodes in th
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 
 
+@flax.struct.dataclass(kw_only=True)
+class CodedWindows(Windows):
+    """Windows, and codes int32 [B, L, N] in the place of theirs: those that are read, and those that are named."""
+
+    inputs_BxLxN: Array | np.ndarray
+    targets_BxLxN: Array | np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class GivenCodes(MaskedCodes):
     """MaskedCodes on codes that come with the batch: the step without the frozen tokenizer."""
 
-    def codes(self, batch, masks):
-        return batch["inputs"], batch["targets"]
+    def prepare(self, batch: CodedWindows, key: Array) -> Masked[CodedWindows]:
+        bases_alone = super().prepare(batch, key)
+        return Masked(batch.replace(bases_BxS=bases_alone.rows.bases_BxS), bases_alone.masks)
+
+    def codes(self, frozen: FrozenTokenizer, batch: Masked[CodedWindows]) -> tuple[Array, Array]:
+        return batch.rows.inputs_BxLxN, batch.rows.targets_BxLxN
 
     def flops_per_base(self, window_bp: int) -> float:
         encodes = (1 + self.masking.hides_bases) * self.tokenizer.encoder_flops_per_base()
         return super().flops_per_base(window_bp) - encodes
 
 
-def make_batch(config, tokenizer: TokenizerConfig, unknown_share: float = 0.0) -> dict:
-    """Random bases and codes, and a frozen tokenizer of random weights."""
-    rng, mesh, windows = np.random.default_rng(0), jax.sharding.get_mesh(), config.data.global_batch
-    shape = (windows, config.data.window_bp // tokenizer.bases_per_code - config.model.cls)
-    bases_BxS = rng.integers(0, 4, (windows, config.data.window_bp), np.uint8)
-    rows = {"bases": np.where(rng.random(bases_BxS.shape) < unknown_share, np.uint8(4), bases_BxS)}
-    for name in ("inputs", "targets"):
-        rows[name] = np.stack([rng.integers(0, k, shape, np.int32) for k in tokenizer.codebook_sizes], axis=-1)
-    codes = tuple(rng.standard_normal((k, tokenizer.width), np.float32) for k in tokenizer.codebook_sizes)
+def make_inputs(
+    settings: MaskedCodesSettings, tokenizer: TokenizerConfig, unknown_share: float = 0.0
+) -> tuple[FrozenTokenizer, CodedWindows]:
+    """A frozen tokenizer of random weights, and a batch of random bases and codes."""
+    rng, mesh, windows = np.random.default_rng(0), jax.sharding.get_mesh(), settings.data.global_batch
+    shape = (windows, settings.data.window_bp // tokenizer.bases_per_code - settings.model.cls)
+    bases_BxS = rng.integers(0, 4, (windows, settings.data.window_bp), np.uint8)
+    bases_BxS = np.where(rng.random(bases_BxS.shape) < unknown_share, np.uint8(4), bases_BxS)
+    inputs, targets = (
+        np.stack([rng.integers(0, k, shape, np.int32) for k in tokenizer.codebook_sizes], axis=-1) for _ in range(2)
+    )
+    codes_KxE = tuple(rng.standard_normal((k, tokenizer.width), np.float32) for k in tokenizer.codebook_sizes)
+    rows = CodedWindows(bases_BxS=bases_BxS, inputs_BxLxN=inputs, targets_BxLxN=targets)
     batch = batch_to_devices(rows, mesh, windows)
-    encoder = jax.jit(Encoder(tokenizer).init)(jax.random.key(1), batch["bases"])["params"]
-    return batch | {TOKENIZER: {"encoder": encoder, "codes": jax.device_put(codes, jax.NamedSharding(mesh, jax.P()))}}
+    encoder = jax.jit(Encoder(tokenizer).init)(jax.random.key(1), batch.bases_BxS)["params"]
+    return FrozenTokenizer(encoder, whole_on(mesh, codes_KxE)), batch
 
 
 class JaxHalf:
     """A task's state and its compiled step."""
 
-    def __init__(self, kind: type[MaskedCodes], config, tokenizer: TokenizerConfig, batch: dict):
-        self._config, self._batch, self._key = config, batch, jax.random.key(config.seed)
-        model, codes = TransformerConfig(**config.model), config.data.window_bp // tokenizer.bases_per_code
+    def __init__(
+        self,
+        kind: type[MaskedCodes],
+        settings: MaskedCodesSettings,
+        tokenizer: TokenizerConfig,
+        frozen: FrozenTokenizer,
+        batch: CodedWindows,
+    ):
+        self._settings, self._inputs, self._key = settings, (frozen, batch), jax.random.key(settings.seed)
+        model, window_bp = settings.model, settings.data.window_bp
+        codes = window_bp // tokenizer.bases_per_code
         kernel = best_kernel(jax.default_backend(), codes, model.window, model.dtype)
-        compute = Compute(**config.compute.to_dict() | {"attention": kernel})
-        self.task = kind(tokenizer, model, compute, Masking(**config.masking), config.base_weight)
-        self.flops = batch["bases"].size * self.task.flops_per_base(config.data.window_bp)
-        fixed = self.task, make_optimizer(config.optimizer, config.train.total_steps)
-        step = functools.partial(train_step, *fixed, skip_above=config.optimizer.skip_above)
+        compute = dataclasses.replace(settings.compute, attention=kernel)
+        self.task = kind(tokenizer, model, compute, settings.masking, settings.base_weight)
+        self.flops = batch.bases_BxS.size * self.task.flops_per_base(window_bp)
+        fixed = self.task, make_optimizer(settings.optimizer, settings.train.total_steps)
+        step = functools.partial(train_step, *fixed, skip_above=settings.optimizer.skip_above)
         self._step = jax.jit(step, donate_argnums=0)
-        self.state = jax.jit(functools.partial(init_state, *fixed))(self._key, batch)
+        self.state = jax.jit(functools.partial(init_state, *fixed))(self._key, frozen, batch)
 
     def step(self) -> dict[str, jax.Array]:
-        self.state, metrics = self._step(self.state, self._batch, self._key)
+        self.state, metrics = self._step(self.state, *self._inputs, self._key)
         return metrics
 
     def block(self, steps: int) -> dict[str, float]:
@@ -96,26 +124,34 @@ class JaxHalf:
 
     def disturb(self) -> None:
         """Noise on every parameter, so that heads of zeros and norms of ones hide nothing."""
-        rng, scale = np.random.default_rng(1), 0.5 * self._config.model.width**-0.5
+        rng, scale = np.random.default_rng(1), 0.5 * self._settings.model.width**-0.5
         noisy = jax.tree.map(lambda p: p + scale * rng.standard_normal(p.shape, np.float32), self.state.params)
         self.state = self.state.replace(params=noisy)
 
     def arrays(self, steps: int) -> dict[str, np.ndarray]:
-        """Parameters, the batch, and for so many steps what it is once strands and masks are drawn."""
-        tree = {"params": self.state.params, "batch": self._batch}
-        tree |= {str(i): self.task.prepare(self._batch, jax.random.fold_in(self._key, i)) for i in range(steps)}
+        """Parameters, code vectors, the batch, and for so many steps what it is once strands and masks are drawn."""
+        frozen, batch = self._inputs
+        tree = {"params": self.state.params, "codes": frozen.codes_KxE, "batch": batch}
+        tree |= {str(i): self.task.prepare(batch, jax.random.fold_in(self._key, i)) for i in range(steps)}
         return {name: np.asarray(x) for name, x in by_name(tree).items()}
 
     def torch_config(self) -> dict:
         """The same model and optimizer in plain values."""
-        c, per_code = self._config, self.task.tokenizer.bases_per_code
+        c, per_code = self._settings, self.task.tokenizer.bases_per_code
         codes = c.data.window_bp // per_code - c.model.cls
         rates = learning_rate_schedule(c.optimizer, c.train.total_steps)(np.arange(1000))
-        return c.model.to_dict() | c.optimizer.to_dict() | {
-            "codes": codes, "masked": self.task.masking.count(codes), "kind": c.masking.kind,
-            "bases_per_code": per_code, "base_weight": c.base_weight, "device": TORCH_DEVICES[jax.default_backend()],
-            "learning_rates": np.asarray(rates).tolist(), "decay": by_name(by_rule(self.state.params, DECAY_RULES)),
-        }  # fmt: skip
+        return {
+            **dataclasses.asdict(c.model),
+            **dataclasses.asdict(c.optimizer),
+            "codes": codes,
+            "masked": self.task.masking.count(codes),
+            "kind": c.masking.kind,
+            "bases_per_code": per_code,
+            "base_weight": c.base_weight,
+            "device": TORCH_DEVICES[jax.default_backend()],
+            "learning_rates": np.asarray(rates).tolist(),
+            "decay": by_name(by_rule(self.state.params, DECAY_RULES)),
+        }
 
 
 def by_name(tree) -> dict:
@@ -146,26 +182,34 @@ class TorchHalf(subprocess.Popen):
             return self.ask(do=do, config=ours.torch_config(), path=path, steps=steps, **arguments)
 
 
-def agreement(config, tokenizer: TokenizerConfig, torch: TorchHalf) -> np.ndarray:
+def agreement(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, torch: TorchHalf) -> np.ndarray:
     """[JAX or PyTorch, step, loss or gradient norm] in f32, from the same weights, on the same masks."""
-    config = config.copy_and_resolve_references()
-    config.data.update(global_batch=8, window_bp=64 * tokenizer.bases_per_code)
-    config.model.update(layers=min(2, config.model.layers), dtype="float32")
-    # At this rate a mistake of the optimizer shows in the next step, and rounding does not.
-    config.optimizer.update(learning_rate=0.3 / config.model.width, warmup_steps=0, weight_decay=1.0)
-    config.masking.kind, config.train.total_steps = "codes+bases", CHECK_STEPS + 1
+    small = settings.changed(
+        {
+            "data.global_batch": 8,
+            "data.window_bp": 64 * tokenizer.bases_per_code,
+            "model.layers": min(2, settings.model.layers),
+            "model.dtype": "float32",
+            # At this rate a mistake of the optimizer shows in the next step, and rounding does not.
+            "optimizer.learning_rate": 0.3 / settings.model.width,
+            "optimizer.warmup_steps": 0,
+            "optimizer.weight_decay": 1.0,
+            "masking.kind": "codes+bases",
+            "train.total_steps": CHECK_STEPS + 1,
+        }
+    )
     with jax.default_matmul_precision("highest"):
-        ours = JaxHalf(GivenCodes, config, tokenizer, make_batch(config, tokenizer, unknown_share=0.02))
+        ours = JaxHalf(GivenCodes, small, tokenizer, *make_inputs(small, tokenizer, unknown_share=0.02))
         ours.disturb()
         theirs = torch.start(ours, "check", steps=CHECK_STEPS, compile_mode=None)["losses_norms"]
         metrics = [jax.device_get(ours.step()) for _ in range(CHECK_STEPS)]
     return np.array([[(m["loss"], m["gradient_norm"]) for m in metrics], theirs])
 
 
-def make_rows(config, tokenizer: TokenizerConfig, torch: TorchHalf | None) -> dict[str, tuple]:
+def make_rows(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, torch: TorchHalf | None) -> dict[str, tuple]:
     """name -> (block of steps, FLOPs a step), in an order that gives the sides their turns."""
-    batch = make_batch(config, tokenizer)
-    given = JaxHalf(GivenCodes, config, tokenizer, batch)
+    inputs = make_inputs(settings, tokenizer)
+    given = JaxHalf(GivenCodes, settings, tokenizer, *inputs)
     rows = {JAX: (given.block, given.flops)}
     for (theirs, mode), (kind, ours) in zip({EAGER: None, COMPILED: "default"}.items(), ENCODING.items()):
         try:
@@ -173,9 +217,7 @@ def make_rows(config, tokenizer: TokenizerConfig, torch: TorchHalf | None) -> di
                 rows[theirs] = functools.partial(torch.ask, do="block", name=theirs), given.flops
         except RuntimeError as error:
             print(f"{theirs} does not run: {error}\n")
-        other = config.copy_and_resolve_references()
-        other.masking.kind = kind
-        half = JaxHalf(MaskedCodes, other, tokenizer, batch)
+        half = JaxHalf(MaskedCodes, settings.changed({"masking.kind": kind}), tokenizer, *inputs)
         rows[ours] = half.block, half.flops
     return rows
 
@@ -207,15 +249,20 @@ def chip() -> str:
 def bench(options: argparse.Namespace, torch: TorchHalf | None) -> dict:
     """Compares the sides, measures, prints; returns what it printed and all blocks."""
     files = [runpy.run_path(str(HERE.parent / "configs" / name)) for name in ("mcm.py", "hrq.py")]
-    config, hrq = (file["get_config"](options.preset) for file in files)
-    data, model, tokenizer = config.data, config.model, TokenizerConfig(**hrq.model)
-    data.global_batch = options.batch or BATCHES.get(options.preset, data.global_batch)
-    data.window_bp, model.layers = options.window or data.window_bp, options.layers or model.layers
-    numbers = agreement(config, tokenizer, torch).tolist() if torch else []
+    settings, hrq = (read_settings(file["get_config"](options.preset)) for file in files)
+    settings = settings.changed(
+        {
+            "data.global_batch": options.batch or BATCHES.get(options.preset, settings.data.global_batch),
+            "data.window_bp": options.window or settings.data.window_bp,
+            "model.layers": options.layers or settings.model.layers,
+        }
+    )
+    data, model, tokenizer = settings.data, settings.model, hrq.model
+    numbers = agreement(settings, tokenizer, torch).tolist() if torch else []
     if torch:
         print(f"(loss, gradient norm) in f32, step by step: JAX {numbers[0]}, PyTorch {numbers[1]}\n", flush=True)
         np.testing.assert_allclose(*numbers, rtol=CHECK_RTOL, err_msg="the sides do not compute the same")
-    rows, turns = make_rows(config, tokenizer, torch), range(1 + options.repeats)
+    rows, turns = make_rows(settings, tokenizer, torch), range(1 + options.repeats)
     blocks = [{name: block(steps=options.steps) for name, (block, _) in rows.items()} for _ in turns]
     seconds = {name: [turn[name]["seconds"] for turn in blocks[1:]] for name in rows}  # the first compiles
     peak = next((peak for part, peak in PEAK_FLOPS.items() if part in chip()), 0) * (model.dtype == "bfloat16")
@@ -223,7 +270,7 @@ def bench(options: argparse.Namespace, torch: TorchHalf | None) -> dict:
     head = f"{time.strftime('%Y-%m-%d')}, {chip()}, jax {jax.__version__}, torch {torch.version if torch else '-'}. "
     head += f"{options.preset}, {model.layers} layers, {model.dtype}, {data.global_batch} x {data.window_bp} bp; "
     print(f"{head}median (range) of {options.repeats} blocks of {options.steps} steps.\n\n{text}")
-    return {"head": head, "table": text, "agreement": numbers, "blocks": blocks, "config": config.to_dict()}
+    return {"head": head, "table": text, "agreement": numbers, "blocks": blocks, "config": settings.recorded}
 
 
 def main() -> None:

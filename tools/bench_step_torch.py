@@ -77,7 +77,7 @@ class MaskedCodes(nn.Module):
         self.layers = nn.ModuleList(Layer(c, {n: w[n][i] for n in LAYER}) for i in range(c["layers"]))
         register(self, {name: array for name, array in w.items() if name not in LAYER})
         self.heads = Heads(c, heads)
-        tables = under("batch/tokenizer/codes/", arrays)
+        tables = under("codes/", arrays)
         for n, codes_KxE in tables.items():
             self.register_buffer(f"table_{n}", standardised(torch.from_numpy(codes_KxE)).to(self.dtype))
         self.levels = len(tables)
@@ -174,7 +174,7 @@ class Trainer:
         self.model = MaskedCodes(c, arrays).to(self.device)
         self.forward = torch.compile(self.model, mode=compile_mode, dynamic=False) if compile_mode else self.model
         self.data = {n: torch.from_numpy(x).to(self.device) for n, x in arrays.items() if not n.startswith("params/")}
-        self.codes = [self.data[f"batch/{name}"].long() for name in ("inputs", "targets")]
+        self.codes = [self.data[f"batch/{name}_BxLxN"].long() for name in ("inputs", "targets")]
         groups = {True: [], False: []}
         for name, p in self.model.named_parameters():
             jax_name = name.replace(".", "/") if name.startswith("heads") else "transformer/" + name.split(".")[-1]
@@ -205,14 +205,14 @@ class Trainer:
             if i == WARM_STEPS:
                 wait()
                 start = time.perf_counter()
-            loss, *_ = self.step(self.data["batch/bases"])
+            loss, *_ = self.step(self.data["batch/bases_BxS"])
         wait()
         return {"seconds": (time.perf_counter() - start) / steps, "loss": float(loss)}
 
     def check(self, steps: int) -> dict[str, list]:
         """Loss and gradient norm of every step, on the strands and masks that came with the batch."""
         torch.set_float32_matmul_precision("highest")
-        rows = [self.step(self.data[f"{i}/bases"], under(f"{i}/masks/", self.data)) for i in range(steps)]
+        rows = [self.step(self.data[f"{i}/rows/bases_BxS"], under(f"{i}/masks/", self.data)) for i in range(steps)]
         return {"losses_norms": [[float(loss), float(sum(squares)) ** 0.5] for loss, *squares in rows]}
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.partition import make_mesh
+from vqdna_jax.stages import read_settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 TORCH_PYTHON = os.environ.get("VQDNA_TORCH_PYTHON") or (importlib.util.find_spec("torch") and sys.executable)
@@ -35,34 +36,32 @@ def bench_step():
     return module
 
 
-@pytest.fixture
-def config():
+@pytest.fixture(scope="module")
+def settings():
     config = runpy.run_path(str(ROOT / "configs/mcm.py"))["get_config"]("tiny")
-    config.model.update(width=64, hidden=128)
-    return config
+    return read_settings(config).changed({"model.width": 64, "model.hidden": 128})
 
 
-def both_sides(bench_step, config, tokenizer=TOKENIZER) -> tuple[np.ndarray, np.ndarray]:
+def both_sides(bench_step, settings, tokenizer=TOKENIZER) -> tuple[np.ndarray, np.ndarray]:
     """(JAX, PyTorch), each [step, loss or gradient norm]."""
     with jax.set_mesh(make_mesh(devices=jax.devices()[:1])), bench_step.TorchHalf(TORCH_PYTHON) as torch:
-        return tuple(bench_step.agreement(config, tokenizer, torch))
+        return tuple(bench_step.agreement(settings, tokenizer, torch))
 
 
-def test_pytorch_gets_the_same_losses_and_gradient_norms(bench_step, config):
-    ours, theirs = both_sides(bench_step, config)
+def test_pytorch_gets_the_same_losses_and_gradient_norms(bench_step, settings):
+    ours, theirs = both_sides(bench_step, settings)
     np.testing.assert_allclose(theirs, ours, rtol=1e-4)
     assert np.all(np.abs(np.diff(ours, axis=0)) > 1e-3 * ours[:-1])  # so the optimizers moved it, alike
 
 
-def test_pytorch_agrees_on_what_the_presets_leave_off(bench_step, config):
-    config.base_weight = 0.0
-    config.model.update(activation="geglu", cls=False)
-    ours, theirs = both_sides(bench_step, config, dataclasses.replace(TOKENIZER, bases_per_code=2))
+def test_pytorch_agrees_on_what_the_presets_leave_off(bench_step, settings):
+    settings = settings.changed({"base_weight": 0.0, "model.activation": "geglu", "model.cls": False})
+    ours, theirs = both_sides(bench_step, settings, dataclasses.replace(TOKENIZER, bases_per_code=2))
     np.testing.assert_allclose(theirs, ours, rtol=1e-4)
 
 
-def test_a_difference_in_the_model_would_show(bench_step, config, monkeypatch):
+def test_a_difference_in_the_model_would_show(bench_step, settings, monkeypatch):
     faithful = bench_step.JaxHalf.torch_config
     monkeypatch.setattr(bench_step.JaxHalf, "torch_config", lambda half: faithful(half) | {"rope_base": 9000.0})
-    ours, theirs = both_sides(bench_step, config)
+    ours, theirs = both_sides(bench_step, settings)
     assert np.max(np.abs(theirs / ours - 1)) > 1e-4
