@@ -119,8 +119,12 @@ def test_every_spelling_gives_the_same_groups(shape, inside):
     ids = np.arange(8).reshape(shape)
     outside = tuple(axis for axis in range(3) if axis not in inside)
     size = int(np.prod([shape[axis] for axis in inside]))
-    expected = np.array([ids[np.ix_(*[[at[outside.index(a)]] if a in outside else range(shape[a]) for a in range(3)])]
-                         .ravel() for at in np.ndindex(*[shape[a] for a in outside])])  # fmt: skip
+    expected = np.array(
+        [
+            ids[np.ix_(*[[at[outside.index(a)]] if a in outside else range(shape[a]) for a in range(3)])].ravel()
+            for at in np.ndindex(*[shape[a] for a in outside])
+        ]
+    )
     dims, order = (",".join(map(str, n)) for n in (shape, outside + inside))
     lists = ",".join("{" + ",".join(map(str, group)) + "}" for group in expected)
     names = ",".join(f"'{'abc'[a]}'" for a in inside)
@@ -135,6 +139,8 @@ def test_what_goes_to_other_slices_is_counted_apart():
     send = f"  %s = (f32[5]{{0:T(128)}}, u32[], token[]) send(%x, %token), channel_id=20, {megascale}\n"
     inside = HLO.replace("  ROOT %t = (s32[], f32[10]) tuple(%i, %x)\n", f"{send}  ROOT %t = (s32[]) tuple(%i)\n")
     to_host = send.replace("megascale", "other").replace("channel_id=20", "channel_id=21")
-    sent = collectives(inside.replace("ENTRY %main (x: f32[10]) -> f32[10] {\n",
-                                      "ENTRY %main (x: f32[10]) -> f32[10] {\n" + to_host), EIGHT)  # fmt: skip
+    sent = collectives(
+        inside.replace("ENTRY %main (x: f32[10]) -> f32[10] {\n", "ENTRY %main (x: f32[10]) -> f32[10] {\n" + to_host),
+        EIGHT,
+    )
     assert sent.between_slices == {"count": 3, "bytes": 3 * 20} and sent.by_kind == SENT

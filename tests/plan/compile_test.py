@@ -57,7 +57,7 @@ def test_data_parallel_sums_the_gradients_and_sends_nothing_else():
     assert row["loops_known"] and set(row["collectives"]) <= {"all-reduce", "all-gather"}
     # Gradients of matrices are bf16, of vectors f32.
     assert 2 * row["parameters"] < row["collectives"]["all-reduce"]["bytes"] < 2.2 * row["parameters"]
-    # The broadcast CLS vector's gradient, a row a window, is all that may be gathered.
+    # The broadcast CLS vector's gradient, a row per window, is all that may be gathered.
     assert row["collectives"].get("all-gather", {"bytes": 0})["bytes"] <= 16 * 256 * 2
     assert row["collectives_by_axes"] == {"data": row["collectives"]} and row["between_slices"]["count"] == 0
     assert row["step_s"] == pytest.approx(row["flops"] / (4 * 197e12 * 0.4))
@@ -73,8 +73,10 @@ def test_fsdp_sends_weights_and_tensor_sends_activations():
     along `fsdp` and their gradients summed once; along `tensor` the 8 x 128 codes of a shard of the batch are summed
     twice forward and twice backward. What is not the layer's (norms, heads, the input's projection) is a tenth."""
     row = small_row(fsdp=2, tensor=2)
-    sent = {axes: {kind: amount["bytes"] for kind, amount in kinds.items()} for axes, kinds in
-            row["collectives_by_axes"].items()}  # fmt: skip
+    sent = {
+        axes: {kind: amount["bytes"] for kind, amount in kinds.items()}
+        for axes, kinds in row["collectives_by_axes"].items()
+    }
     weights, activations = 2 * 12 * 256**2 // 2, 4 * 2 * 8 * 128 * 256
     assert weights < sent["fsdp"]["all-gather"] < 1.1 * weights
     assert weights < sent["fsdp"]["all-reduce"] + sent["fsdp"].get("reduce-scatter", 0) < 1.1 * weights
@@ -164,9 +166,12 @@ def test_an_unknown_topology_is_named(name):
 
 @pytest.mark.parametrize(
     ("overrides", "trained"),
-    [([], "lora"), (["tuning.method=full", "data.kind=multilabel", "data.label_names=('a','b','c')"], "transformer"),
-     (["tuning.method=head", "data.kind=regression"], "head")],
-)  # fmt: skip
+    [
+        ([], "lora"),
+        (["tuning.method=full", "data.kind=multilabel", "data.label_names=('a','b','c')"], "transformer"),
+        (["tuning.method=head", "data.kind=regression"], "head"),
+    ],
+)
 def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, trained):
     """No base is named: its shapes are those of mcm.py and hrq.py beside the experiment."""
     source, mesh = "configs/finetune.py:tiny", partition.make_mesh(devices=jax.devices()[:4])
@@ -175,8 +180,9 @@ def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, tr
     task, row = planned.task, planned.row()
     assert (task.model.width, planned.window_bp) == (128, 256) and task.compute.attention == "xla"
     _, batch = tasks.abstract_inputs(planned, 8, mesh)
-    labels = np.zeros((8, task.outputs) if task.kind == "multilabel" else 8,
-                      np.int32 if task.kind == "classification" else np.float32)  # fmt: skip
+    labels = np.zeros(
+        (8, task.outputs) if task.kind == "multilabel" else 8, np.int32 if task.kind == "classification" else np.float32
+    )
     codes = [np.zeros((row.codes, len(planned.tokenizer.codebook_sizes)), np.uint16)] * 8
     real = LabelledBatches(Encoded(codes, labels), 8, 0, row.codes, task.model.cls)[0]
     assert jax.tree.map(lambda x: (x.shape, x.dtype), real) == jax.tree.map(lambda x: (x.shape, x.dtype), batch)
@@ -186,10 +192,25 @@ def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, tr
 
 
 def test_finetuning_a_base_that_is_named_has_its_shapes(tmp_path):
-    base = {"layers": 2, "width": 64, "heads": 4, "hidden": 96, "activation": "geglu", "window": 0, "cls": False,
-            "rope_base": 1e4, "dtype": "float32"}  # fmt: skip
-    described = {"schema": pretrained.PRETRAINED, "model": dict(vars(TokenizerConfig())), "tokenizer_digest": "",
-                 "window_bp": 128, "transformer": base, "pretrained_digest": ""}  # fmt: skip
+    base = {
+        "layers": 2,
+        "width": 64,
+        "heads": 4,
+        "hidden": 96,
+        "activation": "geglu",
+        "window": 0,
+        "cls": False,
+        "rope_base": 1e4,
+        "dtype": "float32",
+    }
+    described = {
+        "schema": pretrained.PRETRAINED,
+        "model": dict(vars(TokenizerConfig())),
+        "tokenizer_digest": "",
+        "window_bp": 128,
+        "transformer": base,
+        "pretrained_digest": "",
+    }
     (tmp_path / "config.json").write_text(json.dumps(described))
     source = "configs/finetune.py:tiny"
     settings = settings_of(source, f"pretrained={tmp_path}")

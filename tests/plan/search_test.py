@@ -24,9 +24,13 @@ TINY = stages.read_settings(mcm.get_config("tiny"))
 
 
 @hypothesis.given(
-    fixed=st.floats(0, 3), slope=st.floats(0.001, 2), bend=st.floats(0.9, 1.2), room=st.floats(4, 96),
-    first=st.sampled_from([1, 2, 3, 8, 100, 1000]), known=st.booleans(),
-)  # fmt: skip
+    fixed=st.floats(0, 3),
+    slope=st.floats(0.001, 2),
+    bend=st.floats(0.9, 1.2),
+    room=st.floats(4, 96),
+    first=st.sampled_from([1, 2, 3, 8, 100, 1000]),
+    known=st.booleans(),
+)
 def test_the_largest_batch_is_bracketed_in_few_compilations(fixed, slope, bend, room, first, known):
     """Memory need not grow in a straight line, and the room may be unknown."""
 
@@ -49,9 +53,13 @@ def fake_row(settings, shards: int, window_gib: float = 0.25) -> dict:
     assert windows * shards == settings.data.global_batch and windows % parts == 0
     peak = GIB * (1 + window_gib * windows / parts)
     return {
-        "global_batch": settings.data.global_batch, "rows_per_chip": windows, "microbatches": parts, "peak_bytes": peak,
-        "hbm_bytes": 16 * GIB, "fits": peak <= 16 * GIB,
-    }  # fmt: skip
+        "global_batch": settings.data.global_batch,
+        "rows_per_chip": windows,
+        "microbatches": parts,
+        "peak_bytes": peak,
+        "hbm_bytes": 16 * GIB,
+        "fits": peak <= 16 * GIB,
+    }
 
 
 def test_the_largest_batch_is_of_whole_shards_and_parts():
@@ -175,14 +183,41 @@ def test_topologies_of_one_chip_and_of_slices(name, chips):
 def table_row(**changed) -> dict:
     amount = {"count": 2, "bytes": 3_000_000}
     return {
-        "config": "c", "set": [], "topology": "2xv5e:2x2", "chip": "TPU v5 lite", "chips": 8, "slices": 2, "days": None,
-        "mesh": {"data": 8}, "global_batch": 1024, "rows_per_chip": 128, "codes_per_chip": 4096, "microbatches": 1,
-        "compute": {}, "parameters": 1e6, "state_bytes": GIB, "flops": 8e12, "flops_per_chip": 1e12, "compile_s": 1.0,
-        "fits": True, "peak_bytes": 2 * GIB, "hbm_bytes": 4 * GIB, "collectives": {"all-reduce": amount},
-        "collectives_by_axes": {"data": {"all-reduce": amount}}, "between_slices": amount, "loops_known": True,
-        "ici_s": 0.02, "dcn_s": 0.03, "mfu": 0.4, "step_s": 0.15, "codes_per_s": 4e6, "bases_per_s": 8e6,
-        "chip_hours": None, "cost_usd": None, "versions": {"jax": "1", "libtpu": "2"},
-    } | changed  # fmt: skip
+        "config": "c",
+        "set": [],
+        "topology": "2xv5e:2x2",
+        "chip": "TPU v5 lite",
+        "chips": 8,
+        "slices": 2,
+        "days": None,
+        "mesh": {"data": 8},
+        "global_batch": 1024,
+        "rows_per_chip": 128,
+        "codes_per_chip": 4096,
+        "microbatches": 1,
+        "compute": {},
+        "parameters": 1e6,
+        "state_bytes": GIB,
+        "flops": 8e12,
+        "flops_per_chip": 1e12,
+        "compile_s": 1.0,
+        "fits": True,
+        "peak_bytes": 2 * GIB,
+        "hbm_bytes": 4 * GIB,
+        "collectives": {"all-reduce": amount},
+        "collectives_by_axes": {"data": {"all-reduce": amount}},
+        "between_slices": amount,
+        "loops_known": True,
+        "ici_s": 0.02,
+        "dcn_s": 0.03,
+        "mfu": 0.4,
+        "step_s": 0.15,
+        "codes_per_s": 4e6,
+        "bases_per_s": 8e6,
+        "chip_hours": None,
+        "cost_usd": None,
+        "versions": {"jax": "1", "libtpu": "2"},
+    } | changed
 
 
 def test_the_table_says_what_the_rows_do():

@@ -37,9 +37,16 @@ class Outer:
 
 
 WHOLE = {
-    "count": 3, "rate": 0.5, "name": "x", "on": True, "kind": "b", "sizes": (1, 2), "weights": {"e": 0.5},
-    "inner": {"low": 1, "high": 2}, "step": 4,
-}  # fmt: skip
+    "count": 3,
+    "rate": 0.5,
+    "name": "x",
+    "on": True,
+    "kind": "b",
+    "sizes": (1, 2),
+    "weights": {"e": 0.5},
+    "inner": {"low": 1, "high": 2},
+    "step": 4,
+}
 
 
 def test_a_whole_mapping_is_read_field_by_field():

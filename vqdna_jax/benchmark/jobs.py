@@ -12,6 +12,7 @@ from vqdna_jax.benchmark import cells, controls
 from vqdna_jax.benchmark.sets import editing, find
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
+from vqdna_jax.runtime.typed import closest, flat
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs/finetune.py"
 
@@ -126,7 +127,9 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
             holder = holder[part]
         old = holder[last]
     except (KeyError, TypeError) as error:
-        raise InputError(f"--set {key}: there is no such key; the keys are in configs/finetune.py") from error
+        raise InputError(
+            f"--set {key}: there is no such key, the closest is {closest(key, flat(config.to_dict()))}"
+        ) from error
     if isinstance(value, str) and not isinstance(old, str):
         try:
             value = {"True": True, "False": False}[value] if isinstance(old, bool) else type(old)(value)

@@ -35,8 +35,12 @@ from vqdna_jax.training.step import TrainState, init_state, train_step
 
 GIB = 2**30
 HBM_GIB = {  # what the compiler says it may use of a device, by device_kind
-    "TPU v4": 30.75, "TPU v5 lite": 15.75, "TPU v5": 95.74, "TPU v6 lite": 31.25, "TPU7x": 94.75,
-}  # fmt: skip
+    "TPU v4": 30.75,
+    "TPU v5 lite": 15.75,
+    "TPU v5": 95.74,
+    "TPU v6 lite": 31.25,
+    "TPU7x": 94.75,
+}
 PEAK_NAME = {"TPU v5": "TPU v5p"}  # a v5p calls itself TPU v5
 TOPOLOGIES = "v5e:16x16, v5p:4x4x4, v6e:16x16, v4:2x2x1, or 2xv5e:16x16 for two slices"
 _SIZE = r"([\d.]+)([KMGT]?)"
@@ -55,15 +59,15 @@ def plan(
     largest_batch: bool = False,
     scaling: bool = False,
 ) -> list[dict]:
-    """One row a topology, plain JSON types; sizes in bytes, times in seconds, None where there is nothing to say.
+    """One row per topology, plain JSON types; sizes in bytes, times in seconds, None where there is nothing to say.
 
     Args:
         source: FILE or FILE:PRESET of an experiment.
         overrides: KEY=VALUE of config keys.
         mfu: the share of the chips' peak at which times are stated.
-        price: US dollars a chip-hour.
+        price: US dollars per chip-hour.
         largest_batch: find the largest data.global_batch that fits, and say all of that one (`plan_batch`).
-        scaling: two rows a topology, with the windows a chip and with the global batch held fixed (`plan_scaling`).
+        scaling: two rows per topology, with the windows per chip and with the global batch held fixed (`plan_scaling`).
 
     Raises:
         InputError: a bad key, value, topology or mesh, before anything is compiled; no libtpu.
@@ -98,7 +102,7 @@ def _check_numbers(mfu: float, price: float | None) -> None:
     if not 0 < mfu <= 1:
         raise InputError(f"--mfu: found {mfu}, expected a share over 0, at most 1")
     if price is not None and not 0 <= price < math.inf:
-        raise InputError(f"--price: found {price}, expected US dollars a chip-hour, 0 or more")
+        raise InputError(f"--price: found {price}, expected US dollars per chip-hour, 0 or more")
 
 
 def topology_devices(name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from vqdna_jax.plan.collectives import Amount
 
 
 class Links(NamedTuple):
-    """Bytes a second that one chip can send."""
+    """Bytes per second that one chip can send."""
 
     ring: float
     network: float

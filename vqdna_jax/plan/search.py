@@ -35,8 +35,8 @@ def largest_batch(settings: StageSettings, mesh: Mesh, measure: Callable[[StageS
     def compile_of(size: int) -> Trial:
         row = rows[size] = measure(settings.changed({"data.global_batch": size * unit}))
         verdict = "fits" if row["fits"] else "does not fit"
-        print(f"  {len(rows)}: global batch {size * unit:,} {verdict}, {row['peak_bytes'] / 2**30:.2f} GiB",
-              file=sys.stderr, flush=True)  # fmt: skip
+        peak = f"{row['peak_bytes'] / 2**30:.2f} GiB"
+        print(f"  {len(rows)}: global batch {size * unit:,} {verdict}, {peak}", file=sys.stderr, flush=True)
         return Trial(size, row["fits"], row["peak_bytes"])
 
     def room() -> float | None:
@@ -86,7 +86,7 @@ def _grain(size: int) -> int:
     return max(1, 2 ** (size.bit_length() - 1) // GRAIN)
 
 
-WEAK, FIXED = "windows a chip fixed", "global batch fixed"
+WEAK, FIXED = "windows per chip fixed", "global batch fixed"
 
 
 def scaling_rows(
@@ -94,7 +94,7 @@ def scaling_rows(
 ) -> list[dict]:
     """Rows of `measure(topology, settings)`, with "scaling" WEAK and then FIXED, from few chips to many.
 
-    The windows a chip are those that data.global_batch is on the most chips. With the global batch fixed,
+    The windows per chip are those that data.global_batch is on the most chips. With the global batch fixed,
     train.microbatches is doubled where it does not fit; the smallest is guessed from the peaks that are known. Nothing
     is evaluated, so eval.batch is taken as what suits the mesh.
 

@@ -1,4 +1,4 @@
-"""The rows of `vqdna plan` as tables in Markdown, one column a topology."""
+"""The rows of `vqdna plan` as tables in Markdown, one column per topology."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -102,10 +102,10 @@ _SIZE: list[Line] = [
     ("chips", lambda row: f"{row['chips']} x {row['chip']}"),
     ("mesh", lambda row: " x ".join(f"{axis} {size}" for axis, size in row["mesh"].items()) or "-"),
     ("global batch", lambda row: f"{row['global_batch']:,}"),
-    ("windows, codes a chip", lambda row: f"{row['rows_per_chip']:,}, {row['codes_per_chip']:,}"),
+    ("windows, codes per chip", lambda row: f"{row['rows_per_chip']:,}, {row['codes_per_chip']:,}"),
     ("microbatches", lambda row: f"{row['microbatches']}"),
 ]
-_PEAK: Line = ("peak memory a chip", _memory)
+_PEAK: Line = ("peak memory per chip", _memory)
 _KINDS: list[Line] = [(f"{kind}: times, size", functools.partial(_sent, kind)) for kind in KINDS]
 _BETWEEN: Line = ("handed to other slices", lambda row: _amount(row["between_slices"]))
 _TIMES: list[Line] = [
@@ -113,17 +113,17 @@ _TIMES: list[Line] = [
     ("step at this MFU", _step),
     ("collectives alone (model)", _alone),
     ("loss if nothing overlaps (model)", _loss),
-    ("codes a second", functools.partial(_rate, "codes_per_s")),
-    ("bases a second", functools.partial(_rate, "bases_per_s")),
+    ("codes per second", functools.partial(_rate, "codes_per_s")),
+    ("bases per second", functools.partial(_rate, "bases_per_s")),
 ]
 _LINES: list[Line] = [
     *_SIZE,
     ("largest global batch", _largest),
     ("layers, remat, attention", lambda row: ", ".join(row["compute"].values()) or "-"),
     ("parameters", lambda row: f"{row['parameters'] / 1e6:,.2f} M"),
-    ("state a chip", lambda row: f"{row['state_bytes'] / GIB:.3f} GiB"),
+    ("state per chip", lambda row: f"{row['state_bytes'] / GIB:.3f} GiB"),
     _PEAK,
-    ("model TFLOP a step, a chip", lambda row: f"{_tera(row['flops'])}, {_tera(row['flops_per_chip'])}"),
+    ("model TFLOP per step, per chip", lambda row: f"{_tera(row['flops'])}, {_tera(row['flops_per_chip'])}"),
     ("compiled in", lambda row: f"{row['compile_s']:.0f} s"),
     *_KINDS,
 ]
@@ -135,7 +135,7 @@ _WHOLE_RUN: list[Line] = [
 _SCALING: list[Line] = [
     *_SIZE,
     _PEAK,
-    ("model TFLOP a chip", lambda row: _tera(row["flops_per_chip"])),
+    ("model TFLOP per chip", lambda row: _tera(row["flops_per_chip"])),
     *_KINDS,
     *_TIMES,
 ]
