@@ -106,7 +106,7 @@ def _build(path: Path, out: Path) -> float:
 
 def _parse_ours(path: Path) -> float:
     start = time.perf_counter()
-    for _ in fasta.read_fasta(path):
+    for _ in fasta.FastaReader(path):
         pass
     return time.perf_counter() - start
 

@@ -9,14 +9,17 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from vqdna_jax.genome.alphabet import N, pack_bases, unpack_bases
-from vqdna_jax.genome.runs import clip_runs, runs_of, spread_runs
+from vqdna_jax.genome.alphabet import N, unpack_bases
+from vqdna_jax.genome.runs import spread_runs
 
+SCHEMA = "vqdna-corpus/1"
+DATASET_NAME = "vqdna_corpus"
+SPLITS = ("train", "validation")
 CHUNK_BP = 65536
 
 
 class Chunk(NamedTuple):
-    """Runs are int32 (start, length) pairs [R, 2], ordered, relative to the chunk."""
+    """Runs are int32 (start, length) pairs [runs, 2], ordered, relative to the chunk."""
 
     packed: np.ndarray  # uint8 [ceil(length / 4)]
     length: int
@@ -43,43 +46,11 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
-def make_chunk(bases: np.ndarray, soft_mask: np.ndarray) -> Chunk:
-    """uint8 bases [S] and bool mask [S] to a chunk."""
-    n_runs, soft_mask_runs = (runs_of(flags).astype(np.int32) for flags in (bases == N, soft_mask))
-    return Chunk(pack_bases(bases), bases.size, n_runs, soft_mask_runs)
-
-
 def chunk_bases(chunk: Chunk) -> np.ndarray:
     """The bases of a chunk, uint8 [length], N as 4."""
     bases = unpack_bases(chunk.packed, chunk.length)
     bases[spread_runs(chunk.n_runs)] = N
     return bases
-
-
-def clip_chunk(chunk: Chunk, start: int, stop: int) -> Chunk:
-    """Bases [start, stop) of a chunk; start is a multiple of four, so that no byte is split."""
-    if start % 4:
-        raise ValueError(f"start {start} is not a multiple of 4")
-    n_runs, soft_mask_runs = (clip_runs(runs, start, stop) for runs in (chunk.n_runs, chunk.soft_mask_runs))
-    return Chunk(chunk.packed[start // 4 : -(-stop // 4)], stop - start, n_runs, soft_mask_runs)
-
-
-def make_record(chunk: Chunk, species: str, contig: str, start: int) -> bytes:
-    """A chunk and its place as ArrayRecord holds it: what TFDS would write for `features`, always in the same order."""
-    values = {
-        "bases": chunk.packed.tobytes(),
-        "n_runs": chunk.n_runs.tobytes(),
-        "soft_mask_runs": chunk.soft_mask_runs.tobytes(),
-        "species": species.encode(),
-        "contig": contig.encode(),
-        "length": chunk.length,
-        "start": start,
-    }
-    example = tf_example_pb2.Example()
-    for name, value in values.items():
-        feature = example.features.feature[name]
-        (feature.bytes_list if isinstance(value, bytes) else feature.int64_list).value.append(value)
-    return example.SerializeToString(deterministic=True)
 
 
 def parse_chunk(record: bytes) -> Chunk:
@@ -95,10 +66,3 @@ def parse_chunk(record: bytes) -> Chunk:
         n_runs=stored("n_runs", np.int32).reshape(-1, 2),
         soft_mask_runs=stored("soft_mask_runs", np.int32).reshape(-1, 2),
     )
-
-
-SCHEMA = "vqdna-corpus/1"
-
-
-SPLITS = ("train", "validation")
-DATASET_NAME = "vqdna_corpus"

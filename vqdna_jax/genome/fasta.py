@@ -1,264 +1,310 @@
 """A strict streaming FASTA reader: what is not DNA is an error with its file and line, never a shorter sequence.
 
-Lower case is a soft mask beside the bases, IUPAC letters become N and are counted. Memory is bounded by the block,
-not by the record or the line.
+    for batch in FastaReader("x.fa"): ...       the headers and bases of about a megabyte of the file
+    for sequence in load_fasta("x.fa"): ...     whole records
+
+Lower case is a soft mask beside the bases, IUPAC letters become N and are counted. Memory is bounded by the batch, not
+by the record or the line; of all records only the names are kept, to find one that occurs twice.
 """
 
+import itertools
 import os
-import pathlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from operator import ne
 from typing import Literal, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import AMBIGUOUS_LETTERS, N
+from vqdna_jax.genome.faults import MAX_HEADER_BYTES, first_fault, letter_fault, names_of
+from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.streams import read_chunks
 
-MAX_HEADER_BYTES = 1 << 16
+OnDuplicate = Literal["error", "rename"]
 
-# One byte of the code of a letter: the base in the low bits, then case, then what needs a second look.
-_BASE, _SOFT, _AMBIGUOUS, _BAD = 7, 8, 16, 255
+# One byte of the code of a letter: the base in the low bits, then case, then which of AMBIGUOUS_LETTERS it is, from 1.
+_BASE, _SOFT, _AMBIGUOUS_SHIFT, _BAD = 7, 8, 4, 255
 
 
 def _code_table() -> bytes:
     table = bytearray([_BAD]) * 256
-    for letter, code in [*zip("ACGTN", range(N + 1)), *((letter, N | _AMBIGUOUS) for letter in AMBIGUOUS_LETTERS)]:
+    ambiguous = ((letter, N | which << _AMBIGUOUS_SHIFT) for which, letter in enumerate(AMBIGUOUS_LETTERS, 1))
+    for letter, code in [*zip("ACGTN", range(N + 1)), *ambiguous]:
         table[ord(letter)] = code
         table[ord(letter.lower())] = code | _SOFT
     return bytes(table)
 
 
 _CODES = _code_table()
-_NOT_DNA = re.compile(rb"[^\nACGTN%b]" % AMBIGUOUS_LETTERS.encode(), re.IGNORECASE)
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_EXPLAIN_LETTER = [
-    (b"-.*", "is an alignment gap; remove the gaps first"),
-    (b"Uu", "is RNA; replace U by T first"),
-    (b"EFILPQXZJOefilpqxzjo", "is not a DNA letter (protein?); expected A C G T N or IUPAC"),
-    (b"0123456789 \t", "is a digit or blank; expected bare sequence lines without numbering"),
-    (b">", "inside a sequence line; a header must start its own line"),
-    (b";", "starts a comment; remove comment lines"),
-    (b"@+", "looks like FASTQ; convert it to FASTA"),
-]
-_EXPLAIN_START = [
-    (b"@", "this is FASTQ; convert it to FASTA"),
-    (b";", "';' comments are not supported; remove them"),
-    (b"\xff\xfe", "this is UTF-16; save it as plain text"),
-    (b"\xfe\xff", "this is UTF-16; save it as plain text"),
-    (b"BZh", "this is bzip2; decompress it first or use gzip"),
-    (b"\xfd7zXZ", "this is xz; decompress it first or use gzip"),
-    (b"\x28\xb5\x2f\xfd", "this is zstd; decompress it first or use gzip"),
-    (b"PK", "this is a zip archive; extract it first"),
-    (b"\x1f\x8b", "this is gzip inside gzip; decompress it once"),
-]
+_HEADER = re.compile(rb">(.*)\n")
+_BLANK_END = re.compile(rb"[ \t]\n")
+_NOT_IN_HEADER = re.compile("[\x00\x02-\x08\x0b-\x1f\x7f\udc80-\udcff]")  # the last are bytes that are not UTF-8
 
 
-class Record(NamedTuple):
-    """A header. The blocks that follow, up to the next Record, are its sequence."""
+class Batch(NamedTuple):
+    """A stretch of a file: the headers in it, and the letters of all its sequence lines."""
 
-    id: str
-    description: str  # the header after the id
-    line: int  # 1-based
-    renamed: bool  # the id was taken, and on_duplicate="rename" changed it
+    ids: list[str]  # of the records that begin here
+    headers: list[str]  # their header lines without '>'; of a renamed record with the new id
+    lines: list[int]  # where these are, from 1
+    starts: np.ndarray  # int64 [records], where in `codes` each begins; what is before goes on with an earlier record
+    codes: np.ndarray  # uint8 [S]
+    ambiguous: dict[int, dict[str, int]]  # IUPAC letters read as N: at 0 before record 0, at i + 1 of record i
 
+    @property
+    def bases(self) -> np.ndarray:
+        """uint8 [S]."""
+        return self.codes & _BASE
 
-class Block(NamedTuple):
-    """A piece of sequence, never empty."""
-
-    bases: np.ndarray  # uint8 [S]
-    soft_mask: np.ndarray  # bool [S], True where the letter was lower case
-    ambiguous: dict[str, int]  # IUPAC letters other than N in this block, all read as N
+    @property
+    def soft_mask(self) -> np.ndarray:
+        """bool [S], True where the letter was lower case."""
+        return (self.codes & _SOFT).astype(bool)
 
 
 class Sequence(NamedTuple):
     """A whole record."""
 
     id: str
-    description: str
-    line: int  # of its header
+    header: str  # the line without '>'; of a renamed record with the new id
+    line: int  # where it is, from 1
     bases: np.ndarray  # uint8 [S]
-    soft_mask: np.ndarray  # bool [S]
-    ambiguous: dict[str, int]
+    soft_mask: np.ndarray  # bool [S], True where the letter was lower case
+    ambiguous: dict[str, int]  # IUPAC letters other than N, all read as N
+
+    @property
+    def description(self) -> str:
+        """The header after the id, tabs as blanks."""
+        return describe(self.header, self.id)
 
 
-def read_fasta(
-    path: str | os.PathLike,
-    *,
-    on_duplicate: Literal["error", "rename"] = "error",
-    advance: Callable[[int], None] = lambda file_bytes: None,
-    shown: str | os.PathLike = "",
-) -> Iterator[Record | Block]:
-    """Yields each Record followed by its Blocks (none for an empty record), in memory bounded by a few megabytes.
+def describe(header: str, id: str) -> str:
+    """What a header says after the id, tabs as blanks."""
+    return header.replace("\t", " ").strip()[len(id) :].strip()
 
-    Plain, gzip and bgzip files; any newline. `advance` hears how many more bytes of the file were read. `shown` names
-    the file in messages, where `path` is a copy of it. Raises InputError, as `file:line: what; what to do`, on anything
-    that is not DNA, on damaged compression, on a repeated id unless it is to be renamed, and when there is no base.
+
+class FastaReader:
+    """Reads a file once, in batches. Plain, gzip and bgzip; any newline; a pipe by its name, or "-" for standard input.
+
+    `advance` hears how many more bytes of the file were read. Readers with the same `names` refuse or rename what
+    another of them has seen. Iterating raises InputError, as `file:line: what; what to do`: what is not DNA, damaged
+    compression, a repeated id unless it is to be renamed, a file without a base.
+
+    Attributes:
+        skipped: how often a record was left out or renamed, and a line ended in blanks.
     """
-    scanner = _Scanner(shown or path, rename=on_duplicate == "rename")
-    try:
-        for chunk in read_chunks(path, advance):
-            yield from scanner.feed(chunk)
-    except OSError as error:
-        scanner.fail(f"{error.strerror}; expected a FASTA file, plain or gzip" if error.strerror else str(error))
-    yield from scanner.finish()
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        on_duplicate: OnDuplicate = "error",
+        advance: Callable[[int], object] = lambda file_bytes: None,
+        names: dict[str, int] | None = None,
+    ):
+        self.skipped = Counter(empty_records=0, renamed_records=0)
+        self._path, self._advance, self._rename = path, advance, on_duplicate == "rename"
+        self._names = {} if names is None else names  # how often each was seen
+        self._line, self._at_line_start = 1, True
+        self._records, self._is_empty = 0, False  # records so far, and whether the last one has no base yet
+
+    def __iter__(self) -> Iterator[Batch]:
+        any_base = False
+        for text in self._texts():
+            batch = self._read(text)
+            any_base |= batch.codes.size > 0
+            yield batch
+        if not self._records:
+            self._fail("the file is empty; expected FASTA, a '>' header line first")
+        if not any_base:
+            self._fail(f"all {self._records} records are empty; expected at least one base")
+        self.skipped["empty_records"] += self._is_empty
+
+    def _fail(self, reason: str, lines: int = 0) -> NoReturn:
+        raise InputError(f"{self._path}:{self._line + lines}: {reason}")
+
+    def _texts(self) -> Iterator[bytes]:
+        """The file in pieces that end neither within a header nor in blanks, which may be at the end of a line."""
+        held = b""
+        try:
+            with places.local_copy(self._path) as self._path:  # a copy has its name
+                for chunk in read_chunks(self._path, self._advance):
+                    text = held + chunk
+                    end = self._settled(text)
+                    held = text[end:]
+                    if end:
+                        yield text[:end]
+                    self._check_held(held)
+        except OSError as error:
+            self._fail(f"{error.strerror}; expected a FASTA file, plain or gzip" if error.strerror else str(error))
+        if held:
+            yield held + b"\n"
+
+    def _settled(self, text: bytes) -> int:
+        last_line = text.rfind(b"\n") + 1
+        if text.startswith(b">", last_line) and (last_line or self._at_line_start):
+            return last_line
+        return len(text.rstrip(b" \t"))
+
+    def _check_held(self, held: bytes) -> None:
+        if len(held) > 1 + MAX_HEADER_BYTES:
+            if held[:1] != b">":
+                self._fail(letter_fault(held))
+            self._check(held)
+
+    def _check(self, text: bytes) -> None:
+        fault = first_fault(text, self._at_line_start, self._records > 0, () if self._rename else self._names)
+        if fault:
+            lines, reason = fault
+            self._fail(reason, lines)
+
+    def _read(self, text: bytes) -> Batch:
+        parts = _HEADER.split(text) if b">" in text else [text]
+        sequences, headers = parts[::2], parts[1::2]
+        codes, sizes, newlines = self._encode(sequences)
+        highest = codes.max(initial=0)
+        joined = b"\n".join(headers).decode("utf-8", "surrogateescape")
+        names = names_of(joined) if headers else []
+        new = len(set(names)) == len(names) and self._names.keys().isdisjoint(names)
+        if (
+            highest == _BAD
+            or (sizes[0] and not self._records)
+            or not (new or self._rename)
+            or (headers and not self._are_sound(sequences, headers, joined, names))
+        ):
+            self._check(text)
+        starts = np.cumsum(sizes)[:-1]
+        batch = Batch(
+            ids=self._take(names, new),
+            headers=joined.split("\n") if headers else [],
+            lines=(self._line + np.cumsum(newlines)[:-1] + np.arange(len(headers))).tolist(),
+            starts=starts,
+            codes=codes,
+            ambiguous=_count_ambiguous(codes, starts) if highest >= 1 << _AMBIGUOUS_SHIFT else {},
+        )
+        self._count_empty(sizes == 0)
+        self._line += int(newlines.sum()) + len(headers)
+        self._at_line_start = text.endswith(b"\n")
+        self._records += len(headers)
+        return batch if new else batch._replace(headers=_renamed(batch.headers, names, batch.ids))
+
+    def _encode(self, sequences: list[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes uint8 [S], without blanks at line ends; how many of them and how many newlines each sequence has."""
+        coded = [sequence.translate(_CODES, b"\n") for sequence in sequences]
+        codes = np.frombuffer(b"".join(coded), np.uint8)
+        if codes.max(initial=0) == _BAD and any(_BLANK_END.search(sequence) for sequence in sequences):
+            stripped = [_strip_line_ends(sequence) for sequence in sequences]
+            self.skipped["lines_ending_in_blanks"] += sum(count for _, count in stripped)
+            return self._encode([sequence for sequence, _ in stripped])
+        sizes, lengths = (np.fromiter(map(len, parts), np.int64, len(parts)) for parts in (coded, sequences))
+        return codes, sizes, lengths - sizes
+
+    def _are_sound(self, sequences: list[bytes], headers: list[bytes], joined: str, names: list[str]) -> bool:
+        line_ends = b"".join([sequence[-1:] for sequence in sequences[:-1]])
+        return (
+            not line_ends.strip(b"\n")
+            and bool(self._at_line_start or sequences[0])
+            and all(names)
+            and not _NOT_IN_HEADER.search(joined)
+            and (len(joined) <= MAX_HEADER_BYTES or max(map(len, headers)) <= MAX_HEADER_BYTES)
+        )
+
+    def _take(self, names: list[str], new: bool) -> list[str]:
+        """The ids of records with these names."""
+        if not new:
+            return [self._take_one(name) for name in names]
+        self._names.update(dict.fromkeys(names, 1))
+        return names
+
+    def _take_one(self, name: str) -> str:
+        unique = name
+        while unique in self._names:
+            self._names[name] += 1
+            unique = f"{name}_{self._names[name]}"
+        self._names[unique] = 1
+        self.skipped["renamed_records"] += unique != name
+        return unique
+
+    def _count_empty(self, empty: np.ndarray) -> None:
+        """bool [1 + records]: whether each piece of a batch has no base, the first the rest of an earlier record."""
+        *closed, last = empty.tolist()
+        if closed:
+            self.skipped["empty_records"] += (self._is_empty and closed[0]) + sum(closed[1:])
+            self._is_empty = last
+        else:
+            self._is_empty &= last
+
+
+def _strip_line_ends(sequence: bytes) -> tuple[bytes, int]:
+    """Without blanks at line ends, and how many lines had any."""
+    lines = sequence.split(b"\n")
+    stripped = [line.rstrip(b" \t") for line in lines]
+    return b"\n".join(stripped), sum(map(ne, lines, stripped))
+
+
+def _renamed(headers: list[str], names: list[str], ids: list[str]) -> list[str]:
+    return [header.replace(name, id, 1) for header, name, id in zip(headers, names, ids)]
+
+
+def _count_ambiguous(codes: np.ndarray, starts: np.ndarray) -> dict[int, dict[str, int]]:
+    """IUPAC letters of each record that has any, as Batch holds them."""
+    places = np.flatnonzero(codes >> _AMBIGUOUS_SHIFT)
+    records, letters = np.searchsorted(starts, places, side="right"), codes[places] >> _AMBIGUOUS_SHIFT
+    pairs, counts = np.unique(records * 16 + letters, return_counts=True)
+    found: dict[int, dict[str, int]] = {}
+    for pair, count in zip(pairs.tolist(), counts.tolist()):
+        found.setdefault(pair // 16, {})[AMBIGUOUS_LETTERS[pair % 16 - 1]] = count
+    return found
 
 
 def load_fasta(
     path: str | os.PathLike,
     *,
-    on_duplicate: Literal["error", "rename"] = "error",
-    advance: Callable[[int], None] = lambda file_bytes: None,
-    keep_empty: bool = False,
+    on_duplicate: OnDuplicate = "error",
+    advance: Callable[[int], object] = lambda file_bytes: None,
 ) -> Iterator[Sequence]:
-    """Yields whole records, one in memory at a time; empty ones only if wanted. Raises as `read_fasta` does."""
-    record, blocks = None, []
-    for event in read_fasta(path, on_duplicate=on_duplicate, advance=advance):
-        if isinstance(event, Block):
-            blocks.append(event)
-            continue
-        if record and (blocks or keep_empty):
-            yield _join(record, blocks)
-        record, blocks = event, []
-    if record and (blocks or keep_empty):
-        yield _join(record, blocks)
+    """Yields whole records, a batch in memory at a time, none that is empty. Raises as `FastaReader` does."""
+    return whole_records(FastaReader(path, on_duplicate=on_duplicate, advance=advance))
 
 
-def _join(record: Record, blocks: list[Block]) -> Sequence:
-    """Empties `blocks`, so that no sequence is in memory twice."""
-    bases = np.concatenate([np.zeros(0, np.uint8), *(block.bases for block in blocks)])
-    soft_mask = np.concatenate([np.zeros(0, bool), *(block.soft_mask for block in blocks)])
-    ambiguous = sum((Counter(block.ambiguous) for block in blocks), Counter())
-    blocks.clear()
-    return Sequence(record.id, record.description, record.line, bases, soft_mask, dict(ambiguous))
+def whole_records(batches: Iterable[Batch], keep_empty: bool = False) -> Iterator[Sequence]:
+    """The records of consecutive batches."""
+    head, blocks = None, []  # of the record that the batch before was in
+    for batch in batches:
+        bases, soft_mask, ends = batch.bases, batch.soft_mask, [*batch.starts.tolist(), batch.codes.size]
+        heads = zip(batch.ids, batch.headers, batch.lines)
+        for index, (start, stop) in enumerate(itertools.pairwise([0, *ends])):
+            if index:
+                if head and (blocks or keep_empty):
+                    yield _join(head, blocks)
+                head, blocks = next(heads), []
+            if start < stop:
+                blocks.append((bases[start:stop], soft_mask[start:stop], batch.ambiguous.get(index, {})))
+    if head and (blocks or keep_empty):
+        yield _join(head, blocks)
 
 
-class _Scanner:
-    """Cuts chunks into headers and sequence and knows the line it is at."""
-
-    def __init__(self, path: str | os.PathLike, rename: bool):
-        self.path, self.rename = path, rename
-        self.line, self.at_line_start = 1, True
-        self.header: bytearray | None = None  # the part seen so far of an unfinished header line
-        self.copies: dict[str, int] = {}  # how often each id was seen
-        self.any_base = False
-
-    def fail(self, message: str) -> NoReturn:
-        raise InputError(f"{self.path}:{self.line}: {message}")
-
-    def feed(self, chunk: bytes) -> Iterator[Record | Block]:
-        at = 0
-        while at < len(chunk):
-            stop = chunk.find(b">" if self.header is None else b"\n", at)
-            piece, found = (chunk[at:stop], True) if stop >= 0 else (chunk[at:], False)
-            if self.header is None:
-                yield from self._sequence(piece)
-                if found:
-                    self._open_header()
-            else:
-                self._extend_header(piece)
-                if found:
-                    yield self._close_header()
-            at += len(piece) + found
-
-    def finish(self) -> Iterator[Record | Block]:
-        if self.header is not None:
-            yield self._close_header()
-        if not self.copies:
-            self.fail("the file is empty; expected FASTA, a '>' header line first")
-        if not self.any_base:
-            self.fail(f"all {sum(self.copies.values())} records are empty; expected at least one base")
-
-    def _sequence(self, piece: bytes) -> Iterator[Block]:
-        if not self.copies:
-            self._check_nothing_before_header(piece)
-        codes = np.frombuffer(piece.translate(_CODES, b"\n"), np.uint8)
-        highest = codes.max(initial=0)
-        if highest == _BAD:
-            self._fail_at_letter(piece)
-        if codes.size:
-            self.any_base = True
-            ambiguous = _count_ambiguous(piece) if highest >= _AMBIGUOUS else {}
-            yield Block(codes & _BASE, (codes & _SOFT).astype(bool), ambiguous)
-        if piece:
-            self.line += piece.count(b"\n")
-            self.at_line_start = piece.endswith(b"\n")
-
-    def _open_header(self) -> None:
-        if not self.at_line_start:
-            self.fail("'>' inside a sequence line; a header must start its own line")
-        self.header = bytearray()
-
-    def _extend_header(self, piece: bytes) -> None:
-        self.header += piece
-        if len(self.header) > MAX_HEADER_BYTES:
-            self.fail(f"the header line is longer than {MAX_HEADER_BYTES} bytes; shorten it")
-
-    def _close_header(self) -> Record:
-        if _CONTROL.search(self.header):
-            self.fail("control characters in the header; the file is binary or UTF-16, expected plain text")
-        try:
-            name, _, description = self.header.decode("utf-8").replace("\t", " ").strip().partition(" ")
-        except UnicodeDecodeError as error:
-            self.fail(f"the header is not UTF-8 at byte {error.start + 1}; re-encode the file")
-        if not name:
-            self.fail("the header has no name; expected '>name'")
-        unique = self._unique(name)
-        record = Record(unique, description.strip(), self.line, unique != name)
-        self.header, self.at_line_start = None, True
-        self.line += 1
-        return record
-
-    def _unique(self, name: str) -> str:
-        unique = name
-        while unique in self.copies:
-            if not self.rename:
-                self.fail(
-                    f"a second record is named {name[:80]!r}; rename it (vqdna corpus --on-duplicate=rename does)"
-                )
-            self.copies[name] += 1
-            unique = f"{name}_{self.copies[name]}"
-        self.copies[unique] = 1
-        return unique
-
-    def _check_nothing_before_header(self, piece: bytes) -> None:
-        text = piece.lstrip(b"\n")
-        if text:
-            self.line += len(piece) - len(text)
-            reason = next((why for start, why in _EXPLAIN_START if text.startswith(start)), None)
-            if reason is None and _CONTROL.search(text[:4096].replace(b"\n", b"")):
-                reason = "this is binary, not text"
-            self.fail(f"{reason or 'sequence before any header'}; expected FASTA, a '>' header line first")
-
-    def _fail_at_letter(self, piece: bytes) -> NoReturn:
-        position = _NOT_DNA.search(piece).start()
-        self.line += piece.count(b"\n", 0, position)
-        letter = piece[position : position + 1]
-        reason = next((why for letters, why in _EXPLAIN_LETTER if letter in letters), "is not DNA; the file is damaged")
-        self.fail(f"{letter.decode('latin-1')!r} {reason}")
-
-
-def _count_ambiguous(piece: bytes) -> dict[str, int]:
-    upper = piece.upper()
-    counts = {letter: upper.count(letter.encode()) for letter in AMBIGUOUS_LETTERS}
-    return {letter: count for letter, count in counts.items() if count}
+def _join(head: tuple[str, str, int], blocks: list[tuple[np.ndarray, np.ndarray, dict[str, int]]]) -> Sequence:
+    """Copies, so that a record that is kept does not keep its batch."""
+    bases, soft_masks, ambiguous = zip(*blocks) if blocks else ([np.zeros(0, np.uint8)], [np.zeros(0, bool)], [{}])
+    if len(blocks) == 1:
+        return Sequence(*head, bases[0].copy(), soft_masks[0].copy(), ambiguous[0])
+    counts = sum(map(Counter, ambiguous), Counter())
+    return Sequence(*head, np.concatenate(bases), np.concatenate(soft_masks), dict(counts))
 
 
 Item = TypeVar("Item")
 GROUP_BASES = 4_000_000
 
 
-def records(paths: Iterable[pathlib.Path], advance: Callable[[int], None]) -> Iterator[Sequence]:
+def records(paths: Iterable[str | os.PathLike], advance: Callable[[int], object]) -> Iterator[Sequence]:
     """Whole records of all files, empty ones too; ids are unique over the files."""
-    seen: set[str] = set()
+    names: dict[str, int] = {}
     for path in paths:
-        for record in load_fasta(path, advance=advance, keep_empty=True):
-            if record.id in seen:
-                raise InputError(f"{path}:{record.line}: {record.id[:80]!r} is in another file too; rename one")
-            seen.add(record.id)
-            yield record
+        yield from whole_records(FastaReader(path, advance=advance, names=names), keep_empty=True)
 
 
 def grouped(items: Iterable[Item], bases: Callable[[Item], int]) -> Iterator[list[Item]]:

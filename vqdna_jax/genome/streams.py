@@ -1,7 +1,7 @@
 """A FASTA file's bytes, decompressed and with plain newlines, in bounded memory.
 
 Damage in a compressed file is an error even where the usual readers stop quietly: a truncated member, a wrong CRC,
-bytes after the last member, a bgzip file without its end marker.
+bytes after the last member, a bgzip without its end marker.
 """
 
 import gzip
@@ -47,7 +47,7 @@ def read_chunks(path: str | os.PathLike, advance: Callable[[int], None] = lambda
 
 
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:
-    if _is_bgzf(file) and not _ends_with(file, _BGZF_END):
+    if not _ends_whole(file):
         raise OSError("bgzip end marker is missing, the file is truncated; fetch it again")
     file.seek(0)
     try:
@@ -57,16 +57,34 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
         raise OSError(f"gzip data is damaged or truncated ({error}); fetch it again") from error
 
 
-def _is_bgzf(file: BinaryIO) -> bool:
-    file.seek(0)
-    header = file.read(18)
-    return len(header) == 18 and bool(header[3] & _HAS_EXTRA_FIELD) and header[12:16] == b"BC" + struct.pack("<H", 2)
-
-
-def _ends_with(file: BinaryIO, ending: bytes) -> bool:
+def _ends_whole(file: BinaryIO) -> bool:
+    """False for a bgzip that ends, or is followed by a plain gzip member, without its end marker."""
+    if not _block_size(file, 0):
+        return True
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - len(ending)))
-    return file.read() == ending
+    if _has_end_marker(file, size):
+        return True
+    position = 0
+    while block := _block_size(file, position):
+        position += block
+    file.seek(position)
+    return position < size and file.read(2) == _GZIP_MAGIC and _has_end_marker(file, position)
+
+
+def _block_size(file: BinaryIO, position: int) -> int:
+    """Bytes of the bgzip block that begins there; 0 if none does."""
+    file.seek(position)
+    header = file.read(18)
+    is_block = len(header) == 18 and header[:2] == _GZIP_MAGIC and header[3] & _HAS_EXTRA_FIELD
+    if not is_block or header[12:16] != b"BC\2\0":
+        return 0
+    return struct.unpack("<H", header[16:18])[0] + 1
+
+
+def _has_end_marker(file: BinaryIO, position: int) -> bool:
+    """Whether the bytes before `position` are the marker."""
+    file.seek(max(0, position - len(_BGZF_END)))
+    return file.read(len(_BGZF_END)) == _BGZF_END
 
 
 def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:

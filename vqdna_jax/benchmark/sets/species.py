@@ -22,7 +22,7 @@ from vqdna_jax.benchmark.sets.layout import draw
 from vqdna_jax.benchmark.sets.species_split import Contig, Regions, Rule, regions
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_text
-from vqdna_jax.genome.fasta import Record, load_fasta, read_fasta
+from vqdna_jax.genome.fasta import load_fasta
 from vqdna_jax.labels.sets import NAMES
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
@@ -119,17 +119,8 @@ def _plan(name: str, paths: Paths, length: int, rule: Rule, seed: int) -> _Plan:
 
 
 def _contigs(path: Path) -> Iterator[Contig]:
-    """Those with a base."""
-    record, length = None, 0
-    for event in read_fasta(path):
-        if not isinstance(event, Record):
-            length += event.bases.size
-            continue
-        if length:
-            yield Contig(str(path), record.line, record.id, record.description, length)
-        record, length = event, 0
-    if length:
-        yield Contig(str(path), record.line, record.id, record.description, length)
+    for record in load_fasta(path):
+        yield Contig(str(path), record.line, record.id, record.description, record.bases.size)
 
 
 def _windows(

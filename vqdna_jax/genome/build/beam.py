@@ -17,13 +17,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome import chunks
 from vqdna_jax.genome.build import shards
+from vqdna_jax.genome.build.one_species import fill_spool, replay
+from vqdna_jax.genome.build.records import make_records
 from vqdna_jax.genome.build.sources import Source
-from vqdna_jax.genome.build.spool import Spool, split_piece, validation_starts
-from vqdna_jax.genome.build.staging import Staging, fill_spool, replay
+from vqdna_jax.genome.build.spool import Spool, validation_starts
+from vqdna_jax.genome.build.staging import Staging
 from vqdna_jax.genome.build.writer import CorpusWriter
+from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.remote import places
 
 
@@ -33,7 +38,7 @@ class Job(NamedTuple):
     source: Source
     spool: str  # path without ending
     validation_share: float
-    on_duplicate: str
+    on_duplicate: OnDuplicate
 
 
 class Segment(NamedTuple):
@@ -53,7 +58,7 @@ class ShardJob(NamedTuple):
 class Run:
     """One build."""
 
-    def __init__(self, sources: Sequence[Source], staging: Staging, validation_share: float, on_duplicate: str):
+    def __init__(self, sources: Sequence[Source], staging: Staging, validation_share: float, on_duplicate: OnDuplicate):
         self._staging = staging
         spools = (places.join(staging.work, f"{index:06d}") for index in range(len(sources)))
         self.jobs = [Job(source, spool, validation_share, on_duplicate) for source, spool in zip(sources, spools)]
@@ -105,8 +110,8 @@ def parse(job: Job) -> tuple[Job, dict[str, int]]:
             outcome["source"] = fill_spool(spool, job.source, job.on_duplicate)
         with places.writing(f"{job.spool}.npz") as path:
             path.write_bytes(spool.summary())
-        starts = validation_starts(spool.contigs, job.validation_share)
-        outcome["records"] = records = {split: spool.rows_of(split, starts).size for split in chunks.SPLITS}
+        starts = validation_starts(spool.names, spool.lengths, job.validation_share)
+        outcome["records"] = records = {split: int(spool.counts(split, starts).sum()) for split in chunks.SPLITS}
     except InputError as error:
         outcome["error"] = str(error)
     with places.writing(f"{job.spool}.json") as path:
@@ -152,10 +157,14 @@ def write_shard(job: ShardJob, directory: str, work: str) -> None:
 
 def _add_segment(shard: shards.Shard, split: str, segment: Segment) -> None:
     with _opened(segment.job) as spool:
-        starts = validation_starts(spool.contigs, segment.job.validation_share)
-        for piece in spool.pieces(spool.rows_of(split, starts)[segment.first : segment.stop]):
-            part = dict(split_piece(piece, starts[piece.contig]))[split]
-            shard.add(part.chunk, segment.job.source.species, spool.contigs[part.contig].name, part.start)
+        starts = validation_starts(spool.names, spool.lengths, segment.job.validation_share)
+        counts = spool.counts(split, starts)
+        before = np.cumsum(counts) - counts
+        blocks = np.flatnonzero((before < segment.stop) & (before + counts > segment.first))
+        for first, (block, in_validation) in zip(before[blocks].tolist(), spool.blocks(starts, blocks)):
+            rows = np.flatnonzero(in_validation == (split == "validation")).tolist()
+            rows = rows[max(0, segment.first - first) : segment.stop - first]
+            shard.add(make_records(block, rows, segment.job.source.species, spool.names))
 
 
 @contextlib.contextmanager

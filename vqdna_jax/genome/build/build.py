@@ -5,16 +5,18 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 from tqdm import tqdm
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.genome.build.one_species import fill_spool, replay
 from vqdna_jax.genome.build.sources import Source, find_sources
 from vqdna_jax.genome.build.spool import Spool
-from vqdna_jax.genome.build.staging import _staging, fill_spool, replay
+from vqdna_jax.genome.build.staging import Staging, staging
 from vqdna_jax.genome.build.writer import CorpusWriter
 from vqdna_jax.genome.chunks import CHUNK_BP, SCHEMA
+from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.remote import places
 
 
@@ -23,7 +25,7 @@ def build_corpus(
     out: str | os.PathLike,
     *,
     validation_share: float = 0.1,
-    on_duplicate: Literal["error", "rename"] = "error",
+    on_duplicate: OnDuplicate = "error",
     progress: bool = True,
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
@@ -42,26 +44,33 @@ def build_corpus(
     header = {"schema": SCHEMA, "chunk_bp": CHUNK_BP, "validation_share": validation_share}
     if beam_runner:
         out, sources = places.absolute(out), [source._replace(path=places.absolute(source.path)) for source in sources]
-    with _staging(os.fspath(out)) as staging:
+    with staging(os.fspath(out)) as place:
         if beam_runner:
             from vqdna_jax.genome.build import beam  # Beam is an extra
 
             if progress:
-                where = f"temporary files in {staging.work}"
+                where = f"temporary files in {place.work}"
                 print(f"corpus: {len(sources):,} species, built by {beam_runner}, {where}", file=sys.stderr)
-            run = beam.Run(sources, staging, validation_share, on_duplicate)
+            run = beam.Run(sources, place, validation_share, on_duplicate)
             return run.build(beam_runner, beam_options, header, lambda entry: _report(entry, progress))
-        return _build_here(sources, staging, validation_share, on_duplicate, header, progress)
+        return _build_here(sources, place, validation_share, on_duplicate, header, progress)
 
 
-def _build_here(sources, staging, validation_share, on_duplicate, header, progress) -> dict:
+def _build_here(
+    sources: Sequence[Source],
+    place: Staging,
+    validation_share: float,
+    on_duplicate: OnDuplicate,
+    header: dict[str, Any],
+    progress: bool,
+) -> dict[str, Any]:
     total = sum(_size(source) for source in sources)
     shown = progress and sys.stderr.isatty()
     with tqdm(total=total, unit="B", unit_scale=True, disable=not shown) as bar:
-        writer = CorpusWriter(staging.local)
+        writer = CorpusWriter(place.local)
         for source in sources:
             bar.set_description(source.species)
-            with tempfile.TemporaryFile(dir=staging.local) as file:
+            with tempfile.TemporaryFile(dir=place.local) as file:
                 spool = Spool(file)
                 entry = fill_spool(spool, source, on_duplicate, bar.update)
                 _report(replay(writer, source.species, spool, validation_share, entry), progress)

@@ -5,14 +5,15 @@ differ from one run to the next. The same records give the same files.
 """
 
 import contextlib
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from vqdna_jax.genome.chunks import DATASET_NAME, Chunk, make_record
+from vqdna_jax.genome.chunks import DATASET_NAME
 
 RECORDS_PER_SHARD = 8192  # about 128 MiB, half a gigabase
 _SHARD_NAME = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # the number of shards is not known in advance
@@ -40,12 +41,12 @@ class Shard:
         with _failures_as_os_errors():
             self._writer = ArrayRecordWriter(os.fspath(path), "group_size:1")  # one record a group for random access
 
-    def add(self, chunk: Chunk, species: str, contig: str, start: int) -> None:
-        record = make_record(chunk, species, contig, start)
+    def add(self, records: Iterable[bytes]) -> None:
         with _failures_as_os_errors():
-            self._writer.write(record)
-        self.records += 1
-        self.bytes += len(record)
+            for record in records:
+                self._writer.write(record)
+                self.records += 1
+                self.bytes += len(record)
 
     def close(self) -> None:
         with _failures_as_os_errors():
@@ -68,11 +69,13 @@ class SplitShards:
         self._split, self._directory = split, directory
         self._shards: list[Shard] = []
 
-    def add(self, chunk: Chunk, species: str, contig: str, start: int) -> None:
-        if not self._shards or self._shards[-1].records == RECORDS_PER_SHARD:
-            self._close_last()
-            self._shards.append(Shard(self._directory / shard_name(self._split, len(self._shards))))
-        self._shards[-1].add(chunk, species, contig, start)
+    def add(self, records: Iterator[bytes]) -> None:
+        for first in records:
+            if not self._shards or self._shards[-1].records == RECORDS_PER_SHARD:
+                self._close_last()
+                self._shards.append(Shard(self._directory / shard_name(self._split, len(self._shards))))
+            room = RECORDS_PER_SHARD - self._shards[-1].records
+            self._shards[-1].add(itertools.chain([first], itertools.islice(records, room - 1)))
 
     def _close_last(self) -> None:
         if self._shards:
@@ -90,7 +93,7 @@ class WrittenShards:
     def __init__(self, split: str, directory: Path, shard_lengths: list[int], record_bytes: int):
         self._info = split_info(split, directory, shard_lengths, record_bytes)
 
-    def add(self, chunk: Chunk, species: str, contig: str, start: int) -> None:
+    def add(self, records: Iterator[bytes]) -> None:
         pass
 
     def close(self) -> tfds.core.SplitInfo:

@@ -5,14 +5,15 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vqdna_jax.genome.build.cutting import Chunks
+from vqdna_jax.genome.build.records import make_records
 from vqdna_jax.genome.build.shards import SplitShards, WrittenShards
-from vqdna_jax.genome.build.spool import Piece
 from vqdna_jax.genome.chunks import DATASET_NAME, SPLITS, features
 from vqdna_jax.genome.remote.places import sha256_of
 
@@ -34,23 +35,25 @@ class CorpusWriter:
 
     def open_species(self, name: str, contigs: list[str]) -> None:
         self._name, self._contigs = name, contigs
-        self._counts = {split: Counter() for split in self._splits}
+        self._counts: dict[str, Counter[str]] = {split: Counter() for split in self._splits}
         self._contig_names += "".join(f"{contig}\n" for contig in contigs).encode()
 
-    def add(self, split: str, piece: Piece) -> None:
-        """Appends one chunk to a split."""
-        chunk, contig = piece.chunk, self._contigs[piece.contig]
-        self._counts[split].update(
-            bases=chunk.length,
-            chunks=1,
-            n=int(chunk.n_runs[:, 1].sum()),
-            soft_masked=int(chunk.soft_mask_runs[:, 1].sum()),
-        )
-        self._splits[split].add(len(self._species), self._contig_count + piece.contig, piece)
-        self._content.update(f"{split} {self._name} {contig} {piece.start} {chunk.length}\n".encode())
-        for values in (chunk.packed, chunk.n_runs, chunk.soft_mask_runs):
-            self._content.update(values.tobytes())
-        self._shards[split].add(chunk, self._name, contig, piece.start)
+    def add(self, chunks: Chunks, in_validation: np.ndarray) -> None:
+        """Appends chunks, each to its split, bool [chunks]."""
+        self._content.update(b"".join(self._described(chunks, in_validation)))
+        for split, chosen in zip(SPLITS, (~in_validation, in_validation)):
+            if chosen.any():
+                self._splits[split].add(len(self._species), self._contig_count, chunks, chosen)
+                self._counts[split].update(_counts(chunks, chosen))
+                rows = np.flatnonzero(chosen).tolist()
+                self._shards[split].add(make_records(chunks, rows, self._name, self._contigs))
+
+    def _described(self, chunks: Chunks, in_validation: np.ndarray) -> Iterator[bytes]:
+        """What the digest is of."""
+        columns = zip(in_validation.tolist(), chunks.contig.tolist(), chunks.start.tolist(), chunks.length.tolist())
+        for (held_out, contig, start, length), content in zip(columns, chunks.contents()):
+            yield f"{SPLITS[held_out]} {self._name} {self._contigs[contig]} {start} {length}\n".encode()
+            yield from content
 
     def close_species(self, source: dict, ambiguous: dict[str, int], skipped: dict[str, int]) -> dict:
         """Ends a species; returns its entry of the manifest."""
@@ -112,6 +115,16 @@ class CorpusWriter:
             split.remove()
 
 
+def _counts(chunks: Chunks, chosen: np.ndarray) -> dict[str, int]:
+    """What the manifest says of some chunks, bool [chunks]."""
+    n, soft_masked = (
+        int(runs[np.repeat(chosen, counts), 1].sum())
+        for runs, counts in ((chunks.n_runs, chunks.n_count), (chunks.soft_mask_runs, chunks.soft_mask_count))
+    )
+    bases, number = int(chunks.length[chosen].sum()), int(chosen.sum())
+    return {"bases": bases, "chunks": number, "n": n, "soft_masked": soft_masked}
+
+
 class _SplitIndex:
     """The chunk table of a split; N runs go to a file, since a genome may have any number of them."""
 
@@ -121,9 +134,11 @@ class _SplitIndex:
         self._path = directory / f"{split}.n_runs"
         self._file = open(self._path, "wb")
 
-    def add(self, species: int, contig: int, piece: Piece) -> None:
-        self._rows.extend([species, contig, piece.start, piece.chunk.length, len(piece.chunk.n_runs)])
-        self._file.write(piece.chunk.n_runs.tobytes())
+    def add(self, species: int, first_contig: int, chunks: Chunks, chosen: np.ndarray) -> None:
+        """Some chunks, bool [chunks], whose contigs are counted from `first_contig`."""
+        columns = (np.full(chosen.size, species), first_contig + chunks.contig, *chunks[1:4])
+        self._rows.frombytes(np.stack(columns, axis=1)[chosen].astype(np.int64).tobytes())
+        self._file.write(chunks.n_runs[np.repeat(chosen, chunks.n_count)].tobytes())
 
     def arrays(self) -> dict[str, np.ndarray]:
         self._file.close()

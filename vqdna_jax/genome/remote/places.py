@@ -1,7 +1,7 @@
 """Files on this machine and in object stores (gs://, s3://, whatever fsspec has a plugin for) by the same few calls.
 
-A path with "://" is remote. What goes wrong with one, whichever library it comes from, is an OSError of one line, as it
-is for a local path; only a protocol that is not installed is an InputError.
+A path with "://" is remote, and "-" is standard input. What goes wrong with a remote one, whichever library it comes
+from, is an OSError of one line, as it is for a local path; only a protocol that is not installed is an InputError.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import glob
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,14 +19,26 @@ from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 
-from vqdna_jax.errors import InputError, PeerError, VqdnaError
+from vqdna_jax.errors import InputError, PeerError, VqdnaError, cannot_write
 
+STANDARD_INPUT = "-"
 BLOCK_BYTES = 1 << 22  # of a copy, and read ahead of a remote file
 _PLUGINS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs"}  # of stores
 
 
 def is_remote(path: str | os.PathLike) -> bool:
     return "://" in os.fspath(path)
+
+
+def is_stream(path: str | os.PathLike) -> bool:
+    """Standard input or a pipe by its name: what can be read once only, in order."""
+    if os.fspath(path) == STANDARD_INPUT:
+        return True
+    try:
+        mode = 0 if is_remote(path) else os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def absolute(path: str | os.PathLike) -> str:
@@ -157,16 +170,46 @@ def upload(file: Path, url: str) -> None:
                 raise OSError("what was uploaded differs from what was sent; try again")
 
 
+class Copy(os.PathLike):
+    """Opens the file `where`; messages name what it is a copy of."""
+
+    def __init__(self, where: Path, original: str | os.PathLike):
+        self._where, self._original = where, original
+
+    def __fspath__(self) -> str:
+        return os.fspath(self._where)
+
+    def __str__(self) -> str:
+        return os.fspath(self._original)
+
+
 @contextlib.contextmanager
-def local_copy(path: str | os.PathLike) -> Iterator[Path]:
-    """A local file with the content of `path`: itself, or a copy for as long as the context lasts."""
-    if not is_remote(path):
-        yield Path(path)
+def local_copy(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
+    """A local file with the content of `path`, to be read as often as one likes: `path` itself, or for as long as the
+    context lasts a copy of what is remote or a stream. Raises OSError.
+    """
+    if not is_remote(path) and not is_stream(path):
+        yield path
         return
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(prefix="vqdna-") as directory:
         copy = Path(directory) / "copy"
-        download(os.fspath(path), copy)
-        yield copy
+        if is_remote(path):
+            download(os.fspath(path), copy)
+        else:
+            _save(path, copy)
+        yield Copy(copy, "standard input" if os.fspath(path) == STANDARD_INPUT else path)
+
+
+def _save(stream: str | os.PathLike, copy: Path) -> None:
+    """Raises OSError when the stream cannot be read, StorageError when the disk is full."""
+    source = 0 if os.fspath(stream) == STANDARD_INPUT else stream
+    with open(source, "rb", closefd=source != 0) as incoming, open(copy, "wb") as target:
+        while block := incoming.read(BLOCK_BYTES):
+            try:
+                target.write(block)
+                target.flush()
+            except OSError as error:
+                raise cannot_write(copy.parent, error) from error
 
 
 @contextlib.contextmanager
