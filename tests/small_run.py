@@ -1,12 +1,16 @@
 """A run of seconds on the bundled genomes, and what tests ask of it."""
 
+import contextlib
 import json
 import os
 import pathlib
 import signal
 
+import jax
+
 from configs import hrq
 from vqdna_jax import train
+from vqdna_jax.runtime.watchdog import Watchdog
 
 STEPS = 8
 
@@ -19,6 +23,11 @@ def small_config():
     c.train.update(total_steps=STEPS, log_every_steps=1, checkpoint_every_steps=3)
     c.eval.update(every_steps=5, windows=64, batch=32)
     return c
+
+
+def run(config, workdir: pathlib.Path, devices: int = 1, watchdog: Watchdog | None = None) -> int:
+    """`train` on so many devices."""
+    return train.train(config, workdir, watchdog=watchdog, devices=jax.devices()[:devices])
 
 
 def rows_of(workdir: pathlib.Path, name: str = "loss") -> list[tuple[int, float]]:
@@ -38,3 +47,26 @@ def stop_at(monkeypatch, step: int) -> None:
             yield batch
 
     monkeypatch.setattr(train, "train_iterator", interrupted)
+
+
+class Recorder(Watchdog):
+    """Watches nobody and remembers what it last allowed."""
+
+    seconds = 0.0
+
+    def allow(self, seconds: float, step: int) -> None:
+        self.seconds = seconds
+
+    def by_thread(self):
+        return contextlib.nullcontext()
+
+
+def recorded(patch, watchdog: Recorder, holder, name: str, seen: list) -> None:
+    """Every call of `holder.name` adds its name and the seconds that it has."""
+    original = getattr(holder, name)
+
+    def call(*arguments, **options):
+        seen.append((name, watchdog.seconds))
+        return original(*arguments, **options)
+
+    patch.setattr(holder, name, call)

@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -16,18 +17,22 @@ RETRY_SEEDS = 1000  # from the seed of one attempt to that of the next
 
 
 def train_with_retries(
-    config: ConfigDict, workdir: pathlib.Path, stop: StopRequest | None = None, watchdog: Watchdog | None = None
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    stop: StopRequest | None = None,
+    watchdog: Watchdog | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> tuple[int, pathlib.Path]:
     """`train`, and up to `config.train.retries` times more with another seed, in workdir/retry_N, while a finished run
     predicts one class (or value) only. Returns the exit code and the directory of the last run; all are kept.
 
-    Raises as `train` does. One process only: runs of several are not tried again.
+    Arguments and errors are those of `train`. One process only: runs of several are not tried again.
     """
     for attempt in range(1 + read_settings(config).train.retries):
         directory = workdir / f"retry_{attempt}" if attempt else workdir
         changed = copy.deepcopy(config)
         changed.seed = config.seed + RETRY_SEEDS * attempt
-        code = train(changed, directory, stop, watchdog)
+        code = train(changed, directory, stop, watchdog, devices)
         if code or jax.process_count() > 1 or not _collapsed(directory):
             break
     return code, directory

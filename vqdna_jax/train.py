@@ -106,7 +106,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
             iterator, done, stopped = train_iterator(stage.data.batches, first_step), first_step, ""
         run.pause = log.pause
         try:
-            with run.phase("step", done):
+            with run.phase("step", done, settled=False):
                 while True:
                     run.stop.check()
                     due = done % settings.eval.every_steps == 0 or (stage.task.keeps_best and done == total_steps)

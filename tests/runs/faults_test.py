@@ -1,14 +1,12 @@
 """What goes wrong in real runs: damaged checkpoints, small corpora, an export that fails, another mesh, a full disk."""
 
 import errno
-import functools
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
-from small_run import STEPS, rows_of, small_config, stop_at
+from small_run import STEPS, rows_of, run, small_config, stop_at
 
 from vqdna_jax import partition, train
 from vqdna_jax.errors import EXIT_STOPPED, InputError, StorageError, cannot_write, report_and_exit
@@ -16,22 +14,11 @@ from vqdna_jax.genome.build.build import build_corpus
 from vqdna_jax.stages import vocabulary
 
 
-def devices(monkeypatch, count: int) -> None:
-    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:count]))
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    devices(monkeypatch, 1)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One undisturbed run."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        devices(patch, 1)
-        assert train.train(small_config(), workdir) == 0
+    assert run(small_config(), workdir) == 0
     return workdir
 
 
@@ -49,7 +36,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(finished, tm
         data = np.frombuffer(file.read_bytes(), np.uint8).copy()
         data[::101] ^= 0x10
         file.write_bytes(data.tobytes())
-    assert train.train(small_config(), workdir) == 0
+    assert run(small_config(), workdir) == 0
     assert rows_of(workdir) == rows_of(finished)
     assert list((workdir / "checkpoints").glob(f"damaged-{STEPS}-*"))  # set aside, and this step saved again
     assert (workdir / f"checkpoints/{STEPS}/commit_success.txt").exists()
@@ -60,7 +47,7 @@ def test_unreadable_checkpoints_stop_the_run(tmp_path):
     workdir = tmp_path / "hollow"
     (workdir / "checkpoints/5").mkdir(parents=True)
     with pytest.raises(StorageError, match="none of the checkpoints"):
-        train.train(small_config(), workdir)
+        run(small_config(), workdir)
 
 
 def test_no_whole_checkpoint_stops_the_run_and_never_starts_afresh(finished, tmp_path):
@@ -69,7 +56,7 @@ def test_no_whole_checkpoint_stops_the_run_and_never_starts_afresh(finished, tmp
     for file in array_files(workdir / "checkpoints"):
         file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(StorageError, match="none of the checkpoints"):
-        train.train(small_config(), workdir)
+        run(small_config(), workdir)
 
 
 def test_a_run_stopped_on_one_mesh_goes_on_on_another(finished, tmp_path, monkeypatch):
@@ -77,18 +64,15 @@ def test_a_run_stopped_on_one_mesh_goes_on_on_another(finished, tmp_path, monkey
     config = small_config()
     config.mesh.update(fsdp=2, tensor=2)
     with monkeypatch.context() as patch:
-        devices(patch, 8)
         stop_at(patch, 3)
-        assert train.train(config, tmp_path) == EXIT_STOPPED
+        assert run(config, tmp_path, devices=8) == EXIT_STOPPED
     config.mesh.update(fsdp=2, tensor=1)
-    with monkeypatch.context() as patch:
-        devices(patch, 8)
-        assert train.train(config, tmp_path) == 0
+    assert run(config, tmp_path, devices=8) == 0
     losses, expected = np.array(rows_of(tmp_path)), np.array(rows_of(finished))
     np.testing.assert_array_equal(losses[:, 0], expected[:, 0])
     np.testing.assert_allclose(losses[:, 1], expected[:, 1], rtol=1e-5)
     accuracies = [
-        json.loads((run / "result.json").read_text())["reconstruction_accuracy"] for run in (tmp_path, finished)
+        json.loads((workdir / "result.json").read_text())["reconstruction_accuracy"] for workdir in (tmp_path, finished)
     ]
     assert accuracies[0] == pytest.approx(accuracies[1], abs=2e-3)
 
@@ -96,10 +80,10 @@ def test_a_run_stopped_on_one_mesh_goes_on_on_another(finished, tmp_path, monkey
 def test_another_version_is_warned_of_on_resume(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_at(patch, 1)
-        patch.setattr(train.version, "versions", lambda: {"jax": "0.0.1"})
-        assert train.train(small_config(), tmp_path) == EXIT_STOPPED
+        patch.setattr(train, "versions", lambda: {"jax": "0.0.1"})
+        assert run(small_config(), tmp_path) == EXIT_STOPPED
     assert "versions changed" not in capsys.readouterr().err
-    assert train.train(small_config(), tmp_path) == 0
+    assert run(small_config(), tmp_path) == 0
     assert "versions changed since the checkpoint, results may too: " in (err := capsys.readouterr().err)
     assert "jax 0.0.1 -> " in err
 
@@ -110,7 +94,7 @@ def test_a_corpus_of_one_species_and_a_single_held_out_window(bundled, tmp_path)
     config = small_config()
     config.data.corpus = str(tmp_path / "corpus")
     config.train.total_steps = 2
-    assert train.train(config, tmp_path / "run") == 0
+    assert run(config, tmp_path / "run") == 0
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["held_out_windows"] == 1 and "reconstruction_accuracy" in result
     assert not any("probe" in name or "strand" in name for name in result)
@@ -122,16 +106,16 @@ def test_an_export_that_fails_is_made_by_the_next_run(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(StorageError):
         patch.setattr(vocabulary.pretrained, "save", full_disk)
-        train.train(small_config(), tmp_path)
+        run(small_config(), tmp_path)
     assert not (tmp_path / "result.json").exists()
-    assert train.train(small_config(), tmp_path) == 0
+    assert run(small_config(), tmp_path) == 0
     assert (tmp_path / "result.json").exists() and (tmp_path / "export/model.safetensors").exists()
 
 
 def test_a_collapsed_codebook_is_warned_of(tmp_path, capsys):
     from vqdna_jax.training.metrics import StepLog, Throughput
 
-    log = StepLog(tmp_path, 0, 10, 1, lambda step: 0.1, Throughput(1, 1.0))
+    log = StepLog(tmp_path, 0, 10, 1, lambda step: 0.1, Throughput(1, 1.0, 1))
     log.evaluation(5, {"codebook_1_utilisation": 0.12, "codebook_2_utilisation": 1.0})
     log.close()
     warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]

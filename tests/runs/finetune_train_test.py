@@ -1,7 +1,6 @@
 """Whole fine-tuning runs on genome windows with an easy rule: what is learnt, kept, resumed, repeated and refused."""
 
 import csv
-import functools
 import itertools
 import json
 import pathlib
@@ -16,24 +15,22 @@ import scipy.stats
 import sklearn.metrics
 from flax.traverse_util import flatten_dict
 from small_finetune import LENGTHS, ROWS, STEPS, gc, gc_rich, genome_rows, small_config, write_rows, write_set
-from small_run import rows_of, stop_at
+from small_run import Recorder, recorded, rows_of, run, stop_at
 from tiny_pretrained import save_tiny_pretrained
 
 import vqdna_jax
 from configs import finetune
-from vqdna_jax import partition, train
-from vqdna_jax.errors import EXIT_STOPPED, InputError
+from vqdna_jax import partition, retries, train
+from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError
 from vqdna_jax.labels.batches import Shape, fill
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS
 from vqdna_jax.models.transformer import Compute
+from vqdna_jax.retries import train_with_retries
+from vqdna_jax.runtime.watchdog import COMPILE_LIMITS
+from vqdna_jax.stages import read_settings
 from vqdna_jax.stages.finetune import FinetuneStage
-from vqdna_jax.tasks.finetune import BASE, Finetune
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +42,11 @@ def place(tmp_path_factory):
 def finished(tmp_path_factory, place):
     """One undisturbed run with LoRA."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
-        assert train.train(small_config(place), workdir) == 0
+    assert run(small_config(place), workdir) == 0
     return workdir
 
 
+ONE = jax.devices()[:1]
 WHOLE = LENGTHS[1:]  # where one compiled shape is enough
 
 
@@ -71,11 +67,11 @@ def tensors_of(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(workdir / "export/model.safetensors")
 
 
-def refusal(config, workdir) -> str:
+def refusal(config, workdir, devices: int = 1) -> str:
     """The message of a run that must be refused, in one line, before there is a workdir."""
     fresh = not workdir.exists()
     with pytest.raises(InputError) as caught:
-        train.train(config, workdir)
+        run(config, workdir, devices)
     assert "\n" not in str(caught.value) and caught.value.exit_code == 43
     assert not (fresh and workdir.exists())
     return str(caught.value)
@@ -128,7 +124,7 @@ class TestFinished:
 
     def test_running_it_again_changes_nothing(self, finished, place):
         before = (finished / "result.json").stat().st_mtime_ns
-        assert train.train_again(changed(place), finished) == (0, finished)
+        assert train_with_retries(changed(place), finished, devices=ONE) == (0, finished)
         assert (finished / "result.json").stat().st_mtime_ns == before and not list(finished.glob("retry_*"))
 
     def test_only_what_was_trained_is_exported(self, finished):
@@ -142,7 +138,7 @@ class TestFinished:
 def test_an_easy_rule_is_learnt(finished, place, tmp_path, method):
     if method != "lora":
         config = changed(place, tuning__method=method, data__labelled=str(write_set(tmp_path / "gc", lengths=WHOLE)))
-        assert train.train(config, tmp_path / "run") == 0
+        assert run(config, tmp_path / "run") == 0
     result = result_of(finished if method == "lora" else tmp_path / "run")
     assert result["test_accuracy"] > 0.7 and result["test_auroc"] > 0.8  # three standard errors over chance
     assert result["best_dev_loss"] < np.log(2) and not result["dev_collapsed"]
@@ -153,14 +149,16 @@ class TestStopped:
     def test_it_goes_on_bitwise(self, finished, place, tmp_path, monkeypatch, step):
         with monkeypatch.context() as patch:
             stop_at(patch, step)
-            assert train.train_again(changed(place), tmp_path) == (EXIT_STOPPED, tmp_path)
+            assert train_with_retries(changed(place), tmp_path, devices=ONE) == (EXIT_STOPPED, tmp_path)
         assert [s for s, _ in rows_of(tmp_path)] == list(range(1, step + 2))
         assert not (tmp_path / "result.json").exists()
-        assert train.train(changed(place), tmp_path) == 0
+        assert run(changed(place), tmp_path) == 0
         assert_same_run(tmp_path, finished)
 
     def test_killed_after_the_last_evaluation_the_best_is_still_known(self, finished, place, tmp_path, monkeypatch):
-        """The checkpoint of the last step was saved at the stop, before its evaluation."""
+        """The checkpoint of the last step was saved at the stop, before its evaluation: the third start compiles what
+        judges before anything else, and has the time for it."""
+        watchdog, seen = Recorder(100.0), []
 
         class Killed(Exception):
             pass
@@ -170,18 +168,21 @@ class TestStopped:
 
         with monkeypatch.context() as patch:
             stop_at(patch, STEPS - 1)
-            assert train.train(changed(place), tmp_path) == EXIT_STOPPED
+            assert run(changed(place), tmp_path) == EXIT_STOPPED
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(FinetuneStage, "finish", dies)
-            train.train(changed(place), tmp_path)
-        assert train.train(changed(place), tmp_path) == 0
+            run(changed(place), tmp_path)
+        with monkeypatch.context() as patch:
+            recorded(patch, watchdog, train, "better_of", seen)
+            assert run(changed(place), tmp_path, watchdog=watchdog) == 0
+        assert seen == [("better_of", COMPILE_LIMITS * 100.0)]
         assert_same_run(tmp_path, finished)
 
     def test_other_data_and_another_base_are_refused_and_moved_ones_are_not(self, finished, place, tmp_path):
         shutil.copytree(place / "gc", tmp_path / "moved")
         shutil.copytree(place / "base", tmp_path / "base")
         moved = {"data__labelled": str(tmp_path / "moved"), "pretrained": str(tmp_path / "base")}
-        assert train.train(changed(place, **moved), finished) == 0
+        assert run(changed(place, **moved), finished) == 0
         text = (tmp_path / "moved/test.csv").read_text()
         (tmp_path / "moved/test.csv").write_text(text[:-2] + str(1 - int(text[-2])) + "\n")
         assert "labelled_digest was" in refusal(changed(place, **moved), finished)
@@ -202,7 +203,7 @@ def contrary(place):
 def test_the_best_parameters_are_kept_and_patience_ends_the_run(place, contrary, tmp_path):
     config = changed(place, data__labelled=str(contrary), train__patience=2, eval__every_steps=3)
     config.train.update(checkpoint_every_steps=3, keep_checkpoints=9)
-    assert train.train(config, tmp_path) == 0
+    assert run(config, tmp_path) == 0
     result, losses = result_of(tmp_path), dict(rows_of(tmp_path, "eval_loss"))
     best = min(losses, key=losses.get)
     ended = next(
@@ -217,7 +218,7 @@ def test_the_best_parameters_are_kept_and_patience_ends_the_run(place, contrary,
         assert params.keys() == exported.keys()
         assert all(np.array_equal(params[name], exported[name]) for name in params) == (step == best)
     before = (tmp_path / "result.json").stat().st_mtime_ns
-    assert train.train(config, tmp_path) == 0 and (tmp_path / "result.json").stat().st_mtime_ns == before
+    assert run(config, tmp_path) == 0 and (tmp_path / "result.json").stat().st_mtime_ns == before
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +232,7 @@ class TestRetries:
     def test_a_collapsed_run_is_tried_with_other_seeds_and_all_are_kept(self, place, rare, tmp_path):
         config = changed(place, data__labelled=str(rare), train__retries=1, seed=3)
         last = tmp_path / "retry_1"
-        assert train.train_again(config, tmp_path) == (0, last) and not (tmp_path / "retry_2").exists()
+        assert train_with_retries(config, tmp_path, devices=ONE) == (0, last) and not (tmp_path / "retry_2").exists()
         for directory, seed in ((tmp_path, 3), (last, 1003)):
             result = result_of(directory)
             assert result["dev_collapsed"] and result["seed"] == seed and len(rows_of(directory)) == STEPS
@@ -246,7 +247,7 @@ class TestRetries:
     def test_until_one_has_not_collapsed_or_a_signal_comes(self, tmp_path, monkeypatch, collapses, code, attempts):
         seen = []
 
-        def run(config, workdir, *_):
+        def attempt(config, workdir, *_):
             seen.append((config.seed, workdir))
             collapsed = collapses[len(seen) - 1]
             if collapsed is None:
@@ -255,10 +256,10 @@ class TestRetries:
             (workdir / "result.json").write_text(json.dumps({"dev_collapsed": collapsed}))
             return 0
 
-        monkeypatch.setattr(train, "train", run)
+        monkeypatch.setattr(retries, "train", attempt)
         config = finetune.get_config("tiny")  # of two retries
         expected = [(1000 * i, tmp_path / f"retry_{i}" if i else tmp_path) for i in range(attempts)]
-        assert train.train_again(config, tmp_path) == (code, expected[-1][1]) and seen == expected
+        assert train_with_retries(config, tmp_path) == (code, expected[-1][1]) and seen == expected
 
 
 class TestLong:
@@ -276,13 +277,13 @@ class TestLong:
     def test_windows_learn_the_rule_too(self, place, tmp_path):
         data = write_set(tmp_path / "long", lengths=(70, 31), base_bases=70)
         config = changed(place, data__labelled=str(data), data__long="window")
-        assert train.train(config, tmp_path / "run") == 0
+        assert run(config, tmp_path / "run") == 0
         assert result_of(tmp_path / "run")["test_accuracy"] > 0.7
 
 
 def test_a_regression_learns_and_is_given_in_the_units_of_its_labels(place, tmp_path):
     data = write_set(tmp_path / "percent", lambda bases: f"{100 * gc(bases):.2f}", lengths=WHOLE)
-    assert train.train(changed(place, data__labelled=str(data)), tmp_path / "run") == 0
+    assert run(changed(place, data__labelled=str(data)), tmp_path / "run") == 0
     found, rows = predictions(tmp_path / "run", data)
     values, labels = (np.array([float(row[key]) for row in t]) for t, key in ((found, "prediction"), (rows, "label")))
     result = result_of(tmp_path / "run")
@@ -293,12 +294,26 @@ def test_a_regression_learns_and_is_given_in_the_units_of_its_labels(place, tmp_
     assert result["test_mse"] == pytest.approx(np.mean((values - labels) ** 2) / variance, rel=1e-3)
 
 
+def test_without_a_finite_loss_on_dev_nothing_is_exported(place, tmp_path):
+    """A label of dev so far off that its squared error is no number of 32 bits."""
+    data = write_set(tmp_path / "far", lambda bases: f"{100 * gc(bases):.2f}", lengths=WHOLE)
+    *lines, last = (data / "dev.csv").read_text().splitlines()
+    (data / "dev.csv").write_text("\n".join([*lines, f"{last.partition(',')[0]},1e30", ""]))
+    for _ in range(2):  # the second one goes on from the last checkpoint
+        with pytest.raises(NumericsError, match="no evaluation on dev had a finite loss") as caught:
+            run(changed(place, data__labelled=str(data)), tmp_path / "run")
+        assert caught.value.exit_code == 44 and "\n" not in str(caught.value)
+    assert [loss for _, loss in rows_of(tmp_path / "run", "eval_loss")] == [None] * 4
+    assert all(np.isfinite(loss) for _, loss in rows_of(tmp_path / "run"))
+    assert not (tmp_path / "run/export").exists() and not (tmp_path / "run/result.json").exists()
+
+
 def test_several_labels_are_learnt(place, tmp_path):
     def rule(bases):
         return f"{gc_rich(bases)},{1 - gc_rich(bases)}"
 
     data = write_set(tmp_path / "both", rule, "label_gc,label_at", lengths=WHOLE)
-    assert train.train(changed(place, data__labelled=str(data)), tmp_path / "run") == 0
+    assert run(changed(place, data__labelled=str(data)), tmp_path / "run") == 0
     found, rows = predictions(tmp_path / "run", data)
     result, names = result_of(tmp_path / "run"), ("gc", "at")
     answers = np.array([[name in row["prediction"].split(";") for name in names] for row in found])
@@ -315,24 +330,26 @@ def test_features_begin_as_the_base_models_embeddings(place):
     task = Finetune(base.transformer, Compute(), "classification", 2, "lora", LoraConfig(targets=".*"), "+".join(POOLS))
     bases = [row[:length] for row, length in zip(genome_rows(sum(ROWS.values())), (31, 30, 17, 16, 8, 2, 1))]
     expected = np.concatenate([base.embed(bases, pool) for pool in POOLS], axis=1)
-    frozen = {BASE: {"vectors": base.vectors_KxE(), "transformer": base.weights["transformer"]}}
+    frozen = FrozenBase(base.vectors_KxE(), base.weights["transformer"])
 
     @jax.jit
-    def features(batch, frozen):
-        return task.features(task.init_params(jax.random.key(0), batch | frozen), batch | frozen)
+    def features(frozen, batch):
+        return task.features(task.init_params(frozen, batch, jax.random.key(0)), frozen, batch)
 
     with jax.set_mesh(base.mesh):
         batch = fill(base.encode_bases(bases), Shape(2, 31), 31)
-        found = features(partition.batch_to_devices(batch, base.mesh, len(bases)), frozen)
+        found = features(frozen, partition.batch_to_devices(batch, base.mesh, len(bases)))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def opened(config) -> FinetuneStage:
+    return FinetuneStage.open(read_settings(config), partition.make_mesh(devices=ONE))
+
+
 def test_rows_are_cut_down_to_the_number_asked_for_with_each_labels_share(place):
-    config = changed(place, data__train_rows=40, data__dev_rows=1000)
-    stage = FinetuneStage(config, partition.make_mesh(devices=jax.devices()[:1]))
-    splits = stage.set.splits
+    splits = opened(changed(place, data__train_rows=40, data__dev_rows=1000)).set.splits
     assert {name: len(split.bases) for name, split in splits.items()} == {"train": 40, "dev": 64, "test": 64}
-    whole = FinetuneStage(changed(place), partition.make_mesh(devices=jax.devices()[:1])).set.splits["train"]
+    whole = opened(changed(place)).set.splits["train"]
     assert splits["train"].labels.mean() == pytest.approx(whole.labels.mean(), abs=0.03)
     by_place = dict(zip(whole.places, zip(whole.bases, whole.labels)))
     for line, bases, label in zip(splits["train"].places, splits["train"].bases, splits["train"].labels):
@@ -392,6 +409,5 @@ def test_bases_that_do_not_fit(place, tmp_path):
     assert "expected a pretrained model" in refusal(config, tmp_path / "run")
 
 
-def test_heads_that_the_mesh_does_not_divide(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "make_mesh", partition.make_mesh)
-    assert "mesh.tensor" in refusal(changed(place, mesh__tensor=4), tmp_path / "run")
+def test_heads_that_the_mesh_does_not_divide(place, tmp_path):
+    assert "mesh.tensor" in refusal(changed(place, mesh__tensor=4), tmp_path / "run", devices=8)

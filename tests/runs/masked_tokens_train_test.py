@@ -1,25 +1,16 @@
 """Stage 2 over a fixed tokenizer, whole: trained, resumed, exported, fine-tuned."""
 
-import functools
 import json
 
-import jax
 import numpy as np
-import pytest
 from small_finetune import small_config as finetune_config
 from small_mcm import STEPS, small_config
-from small_run import rows_of, stop_at
+from small_run import rows_of, run, stop_at
 from tiny_tokenizer import refusal
 
-from vqdna_jax import partition, train
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.inference import load
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
 
 
 def config_over(directory, tokenizer: FixedTokenizer):
@@ -32,12 +23,12 @@ def config_over(directory, tokenizer: FixedTokenizer):
 def test_a_stopped_run_goes_on_bit_by_bit_and_its_export_can_be_fine_tuned(tmp_path, monkeypatch, capsys):
     tokenizer = FixedTokenizer("kmer", 3)
     config = config_over(tmp_path, tokenizer)
-    assert train.train(config, tmp_path / "whole") == 0
+    assert run(config, tmp_path / "whole") == 0
     assert "the tokenizer's own way" in capsys.readouterr().out
     with monkeypatch.context() as patch:
         stop_at(patch, STEPS // 2)
-        assert train.train(config, tmp_path / "stopped") == EXIT_STOPPED
-    assert train.train(config, tmp_path / "stopped") == 0
+        assert run(config, tmp_path / "stopped") == EXIT_STOPPED
+    assert run(config, tmp_path / "stopped") == 0
     assert rows_of(tmp_path / "whole") == rows_of(tmp_path / "stopped")
     result = json.loads((tmp_path / "whole/result.json").read_text())
     assert 0 < result["token_accuracy"] < 1 and 1 < result["bits_per_base"] < 4
@@ -48,7 +39,7 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_its_export_can_be_fine_tuned(tmp_p
     tuning = finetune_config(tmp_path)
     tuning.pretrained, tuning.data.long = str(tmp_path / "whole/export"), "window"
     tuning.train.total_steps = 4
-    assert train.train(tuning, tmp_path / "tuned") == 0
+    assert run(tuning, tmp_path / "tuned") == 0
     model = load.load(tmp_path / "tuned/export")
     assert model.base.pretrained_digest == base.pretrained_digest
     values = model.predict(["ACGTTGCATTGACCA", "ACGT"]).values
@@ -58,4 +49,4 @@ def test_a_stopped_run_goes_on_bit_by_bit_and_its_export_can_be_fine_tuned(tmp_p
 def test_a_probe_is_refused_rather_than_left_out(tmp_path):
     config = config_over(tmp_path, FixedTokenizer("one_hot"))
     config.eval.probe = str(tmp_path)
-    assert "eval.probe" in refusal(train.train, config, tmp_path / "run")
+    assert "eval.probe" in refusal(run, config, tmp_path / "run")

@@ -9,19 +9,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from small_mcm import STEPS, small_config
-from small_run import rows_of, stop_at
+from small_run import rows_of, run, stop_at
 from tiny_tokenizer import save_tiny
 
 import vqdna_jax
-from vqdna_jax import partition, stages, train
+from vqdna_jax import partition, stages
 from vqdna_jax.errors import EXIT_STOPPED, InputError
 from vqdna_jax.training.optimizer import make_optimizer
 from vqdna_jax.training.step import init_state, train_step
-
-
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +28,7 @@ def place(tmp_path_factory):
 def finished(tmp_path_factory, place):
     """One undisturbed run, with averaged parameters."""
     workdir = tmp_path_factory.mktemp("undisturbed")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
-        assert train.train(averaged(place), workdir) == 0
+    assert run(averaged(place), workdir) == 0
     return workdir
 
 
@@ -72,8 +65,8 @@ def test_the_export_is_a_model_with_its_tokenizer(finished, place):
 def test_a_stopped_run_goes_on_bitwise(finished, place, tmp_path, monkeypatch, step):
     with monkeypatch.context() as patch:
         stop_at(patch, step)
-        assert train.train(averaged(place), tmp_path) == EXIT_STOPPED
-    assert train.train(averaged(place), tmp_path) == 0
+        assert run(averaged(place), tmp_path) == EXIT_STOPPED
+    assert run(averaged(place), tmp_path) == 0
     assert rows_of(tmp_path) == rows_of(finished)
     got, expected = (safetensors.numpy.load_file(d / "export/model.safetensors") for d in (tmp_path, finished))
     assert got.keys() == expected.keys()
@@ -85,31 +78,30 @@ def test_another_tokenizer_is_refused_and_a_moved_one_is_not(finished, place, tm
     config.tokenizer = str(tmp_path / "other")
     save_tiny(tmp_path / "other", seed=1)
     with pytest.raises(InputError, match="tokenizer_digest was"):
-        train.train(config, finished)
+        run(config, finished)
     shutil.copytree(place / "tokenizer_1", tmp_path / "moved")
     config.tokenizer = str(tmp_path / "moved")
-    assert train.train(config, finished) == 0
+    assert run(config, finished) == 0
 
 
-def steps_on(place, data=1, fsdp=1, tensor=1, steps=STEPS, tx=None, change=lambda task: task, **settings):
+def steps_on(place, data=1, fsdp=1, tensor=1, steps=STEPS, tx=None, change=lambda task: task, **changes):
     """(losses, final state) of the config on a mesh."""
     config = small_config(place)
-    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in settings.items()})
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
+    settings = stages.read_settings(config)
     mesh = partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
     key, losses = jax.random.key(0), []
     with jax.set_mesh(mesh):
-        stage = stages.make_stage(config, mesh)
-        task, tx = change(stage.task), tx or make_optimizer(config.optimizer, STEPS)
-        batches = stage.open_data().batches
+        stage = stages.make_stage(settings, mesh)
+        task, tx = change(stage.task), tx or make_optimizer(settings.optimizer, STEPS)
 
         def batch(t):
-            rows = {"bases": batches[t]["bases"]}
-            return partition.batch_to_devices(rows, mesh, config.data.global_batch) | stage.frozen
+            return partition.batch_to_devices(stage.data.batches[t], mesh, settings.data.global_batch)
 
-        state = jax.jit(functools.partial(init_state, task, tx))(key, batch(0))
+        state = jax.jit(functools.partial(init_state, task, tx))(key, stage.frozen, batch(0))
         step = jax.jit(functools.partial(train_step, task, tx, skip_above=10.0), donate_argnums=0)
         for t in range(steps):
-            state, metrics = step(state, batch(t), key)
+            state, metrics = step(state, stage.frozen, batch(t), key)
             losses.append(float(metrics["loss"]))
     return losses, state
 
@@ -145,7 +137,7 @@ def test_other_maskings_train_at_four_bases_a_code(tmp_path, kind):
     config = small_config(tmp_path, 4)
     config.masking.update(kind=kind, span=8)
     config.train.total_steps = 2
-    assert train.train(config, tmp_path / "run") == 0
+    assert run(config, tmp_path / "run") == 0
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert 0 < result["masked_base_bits"] < 2.5 and 0 < result["base_bits_as_trained"] < 2.5
 
@@ -183,13 +175,12 @@ def test_bad_config_is_one_line_before_anything_is_built(place, tmp_path, key):
         config.masking.kind = "base_spans"
     config.update_from_flattened_dict({key: value})
     with pytest.raises(InputError) as caught:
-        train.train(config, tmp_path / "run")
+        run(config, tmp_path / "run")
     assert message in str(caught.value) and "\n" not in str(caught.value) and caught.value.exit_code == 43
     assert not (tmp_path / "run").exists()
 
 
-def test_heads_and_batch_that_the_mesh_does_not_divide(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "make_mesh", partition.make_mesh)
+def test_heads_and_batch_that_the_mesh_does_not_divide(place, tmp_path):
     for settings, message in (
         ({"mesh.tensor": 4}, "model.heads: found 2, expected a multiple of mesh.tensor=4"),
         ({"data.global_batch": 12}, "data.global_batch: found 12, expected a multiple of the 8 shards"),
@@ -197,7 +188,7 @@ def test_heads_and_batch_that_the_mesh_does_not_divide(place, tmp_path, monkeypa
         config = small_config(place)
         config.update_from_flattened_dict(settings)
         with pytest.raises(InputError, match=message):
-            train.train(config, tmp_path / "run")
+            run(config, tmp_path / "run", devices=8)
 
 
 @pytest.mark.parametrize("damage", ["missing", "version", "digest"])
@@ -211,5 +202,5 @@ def test_a_tokenizer_that_is_missing_or_damaged_is_refused(tmp_path, damage):
         described |= {"schema": "vqdna-tokenizer/9"} if damage == "version" else {"tokenizer_digest": "0" * 64}
         (export / "config.json").write_text(json.dumps(described))
     with pytest.raises(InputError, match=str(export)) as caught:
-        train.train(config, tmp_path / "run")
+        run(config, tmp_path / "run")
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()

@@ -1,39 +1,14 @@
 """How long the watchdog waits in each phase of a run: no compile may look like a step that is stuck."""
 
-import contextlib
-
-from small_run import small_config, stop_at
+from small_run import Recorder, recorded, run, small_config, stop_at
 
 from vqdna_jax import train
 from vqdna_jax.errors import EXIT_STOPPED
-from vqdna_jax.runtime.watchdog import COMPILE_LIMITS, Watchdog
+from vqdna_jax.runtime.watchdog import COMPILE_LIMITS
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training.checkpoint import Checkpoints
 
 LIMIT_S = 100.0
-
-
-class Recorder(Watchdog):
-    """Watches nobody and remembers what it last allowed."""
-
-    seconds = 0.0
-
-    def allow(self, seconds: float, step: int) -> None:
-        self.seconds = seconds
-
-    def by_thread(self):
-        return contextlib.nullcontext()
-
-
-def recorded(patch, watchdog: Recorder, holder, name: str, seen: list) -> None:
-    """Every call of `holder.name` adds its name and the seconds that it has."""
-    original = getattr(holder, name)
-
-    def call(*arguments, **options):
-        seen.append((name, watchdog.seconds))
-        return original(*arguments, **options)
-
-    patch.setattr(holder, name, call)
 
 
 def test_whatever_is_compiled_or_saved_has_more_time_than_a_step(tmp_path, monkeypatch):
@@ -42,10 +17,10 @@ def test_whatever_is_compiled_or_saved_has_more_time_than_a_step(tmp_path, monke
     config.train.timeout_s = LIMIT_S
     with monkeypatch.context() as patch:
         stop_at(patch, config.eval.every_steps - 1)
-        assert train.train(config, tmp_path) == EXIT_STOPPED
+        assert run(config, tmp_path) == EXIT_STOPPED
     for holder, name in ((train, "train_step"), (Vocabulary, "predict"), (Checkpoints, "save")):
         recorded(monkeypatch, watchdog, holder, name, seen)
-    assert train.train(config, tmp_path, watchdog=watchdog) == 0
+    assert run(config, tmp_path, watchdog=watchdog) == 0
     assert [name for name, _ in seen[:2]] == ["predict", "train_step"]
     assert {name for name, _ in seen} == {"predict", "train_step", "save"}
     assert {seconds for _, seconds in seen} == {COMPILE_LIMITS * LIMIT_S}
@@ -56,6 +31,6 @@ def test_a_step_has_the_time_out(tmp_path, monkeypatch):
     config, watchdog, seen = small_config(), Recorder(LIMIT_S), []
     config.train.timeout_s = LIMIT_S
     recorded(monkeypatch, watchdog, train.StepLog, "step", seen)
-    assert train.train(config, tmp_path, watchdog=watchdog) == 0
+    assert run(config, tmp_path, watchdog=watchdog) == 0
     assert [seconds for _, seconds in seen[:3]] == [COMPILE_LIMITS * LIMIT_S] * 2 + [LIMIT_S]
     assert {seconds for _, seconds in seen[2:]} == {LIMIT_S}

@@ -59,9 +59,12 @@ def finished(tmp_path_factory):
 def signal_in(patch, place: str) -> None:
     """SIGTERM in the middle of a phase of the run."""
     holder, name = {
-        "data": (VocabularyStage, "open_data"), "restoring": (train, "resume"), "compiling": (VocabularyStage, "plan"),
-        "evaluating": (VocabularyStage, "evaluate"), "finishing": (VocabularyStage, "finish"),
-    }[place]  # fmt: skip
+        "data": (train, "make_stage"),
+        "restoring": (train, "resume"),
+        "compiling": (VocabularyStage, "plan_lines"),
+        "evaluating": (VocabularyStage, "evaluate"),
+        "finishing": (VocabularyStage, "finish"),
+    }[place]
     original = getattr(holder, name)
 
     def interrupted(*arguments):

@@ -36,7 +36,7 @@ class Phases:
     clock: Goodput
     stop: StopRequest
     pause: Callable[[], None] = lambda: None
-    name: str = "devices"
+    name: str = "prepare"
     step: int = 0
 
     @contextlib.contextmanager
