@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -226,6 +227,116 @@ def test_bad_input_leaves_nothing_behind(tmp_path, monkeypatch, inputs, word):
 def test_a_file_named_twice_is_taken_once(genomes, tmp_path):
     manifest = build_corpus([genomes / "phiX174.fa.gz", f"{genomes}/phi*"], tmp_path / "out", progress=False)
     assert [entry["name"] for entry in manifest["species"]] == ["phiX174"]
+
+
+GENE = b">a \nACGTTGCA \nTTGNCC\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "species", "pack"),
+    [
+        ("-", "stdin", bytes),
+        ("mine=-", "mine", gzip.compress),
+        ("/dev/stdin", "stdin", gzip.compress),
+        ("mine=/dev/fd/0", "mine", bytes),
+    ],
+)
+def test_a_pipe_is_read_as_a_file_of_its_content_is(tmp_path, given, species, pack):
+    child = (
+        "import sys; from vqdna_jax.genome.build.build import build_corpus; build_corpus([sys.argv[1]], sys.argv[2])"
+    )
+    arguments = [sys.executable, "-c", child, given, tmp_path / "piped"]
+    content, scratch = pack(GENE), tmp_path / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    told = subprocess.run(arguments, input=content, env=environment, check=True, capture_output=True).stderr.decode()
+    assert f"corpus: {species}: 14 bp in 1 contigs, 1 N" in told and "lines ending in blanks: 1" in told
+    assert not list(scratch.iterdir())
+    (tmp_path / "x.fa").write_bytes(content)
+    manifest = build_corpus([f"{species}={tmp_path}/x.fa"], tmp_path / "corpus", progress=False)
+    piped = open_corpus(tmp_path / "piped").manifest
+    (entry,), (expected,) = piped["species"], manifest["species"]
+    assert piped["digest"] == manifest["digest"] and piped["files"] == manifest["files"]
+    assert entry["skipped"] == {"empty_records": 0, "renamed_records": 0, "lines_ending_in_blanks": 1}
+    assert entry["source"] == expected["source"] | {"name": "stdin"}
+
+
+def test_a_named_pipe_is_read_and_what_is_wrong_in_a_pipe_has_its_line(tmp_path):
+    os.mkfifo(tmp_path / "reads.fa")
+    for content, word in [(GENE, ""), (b">a\nAC\nAC-T\n", "reads.fa:3: '-' is an alignment gap"), (b"", "is empty")]:
+        writer_process = subprocess.Popen(
+            ["tee", tmp_path / "reads.fa"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        threading.Thread(target=writer_process.communicate, args=(content,)).start()
+        if not word:
+            manifest = build_corpus([tmp_path / "reads.fa"], tmp_path / "out", progress=False)
+            assert manifest["species"][0]["name"] == "reads"
+        else:
+            with pytest.raises(InputError, match=word):
+                build_corpus([tmp_path / "reads.fa"], tmp_path / "more", progress=False)
+        writer_process.wait()
+
+
+def test_beam_is_not_given_a_pipe(tmp_path):
+    with pytest.raises(InputError, match="-: Beam's workers cannot read a pipe"):
+        build_corpus(["-"], tmp_path / "out", beam_runner="DirectRunner", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_is_searched_for_the_usual_suffixes_in_any_case(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.fa", "b.FNA", "c.fasta", "d.Fas", "e.ffn", "f.FSA", "not.txt", "nor.fa.bak"):
+        (tmp_path / "in" / name).write_bytes(GENE)
+    for name in ("g.fa.gz", "h.FFN.GZ", "i.fsa.bgz"):
+        (tmp_path / "in" / name).write_bytes(gzip.compress(GENE))
+    manifest = build_corpus([tmp_path / "in"], tmp_path / "out", progress=False)
+    assert [entry["name"] for entry in manifest["species"]] == list("abcdefghi")
+
+
+def test_a_species_can_be_given_a_name(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for name in ("x.fa", "k=v.fa"):
+        Path(name).write_bytes(GENE)
+    manifest = build_corpus(["e.coli_K-12=x.fa", "k=v.fa", "x.fa", "k=x.fa"], tmp_path / "out", progress=False)
+    assert [entry["name"] for entry in manifest["species"]] == ["e.coli_K-12", "k=v", "x", "k"]
+    for given, word in [
+        ("a=*.fa", "are 2 files"),
+        ("a=none.fa", "none.fa: no such file"),
+        ("=x.fa", "=x.fa: no such file"),
+    ]:
+        with pytest.raises(InputError, match=word):
+            build_corpus([given], tmp_path / "more", progress=False)
+
+
+def test_a_file_name_that_is_no_text_is_spelt_out(tmp_path):
+    odd = tmp_path / os.fsdecode(b"bad_\xff.fa")
+    odd.write_bytes(GENE)
+    manifest = build_corpus([odd, f"good={odd}"], tmp_path / "out", progress=False)
+    assert [entry["name"] for entry in manifest["species"]] == ["bad_\\xff", "good"]
+    assert open_corpus(tmp_path / "out").species == ("bad_\\xff", "good")
+    assert {entry["source"]["name"] for entry in manifest["species"]} == {"bad_\\xff.fa"}
+
+
+def test_a_corpus_whose_path_is_no_text_is_refused(tmp_path):
+    (tmp_path / "x.fa").write_bytes(GENE)
+    out = os.fspath(tmp_path / os.fsdecode(b"bad_\xff"))
+    for work in (lambda: build_corpus([tmp_path / "x.fa"], out, progress=False), lambda: open_corpus(out)):
+        with pytest.raises(InputError, match="is not UTF-8"):
+            work()
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.fa"]
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("A" * 300, "File name too long"), ("/dev/null", "neither a file"), ("x.fa/y.fa", "Not a directory")],
+)
+def test_a_path_that_cannot_be_a_fasta_file_is_one_line(tmp_path, monkeypatch, name, word):
+    monkeypatch.chdir(tmp_path)
+    Path("x.fa").write_bytes(GENE)
+    with pytest.raises(InputError, match=word) as caught:
+        build_corpus([name], tmp_path / "out", progress=False)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_interrupt_in_the_middle_leaves_nothing_behind(genomes, tmp_path, monkeypatch):

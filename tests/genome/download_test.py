@@ -13,7 +13,7 @@ import requests
 from vqdna_jax.cli.verbs import corpus as corpus_verb
 from vqdna_jax.errors import InputError, PeerError, StorageError
 from vqdna_jax.genome import corpus
-from vqdna_jax.genome.build.assemblies import fetch_species, read_species_list
+from vqdna_jax.genome.build.assemblies import fetch_assemblies, read_assemblies
 from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.remote import download
 from vqdna_jax.genome.remote.download import Patience, fetch
@@ -313,7 +313,7 @@ GOOD = f"a http://h/a.fa {MD5}"
 )  # fmt: skip
 def test_a_list_with_a_mistake_is_refused_by_line(tmp_path, lines, line, word):
     with pytest.raises(InputError) as refused:
-        read_species_list(listed(tmp_path, "\n".join(lines) + "\n"))
+        read_assemblies(listed(tmp_path, "\n".join(lines) + "\n"))
     assert f"species.tsv:{line}: " in str(refused.value) and word in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -322,9 +322,9 @@ def test_what_is_no_list_is_refused(tmp_path):
     for content in (b"", b"# nothing\n", b"name\turl\tchecksum\n", b"\x1f\x8b\xff\x00", b"name\turl\n"):
         (tmp_path / "species.tsv").write_bytes(content)
         with pytest.raises(InputError, match=r"species\.tsv"):
-            read_species_list(tmp_path / "species.tsv")
+            read_assemblies(tmp_path / "species.tsv")
     with pytest.raises(InputError, match="No such file"):
-        read_species_list(tmp_path / "absent.tsv")
+        read_assemblies(tmp_path / "absent.tsv")
 
 
 def test_a_list_becomes_a_corpus(server, tmp_path, monkeypatch, capsys):
@@ -355,19 +355,19 @@ def test_a_list_may_name_a_store(tmp_path):
     fsspec.filesystem("memory").pipe_file("/species/genome.fa", CONTENT)
     lines = f"name url checksum\na memory://species/genome.fa {MD5}\n"
     for _ in range(2):  # the second time it is there
-        (source,) = fetch_species(read_species_list(listed(tmp_path, lines)), tmp_path / "downloads", progress=False)
+        (source,) = fetch_assemblies(read_assemblies(listed(tmp_path, lines)), tmp_path / "downloads", progress=False)
         assert Path(source.path).read_bytes() == CONTENT and source.name == "genome.fa"
     for url, word in [("memory://species/no.fa", "No such file"), ("htp://h/a.fa", "nothing is known of htp")]:
         with pytest.raises(InputError, match=rf"species\.tsv:2: {url}: .*{word}"):
-            fetch_species(read_species_list(listed(tmp_path, f"name url checksum\na {url} {MD5}\n")), tmp_path / "d")
+            fetch_assemblies(read_assemblies(listed(tmp_path, f"name url checksum\na {url} {MD5}\n")), tmp_path / "d")
 
 
 def test_all_others_are_fetched_before_the_first_failure_is_told(server, tmp_path):
     lines = [f"s{index} {server.url(f'/{index}')} {MD5}" for index in range(6)]
     lines[2] = f"s2 {server.url('/2')} md5:{'0' * 32}"
     lines[4] = f"s4 absent.fa {MD5}"
-    assemblies = read_species_list(listed(tmp_path, "\n".join(["name url checksum", *lines])))
-    with pytest.raises(InputError, match=r"species\.tsv:4: .*md5 is .* \(and 1 more of 6 species\)"):
-        fetch_species(assemblies, tmp_path / "downloads", HASTY, progress=False)
+    assemblies = read_assemblies(listed(tmp_path, "\n".join(["name url checksum", *lines])))
+    with pytest.raises(InputError, match=r"species\.tsv:4: .*md5 is .* \(and 1 more of 6 assemblies\)"):
+        fetch_assemblies(assemblies, tmp_path / "downloads", HASTY, progress=False)
     whole_files = [path for path in (tmp_path / "downloads").iterdir() if not path.name.endswith(".lock")]
     assert len(whole_files) == 4 and all(path.read_bytes() == CONTENT for path in whole_files)

@@ -34,7 +34,7 @@ def corpus(
 
     Args:
         out: the directory to write, new or empty; may be remote (gs://, s3://)
-        fasta: FASTA files, plain or .gz, globs or directories of them, may be remote; one file is one species
+        fasta: a FASTA file for each species, as FILE or NAME=FILE; globs and directories; .gz, remote, - for stdin
         species: a list of species to download, tab-separated: name, url, checksum, bytes (docs/data.md)
         downloads: where they are kept, by default in the cache directory
         validation_share: share of the bases of every species kept for validation
@@ -47,9 +47,9 @@ def corpus(
 
     inputs = list(fasta)
     if species is not None:
-        from vqdna_jax.genome.build.assemblies import fetch_species, read_species_list
+        from vqdna_jax.genome.build.assemblies import fetch_assemblies, read_assemblies
 
-        inputs += fetch_species(read_species_list(species), downloads)
+        inputs += fetch_assemblies(read_assemblies(species), downloads)
     manifest = build_corpus(
         inputs,
         out,

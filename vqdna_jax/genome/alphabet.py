@@ -1,6 +1,6 @@
 """Bases as small integers: A C G T are 0 1 2 3 and everything unknown (N, any other IUPAC letter) is 4.
 
-The order makes the complement of x equal to 3 - x. Two bits a base are enough on disk: where the Ns are is kept
+The order makes the complement of x equal to 3 - x. Two bits per base are enough on disk: where the Ns are is kept
 beside the packed bases, as runs.
 """
 
@@ -25,9 +25,9 @@ def _letter_table() -> bytes:
 
 _BASE_OF_LETTER = _letter_table()
 
-# Four bases of one packed byte, first base in the lowest bits, as one little-endian word: a single gather a byte.
-_UNPACKED = np.arange(256, dtype="<u4")
-_UNPACKED = (_UNPACKED & 3) | (_UNPACKED >> 2 & 3) << 8 | (_UNPACKED >> 4 & 3) << 16 | (_UNPACKED >> 6 & 3) << 24
+_PACKED = np.arange(256, dtype="<u4")
+# The four bases of each packed byte, first base in the lowest bits, as one little-endian word: one gather per byte.
+_UNPACKED = (_PACKED & 3) | (_PACKED >> 2 & 3) << 8 | (_PACKED >> 4 & 3) << 16 | (_PACKED >> 6 & 3) << 24
 
 
 def to_bases(text: str | bytes) -> np.ndarray:

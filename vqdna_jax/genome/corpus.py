@@ -1,9 +1,9 @@
 """A corpus: genomes as a TFDS dataset of large ArrayRecord chunks, a chunk index and a manifest that vouches for both.
 
-    build_corpus(["genomes/*.fa.gz"], "corpus")  ->  corpus/{manifest.json, chunks.npz, *.array_record-*}
-    open_corpus("corpus")                        ->  Corpus, after every file was compared with the manifest
+    corpus/{manifest.json, chunks.npz, *.array_record-*}
+    open_corpus("corpus")  ->  Corpus, after every file was compared with the manifest
 
-One file is one species, named after the file. The directory appears when it is complete or not at all.
+`build.build.build_corpus` makes one.
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from vqdna_jax.genome.remote.cache import cached_corpus
 
 @dataclasses.dataclass(frozen=True)
 class ChunkTable:
-    """The index of a split: arrays [C], one entry a record, in the order of the records."""
+    """The index of a split: arrays [chunks], one entry for each record, in the order of the records."""
 
     species: np.ndarray  # int32, into Corpus.species
     contig: np.ndarray  # int32, into Corpus.contigs
     start: np.ndarray  # int64, 0-based first base on the contig
     length: np.ndarray  # int32, bases
-    n_offset: np.ndarray  # int64 [C + 1], where the N runs of each chunk begin in n_runs
-    n_runs: np.ndarray  # int32 [R, 2], (start, length) within the chunk
+    n_offset: np.ndarray  # int64 [chunks + 1], where the N runs of each chunk begin in n_runs
+    n_runs: np.ndarray  # int32 [runs, 2], (start, length) within the chunk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +72,12 @@ class Corpus:
 
 
 def open_corpus(path: str | os.PathLike) -> Corpus:
-    """Opens a corpus after comparing the size and sha256 of every file with the manifest (about 1 GB a second).
+    """Opens a corpus after comparing the size and sha256 of every file with the manifest (about 1 GB per second).
 
     One that is remote is first copied into the cache directory, once. Raises InputError when it is not a corpus, is of
     another version, or a file is missing or differs; for a remote one also what `cached_corpus` raises.
     """
+    places.check_spelling(path)
     path, stored, manifest = os.fspath(path), *_manifest_of(os.fspath(path))
     files = manifest.get("files", {})
     for name in files:

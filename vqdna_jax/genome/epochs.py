@@ -24,7 +24,7 @@ Mixing = None | float | Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Segments:
-    """Stretches of the split, arrays [G]; no two overlap."""
+    """Stretches of the split, arrays [segments]; no two overlap."""
 
     species: np.ndarray  # int32
     start: np.ndarray  # int64, position on the split
@@ -34,13 +34,13 @@ class Segments:
 
     @functools.cached_property
     def windows(self) -> np.ndarray:
-        """Windows in a visit, int64 [G]: one fewer than fit where there are several, so that any phase is possible."""
+        """Windows in a visit, int64 [segments]: one fewer than fit where there are several, so any phase is possible."""
         fit = self.length // self.window_bp
         return np.where(fit > 1, fit - 1, fit)
 
     @functools.cached_property
     def slack(self) -> np.ndarray:
-        """The largest phase, int64 [G]."""
+        """The largest phase, int64 [segments]."""
         return self.length - self.windows * self.window_bp
 
 
@@ -65,7 +65,7 @@ def find_segments(chunks: ChunkTable, window_bp: int, max_n_share: float) -> Seg
 
 
 def chunk_offsets(chunks: ChunkTable) -> np.ndarray:
-    """Where each chunk begins on the split, and where the last one ends, int64 [C + 1]."""
+    """Where each chunk begins on the split, and where the last one ends, int64 [chunks + 1]."""
     return np.append(0, np.cumsum(chunks.length, dtype=np.int64))
 
 
@@ -81,7 +81,7 @@ def _unit_starts(chunks: ChunkTable, window_bp: int) -> np.ndarray:
 
 
 def _stretches_within_n(chunks: ChunkTable, first: int, stop: int, window_bp: int, max_n: int) -> np.ndarray:
-    """(start, length) int64 [R, 2] within the unit of chunks [first, stop); exact, by counting the N of all windows."""
+    """(start, length) int64 [runs, 2] within the unit of chunks [first, stop), by counting the N of every window."""
     lengths = chunks.length[first:stop].astype(np.int64)
     runs_per_chunk = np.diff(chunks.n_offset[first : stop + 1])
     runs = chunks.n_runs[chunks.n_offset[first] : chunks.n_offset[stop]]

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+import tqdm
+
 from vqdna_jax.errors import InputError, VqdnaError, cannot_write
-from vqdna_jax.genome.build.sources import Source
+from vqdna_jax.genome.build.sources import SPECIES_NAME, Source
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.remote.cache import cache_directory, one_at_a_time
 from vqdna_jax.genome.remote.download import PATIENCE, Patience, fetch
@@ -27,7 +29,6 @@ from vqdna_jax.runtime.progress import progress_bar
 AT_ONCE = 4  # downloads
 MAX_LIST_BYTES = 1 << 24
 _REQUIRED, _OPTIONAL = ("name", "url", "checksum"), ("bytes",)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 _WEB = ("https://", "http://")
 
@@ -35,14 +36,14 @@ _WEB = ("https://", "http://")
 class Assembly(NamedTuple):
     """One line of a list."""
 
-    name: str  # the species
+    name: str  # of its species in a corpus
     url: str
     checksum: Checksum
     size: int | None
     where: str  # file:line, for messages
 
 
-def read_species_list(path: str | os.PathLike) -> list[Assembly]:
+def read_assemblies(path: str | os.PathLike) -> list[Assembly]:
     """The lines of a list. Raises InputError, as `file:line: what; what to do`, for anything not as described."""
     columns, found, names = None, [], {}
     for number, line in enumerate(_text_of(path).split("\n"), 1):
@@ -58,11 +59,13 @@ def read_species_list(path: str | os.PathLike) -> list[Assembly]:
         assembly = _assembly(dict(zip(columns, cells)), Path(path).parent, where)
         for value in (assembly.name, assembly.url):
             if value in names:
-                raise InputError(f"{where}: {value!r} is also in line {names[value]}; expected each species once")
+                raise InputError(f"{where}: {value!r} is also in line {names[value]}; expected each assembly once")
             names[value] = number
         found.append(assembly)
     if not found:
-        raise InputError(f"{path}: no species; expected a line of column names, name url checksum, and one a species")
+        raise InputError(
+            f"{path}: no assembly; expected a line of column names, name url checksum, and a line for each"
+        )
     return found
 
 
@@ -90,7 +93,7 @@ def _columns(cells: list[str], where: str) -> list[str]:
 
 
 def _assembly(row: dict[str, str], directory: Path, where: str) -> Assembly:
-    if not _NAME.fullmatch(row["name"]):
+    if not SPECIES_NAME.fullmatch(row["name"]):
         raise InputError(f"{where}: name is {row['name'][:120]!r}; expected letters, digits and . _ + -, up to 100")
     algorithm, _, digits = row["checksum"].partition(":")
     if not re.fullmatch(rf"[0-9a-fA-F]{{{_HEX_DIGITS.get(algorithm, 0)}}}", digits) or not digits:
@@ -110,7 +113,7 @@ def _address(url: str, directory: Path, where: str) -> str:
     return url if places.is_remote(url) else os.path.join(directory, url)
 
 
-def fetch_species(
+def fetch_assemblies(
     assemblies: Sequence[Assembly],
     downloads: str | os.PathLike | None = None,
     patience: Patience = PATIENCE,
@@ -135,7 +138,7 @@ def fetch_species(
             raise
     failed = [error for future in waiting if (error := future.exception())]
     if failed:
-        others = f" (and {len(failed) - 1} more of {len(waiting)} species)" if failed[1:] else ""
+        others = f" (and {len(failed) - 1} more of {len(waiting)} assemblies)" if failed[1:] else ""
         raise type(failed[0])(f"{failed[0]}{others}") if isinstance(failed[0], VqdnaError) else failed[0]
     return [future.result() for future in waiting]
 
@@ -143,7 +146,7 @@ def fetch_species(
 class _Progress:
     """A bar that several threads move, and of which they say how long it is as soon as they know."""
 
-    def __init__(self, bar):
+    def __init__(self, bar: tqdm.tqdm):
         self._bar, self._lock = bar, threading.Lock()
 
     def advance(self, file_bytes: int) -> None:

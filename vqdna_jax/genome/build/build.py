@@ -17,6 +17,7 @@ from vqdna_jax.genome.build.staging import Staging, staging
 from vqdna_jax.genome.build.writer import CorpusWriter
 from vqdna_jax.genome.chunks import CHUNK_BP, SCHEMA
 from vqdna_jax.genome.fasta import OnDuplicate
+from vqdna_jax.genome.fasta_files import describe_skipped
 from vqdna_jax.genome.remote import places
 
 
@@ -30,7 +31,7 @@ def build_corpus(
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
 ) -> dict:
-    """Builds a corpus directory from FASTA files, globs and directories of them; returns its manifest.
+    """Builds a corpus directory from FASTA files, globs, directories and pipes; returns its manifest.
 
     Memory is bounded whatever the size of the genomes, and each file is parsed once. `validation_share` of the bases
     of every species is held out: whole contigs, or the end of the longest where there are too few. What was skipped
@@ -43,7 +44,7 @@ def build_corpus(
     sources = find_sources(inputs)
     header = {"schema": SCHEMA, "chunk_bp": CHUNK_BP, "validation_share": validation_share}
     if beam_runner:
-        out, sources = places.absolute(out), [source._replace(path=places.absolute(source.path)) for source in sources]
+        out, sources = places.absolute(out), [_anywhere(source) for source in sources]
     with staging(os.fspath(out)) as place:
         if beam_runner:
             from vqdna_jax.genome.build import beam  # Beam is an extra
@@ -77,23 +78,31 @@ def _build_here(
         return writer.finish(header)
 
 
+def _anywhere(source: Source) -> Source:
+    """The same for workers elsewhere."""
+    if places.is_stream(source.path):
+        raise InputError(f"{source.path}: Beam's workers cannot read a pipe of this command; give them a file")
+    return source._replace(path=places.absolute(source.path))
+
+
 def _size(source: Source) -> int:
     try:
-        return places.file_size(source.path)
+        return 0 if places.is_stream(source.path) else places.file_size(source.path)
     except OSError as error:
         raise places.cannot_read(source.path, error) from error
 
 
-def _report(entry: dict, progress: bool) -> None:
-    counts, changed = Counter(), {name: count for name, count in entry["skipped"].items() if count}
+def _report(entry: dict[str, Any], progress: bool) -> None:
+    counts, changed = Counter[str](), describe_skipped(entry["skipped"])
     for split in entry["splits"].values():
         counts.update(split)
     if entry["ambiguous"]:
-        changed["IUPAC letters read as N"] = " ".join(f"{k}:{v}" for k, v in sorted(entry["ambiguous"].items()))
+        changed.append(
+            "IUPAC letters read as N: " + " ".join(f"{k}:{v}" for k, v in sorted(entry["ambiguous"].items()))
+        )
     if counts["bases"] > 2 * (counts["bases"] - counts["n"]):
-        changed["warning"] = "more than half of the bases are N"
+        changed.append("warning: more than half of the bases are N")
     if progress or changed:
-        notes = "".join(f", {name.replace('_', ' ')}: {value}" for name, value in changed.items())
         size = f"{counts['bases']:,} bp in {entry['contigs']:,} contigs"
-        rest = f"{counts['n']:,} N, {counts['soft_masked']:,} soft-masked{notes}"
-        tqdm.write(f"corpus: {entry['name']}: {size}, {rest}", file=sys.stderr)
+        notes = [size, f"{counts['n']:,} N", f"{counts['soft_masked']:,} soft-masked", *changed]
+        tqdm.write(f"corpus: {entry['name']}: {', '.join(notes)}", file=sys.stderr)

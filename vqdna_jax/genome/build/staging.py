@@ -23,6 +23,7 @@ class Staging(NamedTuple):
 @contextlib.contextmanager
 def staging(out: str) -> Iterator[Staging]:
     """A place that becomes `out` on success and vanishes otherwise. Raises for what cannot be written there."""
+    places.check_spelling(out)
     beside = f"{out.rstrip('/')}.incomplete-{uuid.uuid4().hex[:8]}"
     work = f"{beside}.work"
     try:

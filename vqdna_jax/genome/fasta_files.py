@@ -1,0 +1,76 @@
+"""FASTA files as those who use a model see them: whole records of all files, one after another."""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, Sequence, whole_records
+from vqdna_jax.genome.remote import places
+
+GROUP_BASES = 4_000_000
+Item = TypeVar("Item")
+
+
+class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
+    """Files, pipes or standard input ("-"), to be read as often as one likes; ids are unique over all of them.
+
+        with FastaFiles(["x.fa"]) as files:
+            for sequence in files.read(): ...
+
+    Entering copies what can be read only once to a temporary file. Raises InputError where that is impossible.
+
+    Attributes:
+        size: bytes of all files.
+        path: the file that is being read.
+        skipped: what the last reading left out or changed, as `FastaReader` counts it.
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike], on_duplicate: OnDuplicate = "error"):
+        self._given, self._on_duplicate = list(paths), on_duplicate
+        self._paths: list[str | os.PathLike] = []
+        self._copies = contextlib.ExitStack()
+        self.size, self.path, self.skipped = 0, "", Counter[str]()
+
+    def __enter__(self) -> "FastaFiles":
+        with contextlib.ExitStack() as copies:
+            for path in self._given:
+                try:
+                    self._paths.append(copies.enter_context(places.local_copy(path)))
+                    self.size += places.file_size(self._paths[-1])
+                except OSError as error:
+                    raise places.cannot_read(path, error) from error
+            self._copies = copies.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._copies.close()
+
+    def read(self, advance: Callable[[int], object] = lambda file_bytes: None) -> Iterator[Sequence]:
+        """All records that have a base, a batch in memory at a time; `advance` hears how many bytes were read."""
+        names: dict[str, int] = {}
+        self.skipped = Counter()
+        for path in self._paths:
+            self.path = str(path)  # of a copy, what it is of
+            reader = FastaReader(path, on_duplicate=self._on_duplicate, advance=advance, names=names)
+            yield from whole_records(reader)
+            self.skipped.update(reader.skipped)
+
+
+def describe_skipped(skipped: Mapping[str, int]) -> list[str]:
+    """What was skipped, in words."""
+    return [f"{what.replace('_', ' ')}: {count:,}" for what, count in skipped.items() if count]
+
+
+def grouped(items: Iterable[Item], bases: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Neighbours, as few as have GROUP_BASES together: many short records fill the network's windows, long ones do."""
+    group, total = [], 0
+    for item in items:
+        group.append(item)
+        total += bases(item)
+        if total >= GROUP_BASES:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
