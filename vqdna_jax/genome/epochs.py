@@ -34,7 +34,7 @@ class Segments:
 
     @functools.cached_property
     def windows(self) -> np.ndarray:
-        """Windows in a visit, int64 [segments]: one fewer than fit where there are several, so any phase is possible."""
+        """Windows in a visit, int64 [segments]: one fewer than fit where several do, so any phase is possible."""
         fit = self.length // self.window_bp
         return np.where(fit > 1, fit - 1, fit)
 
