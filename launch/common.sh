@@ -45,6 +45,49 @@ whole_number() { # OPTION VALUE LEAST
   fi
 }
 
+# Reads the command line of a launcher for TPUs: --NAME=VALUE of the names in `values` and --NAME of those in `switches`
+# set the variable NAME, with _ for -; `own_option ARGUMENT` takes what else there is, or fails.
+read_options() {
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --help | -h) usage && exit 0 ;;
+      --) break ;;
+      --*) set_option "$1" || own_option "$1" || unexpected "$1" ;;
+      *) unexpected "$1" ;;
+    esac
+    shift
+  done
+  read_trainer_arguments tpu "${@:2}"
+}
+
+unexpected() { # ARGUMENT
+  bad_input "unexpected $1; $0 --help lists the options, and the trainer's arguments come after --"
+}
+
+# shellcheck disable=SC2154
+set_option() { # ARGUMENT
+  local value=true known=$switches name=${1#--}
+  if [ "$name" != "${name%%=*}" ]; then value=${1#*=} known=$values; fi
+  name=${name%%=*}
+  if [[ $name == *[!a-z-]* || " $known " != *" $name "* ]]; then return 1; fi
+  printf -v "${name//-/_}" %s "$value"
+}
+
+# Refuses a command line without the options NAME..., and values that cannot be of those that both launchers have; adds
+# to `where` in which zone and project the TPU is.
+# shellcheck disable=SC2034,SC2154
+check_common_options() { # NAME...
+  local option
+  for option in "$@"; do
+    if [ -z "${!option}" ]; then bad_input "--$option is missing; $0 --help lists the options"; fi
+  done
+  whole_number --slices "$slices" 1
+  whole_number --restarts "$restarts" 0
+  whole_number --poll "$poll" 0
+  if [ -n "$zone" ]; then where+=(--zone="$zone"); fi
+  if [ -n "$project" ]; then where+=(--project="$project"); fi
+}
+
 # What comes after `--` on the command line, with or without `python -m vqdna_jax.main`, becomes `trainer`.
 # MULTIHOST says how the processes find each other, unless the arguments do.
 read_trainer_arguments() { # MULTIHOST ARGUMENT...

@@ -28,44 +28,22 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cluster="" name="" type="" zone="" project="" image="" base_image=python:3.12
 slices=1 priority=medium restarts=50 poll=20 delete=false
 create_flags=() GRACE_S=300 # from SIGTERM to SIGKILL, for the last checkpoint
+values="cluster name type zone project image base-image slices priority restarts poll" switches="delete dry-run"
 
-read_options() {
-  while [ $# -gt 0 ]; do
-    case "$1" in
-      --cluster=* | --name=* | --type=* | --zone=* | --project=* | --image=* | --slices=* | --priority=* | \
-        --restarts=* | --poll=*)
-        local option=${1%%=*}
-        printf -v "${option#--}" %s "${1#*=}"
-        ;;
-      --base-image=*) base_image=${1#*=} ;;
-      --storage=*) create_flags+=("$1") ;;
-      --create-flag=*) create_flags+=("${1#*=}") ;;
-      --delete) delete=true ;;
-      --dry-run) dry_run=true ;;
-      --help | -h) usage && exit 0 ;;
-      --) break ;;
-      *) bad_input "unexpected $1; $0 --help lists the options, and the trainer's arguments come after --" ;;
-    esac
-    shift
-  done
-  read_trainer_arguments tpu "${@:2}"
-  check_options
+own_option() { # ARGUMENT
+  case "$1" in
+    --storage=*) create_flags+=("$1") ;;
+    --create-flag=*) create_flags+=("${1#*=}") ;;
+    *) return 1 ;;
+  esac
 }
 
 check_options() {
-  local option
-  for option in cluster name type; do
-    if [ -z "${!option}" ]; then bad_input "--$option is missing; $0 --help lists the options"; fi
-  done
-  whole_number --slices "$slices" 1
-  whole_number --restarts "$restarts" 0
-  whole_number --poll "$poll" 0
+  where=(--cluster="$cluster")
+  check_common_options cluster name type
   need_shared_workdir "mount a storage with --storage (docs/launching.md)"
   # xpk puts the command into YAML, a line of its own in a block.
   case "${trainer[*]}" in *$'\n'*) bad_input "a line break in the arguments after --: xpk cannot carry one" ;; esac
-  where=(--cluster="$cluster")
-  if [ -n "$zone" ]; then where+=(--zone="$zone"); fi
-  if [ -n "$project" ]; then where+=(--project="$project"); fi
 }
 
 # xpk's words are kept for the line that a failure ends with.
@@ -167,6 +145,7 @@ interrupted() {
 }
 
 read_options "$@"
+check_options
 need xpk "pip install xpk; see https://github.com/AI-Hypercomputer/xpk"
 need kubectl "gcloud components install kubectl gke-gcloud-auth-plugin"
 scratch=$(mktemp -d)

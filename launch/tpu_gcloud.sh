@@ -88,7 +88,7 @@ explain_failed() {
 
 # Returns when the TPU is there.
 obtain() {
-  local deadline=$((SECONDS + 60 * wait_minutes)) said="" made=false
+  local deadline=$((SECONDS + 60 * wait)) said="" made=false
   while look || explain "look for"; do
     if [ "$state" != "$said" ]; then say "$name is $state"; fi
     said=$state
@@ -106,7 +106,7 @@ obtain() {
         ;;
       *)
         if [ $SECONDS -ge $deadline ]; then
-          try_again "$name is still $state after $wait_minutes minutes; run this again to go on waiting, or delete it"
+          try_again "$name is still $state after $wait minutes; run this again to go on waiting, or delete it"
         fi
         sleep "$poll"
         ;;

@@ -28,51 +28,29 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/tpu_gcloud.sh"
 
 name="" zone="" type="" version="" project="" setup="" kind=tpu-vm
-spot=false delete=false slices=1 restarts=20 wait_minutes="" poll=20
+spot=false queued=false delete=false slices=1 restarts=20 wait="" poll=20
 create_flags=(--quiet) connect_flags=(--quiet)
+values="name zone type version project setup slices restarts wait poll" switches="spot queued delete dry-run"
 GRACE_S=900 # for the other hosts once the first one has ended: more than they need to notice that a peer is gone
 code_folder=vqdna-launch/code
 worker="bash $code_folder/launch/worker.sh"
 
-read_options() {
-  while [ $# -gt 0 ]; do
-    case "$1" in
-      --name=* | --zone=* | --type=* | --version=* | --project=* | --setup=* | --slices=* | --restarts=* | --poll=*)
-        local option=${1%%=*}
-        printf -v "${option#--}" %s "${1#*=}"
-        ;;
-      --wait=*) wait_minutes=${1#*=} ;;
-      --create-flag=*) create_flags+=("${1#*=}") ;;
-      --ssh-flag=*) connect_flags+=("${1#*=}") ;;
-      --spot) spot=true ;;
-      --queued) kind=queued-resources ;;
-      --delete) delete=true ;;
-      --dry-run) dry_run=true ;;
-      --help | -h) usage && exit 0 ;;
-      --) break ;;
-      *) bad_input "unexpected $1; $0 --help lists the options, and the trainer's arguments come after --" ;;
-    esac
-    shift
-  done
-  read_trainer_arguments tpu "${@:2}"
-  check_options
+own_option() { # ARGUMENT
+  case "$1" in
+    --create-flag=*) create_flags+=("${1#*=}") ;;
+    --ssh-flag=*) connect_flags+=("${1#*=}") ;;
+    *) return 1 ;;
+  esac
 }
 
 check_options() {
-  local option
-  for option in name zone type; do
-    if [ -z "${!option}" ]; then bad_input "--$option is missing; $0 --help lists the options"; fi
-  done
-  whole_number --slices "$slices" 1
-  whole_number --restarts "$restarts" 0
-  whole_number --poll "$poll" 0
-  if [ "$slices" -gt 1 ]; then kind=queued-resources; fi
-  if [ -z "$wait_minutes" ]; then if [ "$kind" = tpu-vm ]; then wait_minutes=60; else wait_minutes=1440; fi; fi
-  whole_number --wait "$wait_minutes" 0
+  where=()
+  check_common_options name zone type
+  if $queued || [ "$slices" -gt 1 ]; then kind="queued-resources"; fi
+  if [ -z "$wait" ]; then if [ "$kind" = tpu-vm ]; then wait=60; else wait=1440; fi; fi
+  whole_number --wait "$wait" 0
   if [ -z "$version" ]; then version=$(default_version); fi
   need_shared_workdir "mount a disk with --setup (docs/launching.md)"
-  where=(--zone="$zone")
-  if [ -n "$project" ]; then where+=(--project="$project"); fi
   if $spot; then create_flags+=(--spot); fi
 }
 
@@ -184,6 +162,7 @@ interrupted() {
 }
 
 read_options "$@"
+check_options
 need gcloud "see https://cloud.google.com/sdk/docs/install"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
