@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 
 from vqdna_jax.errors import InputError, PeerError, first_line
-from vqdna_jax.runtime import processes as runtime_processes
+from vqdna_jax.runtime import processes
 from vqdna_jax.runtime.watchdog import COMPILE_LIMITS
 
 LONGEST_HEARTBEAT_S = 100  # jax's own default: a process that is silent for so long is taken for dead
@@ -63,7 +63,7 @@ def start(cluster: Cluster, timeout_s: float) -> None:
         InputError: no cluster is found, or the port is taken.
         PeerError: the coordinator does not answer.
     """
-    runtime_processes.set_timeout(timeout_s)
+    processes.set_timeout(timeout_s)
     if cluster.one_process:
         return
     jax.config.update("jax_enable_preemption_service", False)  # it knows SIGTERM only, and orbax counts in it too
@@ -83,16 +83,20 @@ def start(cluster: Cluster, timeout_s: float) -> None:
 
 
 def _start_by_hand(cluster: Cluster, bounds: Mapping[str, int]) -> None:
-    bind = {}
+    here = None
     try:
         if cluster.process:
             _await_coordinator(cluster.coordinator, bounds["initialization_timeout"])
         else:
-            bind["coordinator_bind_address"] = _own_address(cluster.coordinator)
+            here = _own_address(cluster.coordinator)
         jax.distributed.initialize(
-            cluster.coordinator, cluster.processes, cluster.process, cluster_detection_method="deactivate",
-            **bounds, **bind,
-        )  # fmt: skip
+            cluster.coordinator,
+            cluster.processes,
+            cluster.process,
+            cluster_detection_method="deactivate",
+            coordinator_bind_address=here,
+            **bounds,
+        )
     except (jax.errors.JaxRuntimeError, OSError) as error:
         raise InputError(
             f"--coordinator={cluster.coordinator}: process {cluster.process} cannot start or join the run there"

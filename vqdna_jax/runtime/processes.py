@@ -5,14 +5,18 @@ that jax starts in process 0 carries the few strings that processes exchange; no
 """
 
 import contextlib
+import dataclasses
 import json
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jax
+
+# jax.distributed can start and end the service, and tell whether it runs. The client of its strings has no public name
+# (in jax 0.10 to 0.12, where orbax takes it from here, too); `_Service.client` is the one place that needs it.
 from jax._src import distributed as jax_distributed
 
 from vqdna_jax import errors
@@ -20,14 +24,49 @@ from vqdna_jax.errors import InputError, PeerError, StorageError, VqdnaError, fi
 
 FAREWELL_S = 5.0  # that the other processes have to say what it found
 FOREVER_S = 30 * 86400.0
-_timeout_s = 600.0
-_calls: Counter[str] = Counter()  # every process makes the calls of one name in the same order
+Json = TypeVar("Json")
+
+
+class _Client(Protocol):
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None: ...
+
+    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str: ...
+
+
+@dataclasses.dataclass
+class _Service:
+    """The strings of the coordination service, as this process sees them."""
+
+    timeout_s: float = 600.0
+    calls: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    @property
+    def client(self) -> _Client:
+        return jax_distributed.global_state.client
+
+    def key(self, name: str) -> str:
+        """Of this call, the same on every process: each makes the calls of one name in the same order."""
+        self.calls[name] += 1
+        return f"vqdna/{name}/{self.calls[name]}"
+
+    def set(self, key: str, value: str) -> None:
+        self.client.key_value_set(key, value)
+
+    def get(self, key: str, index: int, timeout_s: float | None = None) -> str:
+        """What process `index` sets. Raises PeerError where it does not in time."""
+        wait = self.timeout_s if timeout_s is None else timeout_s
+        try:
+            return self.client.blocking_key_value_get(key, max(1, int(1000 * wait)))
+        except jax.errors.JaxRuntimeError as error:
+            raise PeerError(f"process {index} did not answer within {wait:.0f} s ({first_line(error)})") from error
+
+
+_service = _Service()  # one a process, as the service of jax
 
 
 def set_timeout(seconds: float) -> None:
     """How long every later wait may take at most."""
-    global _timeout_s
-    _timeout_s = seconds
+    _service.timeout_s = seconds
 
 
 def stop() -> None:
@@ -38,12 +77,13 @@ def stop() -> None:
 def farewell() -> None:
     """Before an end on an error that all may have found, or of which another process knows the reason: process 0,
     without which the others abort, leaves last."""
-    key, deadline = _key("farewell"), time.monotonic() + FAREWELL_S
+    key, deadline = _service.key("farewell"), time.monotonic() + FAREWELL_S
+    first = jax.process_index() == 0
     with contextlib.suppress(PeerError, jax.errors.JaxRuntimeError):
-        _client().key_value_set(f"{key}/{jax.process_index()}", "")
-        for index in range(jax.process_count()) if jax.process_index() == 0 else ():
-            _get(f"{key}/{index}", index, max(0.0, deadline - time.monotonic()))
-    if jax.process_index() == 0:
+        _service.set(f"{key}/{jax.process_index()}", "")
+        for index in range(jax.process_count() if first else 0):
+            _service.get(f"{key}/{index}", index, max(0.0, deadline - time.monotonic()))
+    if first:
         time.sleep(0.5)  # between saying so and being gone
 
 
@@ -52,29 +92,29 @@ def exchange(name: str, value: str, timeout_s: float | None = None) -> list[str]
     count = jax.process_count()
     if count == 1:
         return [value]
-    key = _key(name)
-    _client().key_value_set(f"{key}/{jax.process_index()}", value)
-    return [_get(f"{key}/{index}", index, timeout_s) for index in range(count)]
+    key = _service.key(name)
+    _service.set(f"{key}/{jax.process_index()}", value)
+    return [_service.get(f"{key}/{index}", index, timeout_s) for index in range(count)]
 
 
-def first_does(name: str, action: Callable[[], Any], timeout_s: float | None = None) -> Any:
+def first_does(name: str, action: Callable[[], Json], timeout_s: float | None = None) -> Json:
     """What `action()`, run by process 0 only, returns (as JSON), on every process.
 
     Raises on every process the VqdnaError that it raises, or PeerError if process 0 does not answer in time.
     """
     if jax.process_count() == 1:
         return action()
-    key = _key(name)
+    key = _service.key(name)
     if jax.process_index() == 0:
         try:
             value = action()
         except (VqdnaError, OSError) as problem:
             error = problem if isinstance(problem, VqdnaError) else StorageError(str(problem))
-            _client().key_value_set(key, json.dumps({"error": str(error), "exit_code": error.exit_code}))
+            _service.set(key, json.dumps({"error": str(error), "exit_code": error.exit_code}))
             raise error from problem
-        _client().key_value_set(key, json.dumps({"value": value}))
+        _service.set(key, json.dumps({"value": value}))
         return value
-    said = json.loads(_get(key, 0, timeout_s))
+    said = json.loads(_service.get(key, 0, timeout_s))
     if "error" in said:
         raise errors.by_exit_code(said["exit_code"])(f"process 0: {said['error']}")
     return said["value"]
@@ -97,13 +137,13 @@ def refuse_differences(facts: Mapping[str, Any]) -> None:
 
 def notice(name: str) -> None:
     """Sets a mark that every process can wait for with `await_notice`; setting it twice is no error."""
-    _client().key_value_set(f"vqdna/notice/{name}", "", allow_overwrite=True)
+    _service.client.key_value_set(f"vqdna/notice/{name}", "", allow_overwrite=True)
 
 
 def await_notice(name: str, timeout_s: float) -> bool:
     """Whether the mark was set within `timeout_s`."""
     try:
-        _client().blocking_key_value_get(f"vqdna/notice/{name}", max(1, int(1000 * timeout_s)))
+        _service.client.blocking_key_value_get(f"vqdna/notice/{name}", max(1, int(1000 * timeout_s)))
     except jax.errors.JaxRuntimeError as error:
         if "DEADLINE_EXCEEDED" in str(error):
             return False
@@ -112,8 +152,18 @@ def await_notice(name: str, timeout_s: float) -> bool:
 
 
 # What the runtime says when another process, or the way to it, is gone.
-_GONE = ("Gloo", "DEADLINE_EXCEEDED", "UNAVAILABLE", "heartbeat", "Connection reset", "Connection closed", "NCCL",
-         "preempted", "Coordination service", "CoordinationService")  # fmt: skip
+_GONE = (
+    "Gloo",
+    "NCCL",
+    "DEADLINE_EXCEEDED",
+    "UNAVAILABLE",
+    "heartbeat",
+    "Connection reset",
+    "Connection closed",
+    "preempted",
+    "Coordination service",
+    "CoordinationService",
+)
 # The same where the result of a collective that failed is read, which may raise a ValueError.
 _COLLECTIVE = re.compile(r"[A-Z_]+: (Gloo|NCCL)\b")
 
@@ -124,20 +174,3 @@ def peer_error(error: BaseException) -> PeerError | None:
     if not of_jax and not _COLLECTIVE.match(str(error)):
         return None
     return PeerError(f"process {jax.process_index()}: another process or the network is gone ({first_line(error)})")
-
-
-def _client():
-    return jax_distributed.global_state.client
-
-
-def _key(name: str) -> str:
-    _calls[name] += 1
-    return f"vqdna/{name}/{_calls[name]}"
-
-
-def _get(key: str, index: int, timeout_s: float | None) -> str:
-    wait = _timeout_s if timeout_s is None else timeout_s
-    try:
-        return _client().blocking_key_value_get(key, max(1, int(1000 * wait)))
-    except jax.errors.JaxRuntimeError as error:
-        raise PeerError(f"process {index} did not answer within {wait:.0f} s ({first_line(error)})") from error
