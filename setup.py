@@ -19,15 +19,16 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=find_packages(include=["vqdna_jax", "vqdna_jax.*"]),
+    # The experiments lie where people find them, and are installed inside the package.
+    packages=[*find_packages(include=["vqdna_jax", "vqdna_jax.*"]), "vqdna_jax.configs"],
+    package_dir={"vqdna_jax.configs": "configs"},
     package_data={"vqdna_jax.genome": ["bundled/*"]},
-    entry_points={"console_scripts": ["vqdna = vqdna_jax.cli.main:main"]},
+    entry_points={"console_scripts": ["vqdna = vqdna_jax.cli.main:command"]},
     # jax 0.10 is the last line for Python 3.11; newer Pythons get newer ones.
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.8.1",
         "chex>=0.1.90",
-        "etils[epath]>=1.12",
         "flax>=0.12",
         "fsspec>=2025.3",
         "grain>=0.2.12",

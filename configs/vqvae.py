@@ -7,11 +7,13 @@ tiny: about 3 minutes on two CPU cores; on held-out sequence 100 % of the bases 
 All else is as in configs/hrq.py.
 """
 
-from configs import hrq
+from ml_collections import config_dict
+
+from vqdna_jax.training import experiments
 
 
-def get_config(preset: str = "base"):
-    c = hrq.get_config(preset)
+def get_config(preset: str = "base") -> config_dict.ConfigDict:
+    c = experiments.read_config(f"{experiments.beside(__file__, 'hrq')}:{preset}")
     c.model.quantizer = "vqvae"
     if preset == "tiny":
         c.model.code_size = 128

@@ -133,8 +133,11 @@ def test_a_cell_that_cannot_be_run_is_marked_and_the_others_are_run(place):
         ({"settings": (*SETTINGS, "optimizer.learning_rate=0.1")}, "holds a benchmark with other settings"),
         ({"tasks": ("tf/9",)}, "tf/9"),
         ({"tasks": ("tf/1",)}, "tf/1 not found"),
-        ({"settings": ("tuning.rang=3",), "out": "new"}, "--set tuning.rang: there is no such key"),
-        ({"settings": ("tuning.rank=three",), "out": "new"}, "--set tuning.rank=three: expected a value like 8"),
+        (
+            {"settings": ("tuning.rang=3",), "out": "new"},
+            "config key 'tuning.rang' does not exist, the closest is tuning.rank",
+        ),
+        ({"settings": ("tuning.rank=three",), "out": "new"}, "config key tuning.rank=three: expected a whole number"),
         ({"settings": ("tuning.method=qlora",), "out": "new"}, "tuning.method: found 'qlora', expected one of lora"),
         ({"seeds": 0, "out": "new"}, "--seeds=0: expected 1 or more"),
         ({"seeds": -1, "out": "new"}, "--seeds=-1: expected 1 or more"),

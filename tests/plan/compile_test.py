@@ -130,9 +130,9 @@ def test_another_failure_of_the_compiler_is_no_answer():
 @pytest.mark.parametrize(
     ("source", "overrides", "says"),
     [
-        ("configs/none.py", [], "no file configs/none.py"),
+        ("configs/none.py", [], "no Python file configs/none.py"),
         ("configs/mcm.py:huge", [], "expected tiny, base or large"),
-        (TINY, ["model.layer=2"], "config key 'layer' does not exist"),
+        (TINY, ["model.layer=2"], "config key 'model.layer' does not exist, the closest is model.layers"),
         (TINY, ["model.layers=two"], "model.layers=two"),
         (TINY, ["model.layers"], "expected KEY=VALUE"),
         (TINY, ["model.heads=5"], "config key model.width"),

@@ -1,10 +1,9 @@
 """What a benchmark has to run: a job is one model, or control, on one set with one seed."""
 
 import dataclasses
-import importlib.util
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -12,9 +11,7 @@ from vqdna_jax.benchmark import cells, controls
 from vqdna_jax.benchmark.sets import editing, find
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
-from vqdna_jax.runtime.typed import closest, flat
-
-CONFIG = pathlib.Path(__file__).parents[2] / "configs/finetune.py"
+from vqdna_jax.training.experiments import read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,48 +88,14 @@ def role_of(plan: Plan, model: str) -> cells.Role:
 def config_of(plan: Plan, folder: pathlib.Path, job: Job) -> ConfigDict:
     """The config of a job: preset, the set's recipe, the settings of the command line. Raises InputError."""
     card = CARDS[job.dataset]
-    config = finetune_config(plan.preset)
-    values: dict[str, Any] = dict(card.recipe) | {
+    values = dict(card.recipe) | {
         "seed": job.seed,
-        "data.labelled": str(folder),
+        "data.labelled": folder,
         "data.kind": card.kind,
         "data.long": "window",
         "data.label_names": card.label_names,
     }
     if job.model in plan.models:
-        values["pretrained"] = str(plan.models[job.model])
-    for setting in plan.settings:
-        key, _, value = setting.partition("=")
-        values[key] = value
-    for key, value in values.items():
-        _set(config, key, value)
-    return config
-
-
-def finetune_config(preset: str) -> ConfigDict:
-    spec = importlib.util.spec_from_file_location("finetune_config", CONFIG)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    try:
-        return module.get_config(preset)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def _set(config: ConfigDict, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    holder = config
-    try:
-        for part in parents:
-            holder = holder[part]
-        old = holder[last]
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"--set {key}: there is no such key, the closest is {closest(key, flat(config.to_dict()))}"
-        ) from error
-    if isinstance(value, str) and not isinstance(old, str):
-        try:
-            value = {"True": True, "False": False}[value] if isinstance(old, bool) else type(old)(value)
-        except (KeyError, ValueError) as error:
-            raise InputError(f"--set {key}={value}: expected a value like {old!r}") from error
-    holder[last] = value
+        values["pretrained"] = plan.models[job.model]
+    own = [f"{key}={value}" for key, value in values.items()]
+    return read_config(f"finetune:{plan.preset}", [*own, *plan.settings])

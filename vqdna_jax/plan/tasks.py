@@ -28,7 +28,7 @@ from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training import settings
-from vqdna_jax.training.experiments import read_config
+from vqdna_jax.training.experiments import beside, find, read_config
 from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, StageSettings, VocabularySettings
 
 Shape = TypeVar("Shape", TokenizerConfig, TransformerConfig)
@@ -78,7 +78,7 @@ def make_task(run: StageSettings, source: str) -> Planned:
     if isinstance(run, FinetuneSettings):
         return _finetune(run, source)
     tokenizer = _exported(run.tokenizer, "model", TokenizerConfig, pretrained.SCHEMAS)
-    tokenizer = tokenizer or _beside(source, "hrq.py", VocabularySettings).model
+    tokenizer = tokenizer or _beside(source, "hrq", VocabularySettings).model
     return Planned(masked_codes_task(run, tokenizer, "tpu"), tokenizer, run.data.window_bp)
 
 
@@ -97,8 +97,8 @@ def _base(directory: str, source: str) -> tuple[TransformerConfig, TokenizerConf
     tokenizer = _exported(directory, "model", TokenizerConfig, schemas)
     if transformer and tokenizer:
         return transformer, tokenizer, _described(directory, schemas)[1]["window_bp"]
-    base = _beside(source, "mcm.py", MaskedCodesSettings)
-    return base.model, _beside(source, "hrq.py", VocabularySettings).model, base.data.window_bp
+    base = _beside(source, "mcm", MaskedCodesSettings)
+    return base.model, _beside(source, "hrq", VocabularySettings).model, base.data.window_bp
 
 
 def _exported(directory: str, key: str, kind: type[Shape], schemas) -> Shape | None:
@@ -116,7 +116,7 @@ def _described(directory: str, schemas) -> tuple[pathlib.Path, dict]:
 
 def _beside(source: str, name: str, kind: type[settings.Kept]) -> settings.Kept:
     path, _, preset = source.partition(":")
-    experiment = pathlib.Path(path).with_name(name)
+    experiment = beside(find(path), name)
     try:
         config = read_config(f"{experiment}:{preset or 'base'}")
     except InputError:

@@ -1,37 +1,128 @@
-"""Reads an experiment's config for `vqdna plan`, without absl's `app.run`."""
+"""Experiments: the file that a name means, and its config with KEY=VALUE overrides.
 
+An experiment is a Python file with `get_config(preset)`. Those of configs/ come with the package, and lie in it where
+it is installed. No jax in here: a mistyped command line is answered before jax is imported.
+"""
+
+import ast
+import importlib.util
+import operator
 import pathlib
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any, Protocol
 
-from absl import flags
-from ml_collections import config_flags
+from ml_collections.config_dict import ConfigDict
 
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, first_line
+from vqdna_jax.runtime.typed import closest
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
+_INSTALLED = _PACKAGE / "configs"
+_SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # of a clone
+_TRUTH = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
-def read_config(source: str, overrides: Sequence[str] = ()):
-    """The config of FILE or FILE:PRESET with KEY=VALUE overrides, as `--config` of vqdna_jax.main reads it.
+def find(name: str) -> pathlib.Path:
+    """The file of an experiment: a path, or one that comes with the package, named `hrq` or `configs/hrq.py`.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = pathlib.Path(name)
+    if path.suffix == ".py" and path.is_file():
+        return path
+    shipped = _SHIPPED / f"{path.stem}.py"
+    if path in (pathlib.Path(path.stem), pathlib.Path("configs", shipped.name)) and shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(file.stem for file in _SHIPPED.glob("[!_]*.py")))
+    raise InputError(f"--config={name}: there is no Python file {name}; expected one, or one of {known}")
+
+
+def beside(file: str | pathlib.Path, name: str) -> pathlib.Path:
+    """The experiment `name` that lies beside `file`, or else the one that comes with the package."""
+    path = pathlib.Path(file).with_name(f"{name}.py")
+    return path if path.is_file() else find(name)
+
+
+def read_config(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of FILE or FILE:PRESET, where FILE is what `find` takes, with KEY=VALUE overrides in their order.
 
     Raises:
         InputError: no such file, preset or key, or a value of another type.
     """
-    path = source.partition(":")[0]
-    if not pathlib.Path(path).is_file():
-        raise InputError(f"--config={source}: there is no file {path}; the experiments are in configs/")
-    for override in overrides:
-        if "=" not in override:
-            raise InputError(f"--set {override}: expected KEY=VALUE, for example --set mesh.fsdp=16")
-    if "" not in sys.path:
-        sys.path.append("")  # an experiment may import another one; `python -m` has this, a console script has not
-    arguments = ["plan", f"--config={source}", *(f"--config.{override}" for override in overrides)]
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=arguments)
+    name, _, preset = source.partition(":")
+    path = find(name)
     try:
-        values(arguments)
-    except (KeyError, AttributeError) as error:
-        key = getattr(error.args[0], "args", error.args)[0].splitlines()[0].strip("'")
-        raise InputError(f"config key {key!r} does not exist; the keys and their defaults are in {path}") from error
-    except (flags.Error, ImportError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"--config={source}: {str(error).strip().splitlines()[-1]}") from error
-    return holder.value
+        config = _get_config(path)(*filter(None, [preset]))
+    except (ImportError, SyntaxError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"--config={source}: {first_line(error)}") from error
+    for override in overrides:
+        _set(config, override, path)
+    return config
+
+
+class _GetConfig(Protocol):
+    def __call__(self, preset: str = ...) -> ConfigDict: ...
+
+
+def _get_config(path: pathlib.Path) -> _GetConfig:
+    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return module.get_config
+    except AttributeError as error:
+        raise InputError(f"{path}: is no experiment, it has no function get_config(preset)") from error
+
+
+def _set(config: ConfigDict, override: str, path: pathlib.Path) -> None:
+    """Sets a key to its VALUE, read as one of the type that is there."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise InputError(f"config key {override!r}: expected KEY=VALUE, for example mesh.fsdp=16")
+    known = dict(_entries(config))
+    if key not in known:
+        raise InputError(
+            f"config key {key!r} does not exist, the closest is {closest(key, known)}; all keys are in {path}"
+        )
+    *parents, last = key.split(".")
+    try:
+        reduce(operator.getitem, parents, config)[last] = _parse(text, known[key])
+    except (KeyError, SyntaxError, ValueError) as error:
+        raise InputError(f"config key {key}={text}: expected {_expected(key, known[key])}") from error
+
+
+def _entries(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All keys with their values, parents among them."""
+    for name, value in config.items():
+        yield f"{prefix}{name}", value
+        if isinstance(value, ConfigDict):
+            yield from _entries(value, f"{prefix}{name}.")
+
+
+def _parse(text: str, like: Any) -> Any:
+    """`text` as a value of the type of `like`. Raises KeyError, SyntaxError or ValueError where it is none."""
+    if isinstance(like, bool):
+        return _TRUTH[text.lower()]
+    if isinstance(like, ConfigDict):
+        return _parse_table(text, like)
+    if isinstance(like, tuple):
+        return tuple(ast.literal_eval(text) if text[:1] in ("(", "[") else filter(None, text.split(",")))
+    return type(like)(text)
+
+
+def _parse_table(text: str, like: ConfigDict) -> ConfigDict:
+    value = ast.literal_eval(text)
+    if like or not isinstance(value, dict):
+        raise ValueError("only a table without names of its own may be given as a whole")
+    return ConfigDict(value)
+
+
+def _expected(key: str, like: Any) -> str:
+    if isinstance(like, ConfigDict):
+        return f"one of its keys, such as {key}.{next(iter(like))}" if like else "{'NAME': NUMBER, ...}"
+    if isinstance(like, tuple):
+        return "values with commas between them"
+    kinds = {bool: "True or False", int: f"a whole number, such as {like}", float: f"a number, such as {like}"}
+    return kinds[type(like)]
