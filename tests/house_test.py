@@ -45,8 +45,8 @@ def imported(file: pathlib.Path, names: set[str]) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    """errors, genome, ...; the package itself, which opens the house to others, is above all rooms."""
-    return (module.split(".") + [""])[1]
+    """errors, genome, ...; the package itself, which opens the house and is a command, is above all rooms."""
+    return (module.removesuffix(".__main__").split(".") + [""])[1]
 
 
 def back_edges(root: pathlib.Path, order: list[str]) -> list[str]:

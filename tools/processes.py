@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 
+from vqdna_jax.runtime.leaving import leave_with
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIMEOUT_S = 10  # config.train.timeout_s of the runs
 CONFIG = {
@@ -136,4 +138,4 @@ def child(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(child(sys.argv[1:]))
+    leave_with(lambda: child(sys.argv[1:]))

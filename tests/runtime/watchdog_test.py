@@ -405,16 +405,3 @@ def test_signal_46_is_as_before_after_the_block():
         """
     )
     assert finish(process).code == -46 and signal.getsignal(46) == before
-
-
-def test_exit_now_flushes_and_skips_what_is_left_to_do(tmp_path):
-    process = start(
-        """
-        import atexit
-        atexit.register(time.sleep, 60)
-        sys.stdout.write("written")
-        watchdog.exit_now(46)
-        """
-    )
-    end = finish(process)
-    assert (end.code, end.out) == (46, "written")

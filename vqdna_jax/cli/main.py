@@ -6,22 +6,28 @@ import io
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import tyro
 
 from vqdna_jax import errors
 from vqdna_jax.cli.verbs import VERBS
+from vqdna_jax.runtime.leaving import leave_with
+from vqdna_jax.version import __version__
 
 
 def parse(argv: Sequence[str]) -> Callable[[], None]:
-    """The call that `argv` asks for, not yet made; a usage error becomes an `InputError` of one line."""
+    """The call that `argv` asks for, not yet made. Raises InputError, one line, where that is no usage."""
+    if list(argv) == ["--version"]:
+        return functools.partial(print, f"vqdna {__version__}")
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.extras.subcommand_cli_from_dict(
                 {name: _deferred(verb) for name, verb in VERBS.items()},
                 prog="vqdna",
-                description="A genome tokenizer learned by vector quantization. `vqdna VERB --help` explains a verb.",
+                description="A genome tokenizer learned by vector quantization. `vqdna VERB --help` explains a verb,"
+                " `vqdna --version` says which version this is.",
                 args=argv,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
@@ -32,8 +38,14 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    """Does what `argv`, by default the command line, asks for. Exits where that fails, after one line on stderr."""
     with errors.report_and_exit():
         parse(sys.argv[1:] if argv is None else argv)()
+
+
+def command() -> NoReturn:
+    """The `vqdna` command: a process of its own."""
+    leave_with(main)
 
 
 def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
@@ -55,4 +67,4 @@ def _one_line(message: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command()

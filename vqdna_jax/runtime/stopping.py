@@ -8,43 +8,83 @@ anywhere, each tells its count, and all leave at the highest count plus one.
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
+
+from vqdna_jax.errors import PeerError
+
+# jax takes seconds to import, and signals are heeded before it is there: so `processes` is imported when it is needed.
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_AGAIN_S = 0.01  # from where `Stopped` was swallowed to where it is raised again
 _LOOK_S = 1.0  # how long one look for the notice of another process takes, and at most the end of a run with it
 _NOTICE = "stop"
 
 
 class Stopped(BaseException):
-    """The run leaves now, everything is saved. No Exception, so that nobody takes it for a failure."""
+    """The run leaves now, everything is saved. No Exception, so that nobody takes it for a failure.
+
+    The message may say where it left, " after 8 steps"; `StopRequest.name` says why.
+    """
 
 
 class StopRequest:
-    """Notes the first signal; a second one finds Python's own handlers and ends the process the hard way."""
+    """Notes the first signal; a second one finds Python's own handlers and ends the process the hard way.
 
-    def __init__(self):
+    Attributes:
+        name: of the signal, or "a signal to another process"; "" before there was one.
+    """
+
+    def __init__(self) -> None:
         self.name, self._requested, self._at_once = "", False, True
         self._turn, self._last_turn, self._lock = 0, None, threading.Lock()
         self._watcher: threading.Thread | None = None
+        self._again: threading.Timer | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "StopRequest":
         self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
+        if self._again:
+            self._again.cancel()
+        self._leave_signals()
+        sys.unraisablehook = self._previous_hook
+
+    def _leave_signals(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _frame) -> None:
+    def _note(self, number: int, _frame: FrameType | None) -> None:
         self.name, self._requested = signal.Signals(number).name, True
-        self.__exit__()
+        self._leave_signals()
         if self._at_once:
-            raise Stopped(self.name)
+            raise Stopped
         if self._watcher:
-            from vqdna_jax.runtime import processes as distributed
+            self._tell_the_others()
 
-            distributed.notice(_NOTICE)
+    def _tell_the_others(self) -> None:
+        from vqdna_jax.runtime import processes
+
+        processes.notice(_NOTICE)
+
+    def _swallowed(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Python lets no error out of a callback of the garbage collector (jax has one) or a `__del__`; a signal that
+        came there is taken for one that comes a moment later."""
+        if unraisable.exc_type is not Stopped:
+            self._previous_hook(unraisable)
+            return
+        number = signal.Signals[self.name]
+        signal.signal(number, self._note)
+        self._again = threading.Timer(_AGAIN_S, self._send_again, (number,))
+        self._again.start()
+
+    def _send_again(self, number: int) -> None:
+        if signal.getsignal(number) == self._note:  # the run may have left meanwhile
+            signal.pthread_kill(threading.main_thread().ident, number)
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
@@ -56,11 +96,13 @@ class StopRequest:
             self._at_once = before
 
     @contextlib.contextmanager
-    def agreed(self, processes: int) -> Iterator[None]:
-        """Within, `reached` heeds the signals to all processes of the run."""
-        if processes > 1:
+    def agreed(self, count: int) -> Iterator[None]:
+        """Within, `reached` heeds the signals to all `count` processes of the run."""
+        if count > 1:
             self._watcher = threading.Thread(target=self._watch, name="stop-watch", daemon=True)
             self._watcher.start()
+            if self._requested:  # before the others were found
+                self._tell_the_others()
         try:
             yield
         finally:
@@ -70,12 +112,21 @@ class StopRequest:
 
     @contextlib.contextmanager
     def nothing_to_lose(self) -> Iterator[None]:
-        """Within `noted`: a single process may end at once again."""
-        self._at_once = self._watcher is None
-        if self._at_once:
-            self.check()
-        yield
-        self._at_once = False
+        """Within `noted`: a single process may end at once again.
+
+        C++ that calls Python may turn `Stopped` into an error of its own: any error after the signal is taken for it.
+        """
+        before, self._at_once = self._at_once, self._watcher is None
+        try:
+            if self._at_once:
+                self.check()
+            yield
+        except Exception as error:
+            if self._at_once and self._requested:
+                raise Stopped from error
+            raise
+        finally:
+            self._at_once = before
 
     def reached(self) -> bool:
         """Whether this is the place to leave at. Every process must make the same calls in the same order."""
@@ -88,17 +139,14 @@ class StopRequest:
     def check(self) -> None:
         """Raises Stopped where `reached`."""
         if self.reached():
-            raise Stopped(self.name)
+            raise Stopped
 
     def _watch(self) -> None:
-        from vqdna_jax.errors import PeerError
-        from vqdna_jax.runtime import (
-            processes as distributed,  # jax takes seconds, and signals are heeded before it is here
-        )
+        from vqdna_jax.runtime import processes
 
-        while not distributed.await_notice(_NOTICE, _LOOK_S):
+        while not processes.await_notice(_NOTICE, _LOOK_S):
             if self._watcher is None:
                 return
         with self._lock, contextlib.suppress(PeerError):  # the training step will notice a lost process, too
             self.name = self.name or "a signal to another process"
-            self._last_turn = 1 + max(map(int, distributed.exchange(_NOTICE, str(self._turn))))
+            self._last_turn = 1 + max(map(int, processes.exchange(_NOTICE, str(self._turn))))

@@ -24,7 +24,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
 
 EXIT_STUCK = 46
 NUMBER = EXIT_STUCK if EXIT_STUCK in signal.valid_signals() else signal.SIGABRT
@@ -123,14 +122,6 @@ class Watchdog:
             os.set_blocking(self._child.stdin.fileno(), False)
         except OSError as error:
             _say(f"warning: no watchdog ({error}): a run that hangs is not ended")
-
-
-def exit_now(code: int) -> NoReturn:
-    """Ends the process without the interpreter's clean-up, which may wait for peers that are gone."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, broken, closed
-            stream.flush()
-    os._exit(code)
 
 
 def _end(child: subprocess.Popen) -> None:

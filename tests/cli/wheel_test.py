@@ -1,0 +1,115 @@
+"""What users get: the wheel, in an environment of its own, in a folder where nothing of the clone is."""
+
+import json
+import os
+import pathlib
+import shutil
+import site
+import subprocess
+import sys
+import venv
+
+import pytest
+from tiny_pretrained import save_tiny_pretrained
+from tiny_tokenizer import save_tiny
+
+from vqdna_jax.version import __version__
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = {
+    "train.total_steps": 2, "data.window_bp": 64, "data.global_batch": 8, "model.code_size": 8, "model.width": 16,
+    "model.blocks": 2, "model.stem_channels": 8, "eval.windows": 16, "eval.batch": 8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> pathlib.Path:
+    """The folder of the commands. What the package needs is taken from the environment of this test."""
+    place = tmp_path_factory.mktemp("wheel")
+    for name in ("vqdna_jax", "configs"):  # not built in the clone, which would leave files there
+        shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, place / "source")
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", place, place / "source"]
+    subprocess.run([*pip, *build], check=True, timeout=120)
+    shutil.rmtree(place / "source")
+    venv.create(place / "venv")
+    (wheel,) = place.glob("*.whl")
+    python = place / "venv/bin/python"
+    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True, timeout=120)
+    (packages,) = (place / "venv/lib").glob("python*/site-packages")
+    (packages / "needed.pth").write_text("\n".join(site.getsitepackages()))
+    return place / "venv/bin"
+
+
+@pytest.fixture
+def run(installed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(command: str, *arguments: str) -> subprocess.CompletedProcess:
+        line = [str(installed / command), *arguments]
+        return subprocess.run(line, capture_output=True, text=True, timeout=200, env=environment)
+
+    return run
+
+
+WHERE = """
+import vqdna_jax
+from vqdna_jax.training import experiments
+print(vqdna_jax.__file__)
+for name in ("finetune", "hrq", "mcm", "vqvae"):
+    print(experiments.find(name))
+    assert experiments.read_config(f"{name}:tiny") == experiments.read_config(f"configs/{name}.py:tiny")
+"""
+
+
+def test_all_experiments_are_those_of_the_installed_package(run, installed):
+    end = run("python", "-c", WHERE)
+    assert end.returncode == 0, end.stderr
+    assert all(pathlib.Path(line).is_relative_to(installed.parent) for line in end.stdout.splitlines())
+
+
+@pytest.mark.parametrize("command", [["vqdna"], ["python", "-m", "vqdna_jax"]])
+def test_the_command_says_its_version(run, command):
+    end = run(*command, "--version")
+    assert (end.returncode, end.stdout, end.stderr) == (0, f"vqdna {__version__}\n", "")
+
+
+def test_doctor_finds_all_packages(run):
+    findings = json.loads(run("vqdna", "doctor", "--json").stdout)
+    assert findings["vqdna_jax"] == __version__ and len(findings["packages"]) > 15
+    assert all(package["installed"] for package in findings["packages"].values())
+
+
+def test_sequences_are_encoded_and_decoded(run, bundled, tmp_path):
+    save_tiny(tmp_path / "export")
+    end = run("vqdna", "encode", str(bundled / "phiX174.fa.gz"), "--model=export", "--out=codes.npz")
+    assert end.returncode == 0, end.stderr
+    end = run("vqdna", "decode", "codes.npz", "--model=export", "--out=back.fa")
+    assert end.returncode == 0, end.stderr
+    assert len("".join((tmp_path / "back.fa").read_text().split("\n")[1:])) == 5386
+
+
+def test_a_run_finds_its_experiment(run, tmp_path):
+    settings = [f"--config.{key}={value}" for key, value in TINY.items()]
+    end = run("python", "-m", "vqdna_jax.main", "--config=hrq:tiny", "--workdir=runs/words", *settings)
+    assert end.returncode == 0, end.stderr
+    assert json.loads((tmp_path / "runs/words/result.json").read_text())["steps"] == 2
+
+
+def test_plan_finds_its_experiment(run):
+    end = run("vqdna", "plan", "--config=configs/mcm.py:tiny", "--topology=v5e:2x2", "--set=optimizer.learning_rat=1")
+    assert end.returncode == 43 and end.stderr.startswith("error: config key 'optimizer.learning_rat' does not exist,")
+
+
+def test_benchmark_finds_its_experiment(run, tmp_path):
+    save_tiny_pretrained(tmp_path / "export")
+    (tmp_path / "sets/GUE/tf/0").mkdir(parents=True)
+    for split, base in (("train", "A"), ("dev", "C"), ("test", "G")):
+        rows = [f"{base}ACGT{end}TGCA,{end in 'AC':d}" for end in "ACGT"]
+        (tmp_path / f"sets/GUE/tf/0/{split}.csv").write_text("\n".join(["sequence,label", *rows, ""]))
+    line = ["vqdna", "benchmark", "--data=sets", "--model=export", "--out=out", "--preset=tiny", "--tasks=tf/0"]
+    end = run(*line, "--set=tuning.rang=3")
+    assert end.returncode == 43 and end.stderr.startswith("error: config key 'tuning.rang' does not exist,"), end

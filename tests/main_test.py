@@ -1,0 +1,46 @@
+"""The command line of a run: both spellings of an option, every key of the config, what is refused."""
+
+import pathlib
+
+import pytest
+
+from vqdna_jax import main
+from vqdna_jax.errors import InputError
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config=hrq:tiny", "--workdir=runs/x", "--config.train.total_steps=7", "--processes=2"],
+        ["--config", "hrq:tiny", "--workdir", "runs/x", "--config.train.total_steps", "7", "--processes", "2"],
+        ["--processes=2", "--config.train.total_steps=7", "--workdir=runs/x", "--config=configs/hrq.py:tiny"],
+    ],
+)
+def test_options_are_spelled_in_either_way_and_order(arguments):
+    command = main.parse(["main.py", *arguments])
+    assert (command.workdir, command.config.train.total_steps) == (pathlib.Path("runs/x"), 7)
+    assert (command.coordinator, command.processes, command.process, command.found_by) == ("", 2, -1, "")
+
+
+def test_a_command_line_leaves_nothing_for_the_next_one():
+    main.parse(["main.py", "--config=hrq:tiny", "--workdir=x", "--config.seed=5", "--multihost=slurm"])
+    command = main.parse(["main.py", "--config=hrq:tiny", "--workdir=y"])
+    assert (command.config.seed, command.found_by) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        ([], "--config is missing, for example --config=hrq:tiny"),
+        (["--config=hrq:tiny"], "--workdir is missing, for example --workdir=runs/hrq"),
+        (["--config=hrq:tiny", "--workdri=x"], "Did you mean: workdir ?"),
+        (["--config=hrq:tiny", "--workdir=x", "stray", "words"], "unexpected stray words"),
+        (["--config=hrq:tiny", "--workdir=x", "--process=-2"], "process=-2"),
+        (["--config=hrq:tiny", "--workdir=x", "--multihost=moon"], "moon"),
+        (["--config=hrq:tiny", "--workdir=x", "--config.seed"], "config key seed=: expected a whole number"),
+    ],
+)
+def test_what_it_does_not_understand_is_refused_in_one_line(arguments, says):
+    with pytest.raises(InputError) as refused:
+        main.parse(["main.py", *arguments])
+    assert says in str(refused.value) and "\n" not in str(refused.value)
