@@ -7,16 +7,16 @@ import numpy as np
 from tiny_pretrained import save_tiny_pretrained
 
 from vqdna_jax import partition
-from vqdna_jax.inference import load
-from vqdna_jax.inference.finetuned import FineTuned
-from vqdna_jax.inference.saved import finetuned
+from vqdna_jax.inference.model import Model
+from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.inference.saved import finetuned, pretrained
 from vqdna_jax.labels.batches import Shape, fill
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 
 
-def random_params(task: Finetune, base, seed: int):
+def random_params(task: Finetune, base: Pretrained, seed: int):
     """What `task` trains, with noise on every parameter: LoRA's B and the head begin as zeros, which hide them."""
 
     def init():
@@ -41,21 +41,21 @@ def save_tiny_finetuned(
     long: str = "refuse",
     base: pathlib.Path | None = None,
     seed: int = 0,
-    **pretrained,
-) -> FineTuned:
+    **of_base,
+) -> Model:
     """The model in memory, saved in `directory`.
 
     Args:
         label_names: "label-0", "label-1", ... by default.
         base: a pretrained model's directory; without it one is made beside `directory`, its name with "-base", of
-            `pretrained` (arguments of `save_tiny_pretrained`).
+            `of_base` (arguments of `save_tiny_pretrained`).
     """
     if base is None:
         base = directory.with_name(f"{directory.name}-base")
-        save_tiny_pretrained(base, **pretrained)
-    names, loaded = label_names or tuple(f"label-{i}" for i in range(classes)), load.pretrained(base)
+        save_tiny_pretrained(base, **of_base)
+    names, loaded = label_names or tuple(f"label-{i}" for i in range(classes)), pretrained.load(base)
     task = Finetune(loaded.transformer, Compute(), kind, len(names), method, LoraConfig(rank=2), pool, hidden)
     params = random_params(task, loaded, seed)
     model = finetuned.assemble(loaded, task, params, names, target, long)
     finetuned.save(directory, model, task, params, str(base), {})
-    return model
+    return Model(str(directory), loaded.tokenizer, loaded, model)

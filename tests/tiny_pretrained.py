@@ -8,9 +8,13 @@ import numpy as np
 from tiny_tokenizer import save_tiny
 
 from vqdna_jax import partition
+from vqdna_jax.inference import load
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.heads import Heads
-from vqdna_jax.models.transformer import Transformer, TransformerConfig
+from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
+from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
+from vqdna_jax.tokenizers.batches import Layout, Tokens
+from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
 
 def tiny_transformer(**changes) -> TransformerConfig:
@@ -41,6 +45,26 @@ def save_tiny_pretrained(
     """An export whose training windows have `context` codes, CLS included; returns its digest."""
     tokenizer_dir = directory.with_name(f"{directory.name}-tokenizer")
     save_tiny(tokenizer_dir, "hrq", bases_per_code)
-    tokenizer, config = pretrained.load(tokenizer_dir), tiny_transformer(**transformer)
+    tokenizer, config = load.load(tokenizer_dir).tokenizer, tiny_transformer(**transformer)
     weights = random_weights(config, tokenizer.codebook_sizes, tokenizer.config.width, bases_per_code, seed)
-    return pretrained.save_pretrained(directory, tokenizer, config, weights, context * bases_per_code, {})
+    return pretrained.save(directory, tokenizer, config, weights, context * bases_per_code, context - config.cls, {})
+
+
+def over_fixed(tokenizer: FixedTokenizer, layout: Layout, seed: int = 0):
+    """(pretraining task with a tiny transformer over a fixed tokenizer, its parameters, all with noise)"""
+    task = MaskedTokens(tiny_transformer(), Compute(), tokenizer.vocabulary, 8, masking_of(tokenizer), layout)
+
+    def init():
+        return task.init_params((), Tokens(jnp.ones(1, jnp.int32), jnp.zeros((1, 4), jnp.int32)), jax.random.key(0))
+
+    shapes = partition.abstract_state(init, partition.make_mesh(devices=jax.devices()[:1]))
+    rng = np.random.default_rng(seed)
+    return task, jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
+
+
+def save_tiny_over_fixed(
+    directory: pathlib.Path, tokenizer: FixedTokenizer, window_bp: int = 64, length: int = 63, card=None
+) -> str:
+    """An export over a fixed tokenizer, whose training windows have `length` tokens and CLS; returns its digest."""
+    _, params = over_fixed(tokenizer, Layout(window_bp, length, 1.0, True))
+    return pretrained.save(directory, tokenizer, tiny_transformer(), params, window_bp, length, card or {})

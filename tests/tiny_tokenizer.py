@@ -9,7 +9,7 @@ import pytest
 
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
-from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.inference.saved import tokenizer
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
 
@@ -26,9 +26,15 @@ CARD = {
 
 def tiny_config(quantizer: str = "hrq", bases_per_code: int = 1) -> TokenizerConfig:
     return TokenizerConfig(
-        quantizer, code_size=8, bases_per_code=bases_per_code, width=16, blocks=2, expansion=2, stem_channels=8,
+        quantizer,
+        code_size=8,
+        bases_per_code=bases_per_code,
+        width=16,
+        blocks=2,
+        expansion=2,
+        stem_channels=8,
         dtype="float32",
-    )  # fmt: skip
+    )
 
 
 def random_weights(config: TokenizerConfig, seed: int = 0):
@@ -49,7 +55,7 @@ def tiny_weights(quantizer: str, bases_per_code: int, seed: int = 0):
 
 
 def save_tiny(directory: pathlib.Path, quantizer: str = "hrq", bases_per_code: int = 1, seed: int = 0) -> str:
-    return pretrained.save(
+    return tokenizer.save(
         directory, tiny_config(quantizer, bases_per_code), *tiny_weights(quantizer, bases_per_code, seed), CARD
     )
 

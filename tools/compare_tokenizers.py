@@ -21,7 +21,7 @@ from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import report_and_exit
 from vqdna_jax.genome.build.bundled import bundled_corpus
 from vqdna_jax.genome.corpus import open_corpus
-from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.tokenizers.kmers import Kmers, OneHot, OverlappingKmers
 from vqdna_jax.tokenizers.train_bpe import train_bpe
 
 
@@ -72,9 +72,9 @@ BUDGETS = {
     ),
 }  # fmt: skip
 FIXED = {
-    "one-hot": FixedTokenizer("one_hot"),
-    "3-mer": FixedTokenizer("overlapping", 3),
-    "6-mer": FixedTokenizer("kmer", 6),
+    "one-hot": OneHot(),
+    "3-mer": OverlappingKmers(3),
+    "6-mer": Kmers(6),
     "BPE": None,  # trained on the corpus
 }
 LEARNED = ("vqvae", "hrq")

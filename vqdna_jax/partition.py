@@ -95,6 +95,11 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, context: int = 1, 
     return Mesh(np.array(by_process).reshape(shape), AXES, axis_types=explicit)
 
 
+def local_mesh() -> Mesh:
+    """This process's first device alone."""
+    return make_mesh(devices=jax.local_devices()[:1])
+
+
 def _check_slices(by_process: Sequence, fsdp: int, tensor: int, context: int) -> None:
     """Raises InputError as `make_mesh`. GPUs call every host a slice: between those any axis may lie."""
     of_device = (getattr(each, "slice_index", 0) if each.platform == "tpu" else 0 for each in by_process)

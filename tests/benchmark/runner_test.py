@@ -19,7 +19,7 @@ from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.cli import main
 from vqdna_jax.errors import EXIT_STOPPED, NumericsError
-from vqdna_jax.inference import load
+from vqdna_jax.inference.saved import pretrained
 
 SETTINGS = (
     "train.total_epochs=0", "train.total_steps=4", "eval.every_steps=2", "tuning.rank=2", "eval.batch=64",
@@ -186,8 +186,8 @@ def test_another_model_of_the_same_name_is_refused(place, whole):
 
 def test_the_untrained_twin_has_the_tokenizer_and_other_weights(place):
     twin = save_untrained(place / "base", place / "twin")
-    model, base = load.load(twin), load.load(place / "base")
-    assert model.digest == base.digest and model.pretrained_digest != base.pretrained_digest
+    model, base = pretrained.load(twin), pretrained.load(place / "base")
+    assert model.tokenizer.digest == base.tokenizer.digest and model.digest != base.digest
     assert model.transformer == base.transformer and model.context == base.context
 
 

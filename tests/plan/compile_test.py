@@ -12,11 +12,11 @@ import pytest
 
 from configs import mcm
 from vqdna_jax import errors, partition, stages
-from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.labels.batches import Encoded, LabelledBatches
 from vqdna_jax.models.attention import HEADS, attention
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.plan import compile, table, tasks
+from vqdna_jax.runtime import exports
 from vqdna_jax.stages import masked_codes
 from vqdna_jax.training import experiments
 
@@ -204,7 +204,7 @@ def test_finetuning_a_base_that_is_named_has_its_shapes(tmp_path):
         "dtype": "float32",
     }
     described = {
-        "schema": pretrained.PRETRAINED,
+        "schema": exports.PRETRAINED,
         "model": dict(vars(TokenizerConfig())),
         "tokenizer_digest": "",
         "window_bp": 128,
@@ -248,7 +248,7 @@ def test_the_tokenizer_is_that_of_the_preset_or_the_one_named(tmp_path):
     assert tokenizer("tiny").width == 96
     assert tokenizer("large") == tokenizer("base") == TokenizerConfig()
     model = {"code_size": 64} | {k: v for k, v in vars(TokenizerConfig()).items() if k != "code_size"}
-    described = {"schema": pretrained.TOKENIZER, "model": model, "tokenizer_digest": "", "window_bp": 512}
+    described = {"schema": exports.TOKENIZER, "model": model, "tokenizer_digest": "", "window_bp": 512}
     (tmp_path / "config.json").write_text(json.dumps(described))
     assert tokenizer("base", f"tokenizer={tmp_path}").code_size == 64
 

@@ -23,7 +23,7 @@ from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
 from vqdna_jax.tasks.masking import Masked
 from vqdna_jax.tokenizers import batches as tokenizers_batches
 from vqdna_jax.tokenizers.batches import Layout, TokenBatches, Tokens, tokens_batch
-from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.tokenizers.kmers import Kmers, OneHot, OverlappingKmers
 from vqdna_jax.tokenizers.train_bpe import train_bpe
 from vqdna_jax.training.step import init_state, train_step
 
@@ -39,7 +39,7 @@ def corpus():
 
 @pytest.fixture(scope="module")
 def tokenizers(corpus):
-    small = FixedTokenizer("one_hot"), FixedTokenizer("overlapping"), FixedTokenizer("kmer", 2)
+    small = OneHot(), OverlappingKmers(), Kmers(2)
     return dict(zip(KINDS, (*small, train_bpe(corpus, 24, bases=100_000))))
 
 
@@ -93,7 +93,7 @@ def scores_of(task, params, batch):
 def test_windows_are_cut_or_padded_to_one_length(tokenizers, corpus):
     windows = evaluation_windows(corpus, "validation", S, 50).bases_BxS
     for tokenizer in tokenizers.values():
-        rows = [tokens_L[:25] for tokens_L in tokenizer.encode_windows(windows)]
+        rows = [tokens_L[:25] for tokens_L in tokenizer.tokens(windows)]
         batch = tokens_batch(tokenizer, windows, 25)
         np.testing.assert_array_equal(batch.lengths_B, [len(row) for row in rows])
         for tokens_L, row in zip(batch.tokens_BxL, rows):
@@ -104,18 +104,18 @@ def test_windows_are_cut_or_padded_to_one_length(tokenizers, corpus):
 @pytest.mark.parametrize("cls", [False, True])
 def test_layouts_lose_few_tokens_and_pad_little(tokenizers, corpus, cls):
     lengths = {kind: tokenizers_batches.layout(tokenizers[kind], 512, cls, corpus) for kind in KINDS}
-    six = tokenizers_batches.layout(FixedTokenizer("kmer", 6), 512, cls)
+    six = tokenizers_batches.layout(Kmers(6), 512, cls)
     assert (lengths["one_hot"].length, lengths["overlapping"].length) == (512 - cls, 504 - cls)
     assert (lengths["kmer"].length, six.length) == (256, 85 + 2)  # with the single bases at the end
     assert six.bases_per_token == pytest.approx(512 / 87) and lengths["one_hot"].bases_per_token == 1
     assert [layout.padded for layout in lengths.values()] == [False, False, False, True]
     windows = evaluation_windows(corpus, "train", 512, 400).bases_BxS
-    counts, bpe = [len(row) for row in tokenizers["bpe"].encode_windows(windows)], lengths["bpe"]
+    counts, bpe = [len(row) for row in tokenizers["bpe"].tokens(windows)], lengths["bpe"]
     assert (bpe.length + cls) % 8 == 0
     assert np.mean(np.array(counts) > bpe.length) < 0.03 and np.mean(counts) > 0.85 * bpe.length
     assert bpe.bases_per_token == pytest.approx(512 / np.mean(counts), rel=0.02)
     with pytest.raises(InputError, match="data.window_bp: 12 gives 3 tokens of kind kmer"):
-        tokenizers_batches.layout(FixedTokenizer("kmer", 4), 12, cls)
+        tokenizers_batches.layout(Kmers(4), 12, cls)
 
 
 def test_batches_hold_either_strand_and_processes_share_them(tokenizers, corpus):

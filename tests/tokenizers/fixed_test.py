@@ -14,10 +14,14 @@ from vqdna_jax.genome.alphabet import to_bases, to_text
 from vqdna_jax.genome.build.bundled import bundled_corpus
 from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.windows import evaluation_windows
-from vqdna_jax.tokenizers import byte_pairs, fixed, train_bpe
-from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.tokenizers import byte_pairs, train_bpe
+from vqdna_jax.tokenizers import load as tokenizers_load
+from vqdna_jax.tokenizers.base import most_codes
+from vqdna_jax.tokenizers.byte_pairs import BytePairs
+from vqdna_jax.tokenizers.kmers import Kmers, OneHot, OverlappingKmers
+from vqdna_jax.tokenizers.load import from_described
 
-KINDS = [("one_hot", 1), ("overlapping", 3), ("overlapping", 5), ("kmer", 6), ("kmer", 1), ("kmer", 8), ("bpe", 0)]
+WORDS = [OneHot(), OverlappingKmers(3), OverlappingKmers(5), Kmers(6), Kmers(1), Kmers(8)]
 SIZE = 120
 
 
@@ -31,9 +35,9 @@ def bpe(corpus):
     return train_bpe.train_bpe(corpus, SIZE, bases=200_000)
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
+@pytest.fixture(params=[*WORDS, "bpe"], ids=lambda words: getattr(words, "description", words))
 def tokenizer(request, bpe):
-    return bpe if request.param[0] == "bpe" else FixedTokenizer(*request.param)
+    return bpe if request.param == "bpe" else request.param
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +81,11 @@ def merged(parts: list[str], ranks) -> list[str]:
 
 
 def texts(tokenizer, tokens_Lx1) -> list[str]:
-    return ["?" if t == tokenizer.unknown else to_text(tokenizer.decode(t[None])) for t in tokens_Lx1]
+    return ["?" if t == tokenizer.unknown else to_text(tokenizer.decode([t[None]])[0]) for t in tokens_Lx1]
 
 
 def test_tokens_are_those_of_a_slow_tokenizer(tokenizer, sequences):
-    for bases, tokens in zip(sequences, tokenizer.encode_bases(sequences)):
+    for bases, tokens in zip(sequences, tokenizer.encode(sequences)):
         assert tokens.dtype == np.int32 and tokens.shape == (len(tokens), 1)
         found = texts(tokenizer, tokens)
         if tokenizer.kind == "one_hot":
@@ -92,17 +96,27 @@ def test_tokens_are_those_of_a_slow_tokenizer(tokenizer, sequences):
 def test_bases_come_back_from_their_tokens(tokenizer, sequences):
     for bases in without_n(sequences):
         if tokenizer.kind != "overlapping" or len(bases) >= tokenizer.k:
-            np.testing.assert_array_equal(tokenizer.decode(tokenizer.encode_bases([bases])[0]), bases)
+            np.testing.assert_array_equal(tokenizer.decode(tokenizer.encode([bases]))[0], bases)
 
 
 def test_single_bases_bring_their_ns_back(sequences):
-    tokenizer = FixedTokenizer("one_hot")
-    for bases, tokens in zip(sequences, tokenizer.encode_bases(sequences)):
-        np.testing.assert_array_equal(tokenizer.decode(tokens), bases)
+    tokenizer = OneHot()
+    for bases, back in zip(sequences, tokenizer.decode(tokenizer.encode(sequences)), strict=True):
+        np.testing.assert_array_equal(back, bases)
+
+
+def test_how_many_tokens_is_known_before_encoding_or_said_to_be_unknown(tokenizer, sequences):
+    for bases, tokens in zip(sequences, tokenizer.encode(sequences)):
+        assert tokenizer.codes_of(len(bases)) == (None if tokenizer.kind == "bpe" else len(tokens))
+        assert len(tokens) <= most_codes(tokenizer, len(bases))
+        if tokenizer.step is not None and len(bases) > tokenizer.k:
+            assert set(np.diff(tokenizer.spans(bases)[:, 0])) == {tokenizer.step}
+        if r := tokenizer.bases_per_code:
+            np.testing.assert_array_equal(tokenizer.spans(bases)[:, 0], r * np.arange(len(tokens)))
 
 
 def test_a_token_is_unknown_if_its_span_holds_an_n_and_spells_its_span_if_not(tokenizer, sequences):
-    for bases, tokens in zip(sequences, tokenizer.encode_bases(sequences)):
+    for bases, tokens in zip(sequences, tokenizer.encode(sequences)):
         spans = tokenizer.spans(bases)
         assert spans.shape == (len(tokens), 2)
         if not len(bases):
@@ -114,19 +128,19 @@ def test_a_token_is_unknown_if_its_span_holds_an_n_and_spells_its_span_if_not(to
             if tokenizer.kind == "overlapping" and stop - start < tokenizer.k or (bases[start:stop] == 4).any():
                 assert token == tokenizer.unknown
             else:
-                np.testing.assert_array_equal(tokenizer.decode(token[None]), bases[start:stop])
+                np.testing.assert_array_equal(tokenizer.decode([token[None]])[0], bases[start:stop])
 
 
 def test_windows_and_sequences_are_encoded_alike(tokenizer, corpus):
     windows = evaluation_windows(corpus, "validation", 100, 7).bases_BxS.copy()
     windows[2, 5:50] = 4
-    for row, alone in zip(tokenizer.encode_windows(windows), tokenizer.encode_bases(list(windows)), strict=True):
+    for row, alone in zip(tokenizer.tokens(windows), tokenizer.encode(list(windows)), strict=True):
         np.testing.assert_array_equal(row[:, None], alone)
 
 
 def test_tokens_fill_the_vocabulary_and_stay_in_it(tokenizer, corpus):
     windows = evaluation_windows(corpus, "train", 512, 512).bases_BxS
-    tokens = np.concatenate(list(tokenizer.encode_windows(windows)))
+    tokens = np.concatenate(list(tokenizer.tokens(windows)))
     assert tokens.min() >= 0 and tokens.max() < tokenizer.unknown
     if tokenizer.vocabulary < 2000:
         singles = 4 if tokenizer.kind == "kmer" and 512 % tokenizer.k == 0 else 0
@@ -134,19 +148,19 @@ def test_tokens_fill_the_vocabulary_and_stay_in_it(tokenizer, corpus):
 
 
 def test_dnabert_and_nucleotide_transformer_by_hand():
-    dnabert, nt = FixedTokenizer("overlapping"), FixedTokenizer("kmer")
+    dnabert, nt = OverlappingKmers(), Kmers()
     assert (dnabert.vocabulary, nt.vocabulary) == (65, 4101)
-    tokens = dnabert.encode_bases([to_bases("ATTGACNG")])[0]
+    tokens = dnabert.encode([to_bases("ATTGACNG")])[0]
     assert texts(dnabert, tokens) == ["ATT", "TTG", "TGA", "GAC", "?", "?"]
     assert tokens[:2, 0].tolist() == [0 * 16 + 3 * 4 + 3, 3 * 16 + 3 * 4 + 2]
-    tokens = nt.encode_bases([to_bases("ATTGACGTACGTNTGCAATCN")])[0]
+    tokens = nt.encode([to_bases("ATTGACGTACGTNTGCAATCN")])[0]
     assert texts(nt, tokens) == ["ATTGAC", "GTACGT", "?", "T", "C", "?"]
     assert tokens[3:, 0].tolist() == [4096 + 3, 4096 + 1, 4100]
 
 
 def test_progress_counts_every_token(bpe, sequences):
     counts = []
-    tokens = bpe.encode_bases(sequences, counts.append)
+    tokens = bpe.encode(sequences, counts.append)
     assert counts == [len(tokens_Lx1) for tokens_Lx1 in tokens]
 
 
@@ -154,24 +168,28 @@ def test_progress_counts_every_token(bpe, sequences):
 def test_a_token_without_bases_is_refused(tokenizer, token):
     token = {"unknown": tokenizer.unknown + (tokenizer.kind == "one_hot"), "beyond": 1 << 20}.get(token, token)
     with pytest.raises(InputError, match="token 1: "):
-        tokenizer.decode(np.array([[0], [token]]))
+        tokenizer.decode([np.array([[0], [token]])])
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("words",), "kind: 'words'"),
-        (("kmer", 0), "k: 0; expected 1 to 8"),
-        (("overlapping", 9), "k: 9; expected 1 to 8"),
-        (("one_hot", 3), "k: 3; expected 1 to 1"),
-        (("bpe",), "only bpe has merges"),
-        (("kmer", 6, (("A", "C"),)), "only bpe has merges"),
+        (("words", 1, []), "kind: 'words'"),
+        (("vqdna-tokenizer/1", 1, []), "kind: 'vqdna-tokenizer/1'"),
+        (("kmer", 0, []), "k: 0; expected 1 to 8"),
+        (("overlapping", 9, []), "k: 9; expected 1 to 8"),
+        (("one_hot", 3, []), "k: 3; expected 1 to 1"),
+        (("bpe", 0, []), "only bpe has merges"),
+        (("bpe", 0, 5), "merges a list"),
+        (("bpe", 0, [["A", "CC"]]), "merge 0 is"),
+        (("kmer", 6, [["A", "C"]]), "only bpe has merges"),
+        (("kmer", 6, 5), "merges a list"),
     ],
 )
 def test_what_a_kind_does_not_have_is_refused(arguments, says):
     with pytest.raises(InputError, match=says.replace("(", r"\(")) as error:
-        FixedTokenizer(*arguments)
-    assert "\n" not in str(error.value)
+        from_described(dict(zip(("kind", "k", "merges"), arguments)), "here")
+    assert "\n" not in str(error.value) and str(error.value).startswith("here: ")
 
 
 def test_byte_pairs_are_learnt_by_frequency_the_same_every_time(corpus, bpe):
@@ -184,7 +202,7 @@ def test_byte_pairs_are_learnt_by_frequency_the_same_every_time(corpus, bpe):
         counts = collections.Counter(p for word in parts for p in zip(word, word[1:]))
         assert counts[pair] == max(counts.values())
         parts = [merged(word, {pair: 0}) for word in parts]
-    assert len(byte_pairs.vocabulary(merges)) == 12
+    assert len(byte_pairs.ids_of(merges)) == 12
 
 
 def test_text_with_too_few_pairs_is_refused():
@@ -195,31 +213,31 @@ def test_text_with_too_few_pairs_is_refused():
 def test_without_the_library_the_error_says_how_to_get_it(monkeypatch, bpe):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(InputError, match=r"pip install vqdna_jax\[bpe\]"):
-        FixedTokenizer("bpe", merges=bpe.merges).encode_bases([to_bases("ACGT")])
+        BytePairs(bpe.merges).encode([to_bases("ACGT")])
 
 
 def test_what_is_loaded_is_what_was_saved(tokenizer, tmp_path):
     digest = tokenizer.save(tmp_path / "saved")
-    loaded = fixed.load(tmp_path / "saved")
+    loaded = tokenizers_load.load(tmp_path / "saved")
     assert loaded == tokenizer and loaded.digest == digest
-    assert FixedTokenizer("kmer", 6).digest != FixedTokenizer("kmer", 5).digest
-    FixedTokenizer("one_hot").save(tmp_path / "saved")  # a saved tokenizer may be replaced
-    assert fixed.load(tmp_path / "saved") == FixedTokenizer("one_hot")
-    assert fixed.from_described(json.loads(json.dumps(tokenizer.described())), "here") == tokenizer
+    assert Kmers(6).digest != Kmers(5).digest
+    OneHot().save(tmp_path / "saved")  # a saved tokenizer may be replaced
+    assert tokenizers_load.load(tmp_path / "saved") == OneHot()
+    assert from_described(json.loads(json.dumps(tokenizer.described())), "here") == tokenizer
 
 
 def test_the_library_itself_reads_the_file(bpe, tmp_path):
     bpe.save(tmp_path / "saved")
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "saved/tokenizer.json"))
     text = "ACGTTGCAACGATTACCCCCAAGT" * 5
-    assert theirs.encode(text).ids == bpe.encode_bases([to_bases(text)])[0][:, 0].tolist()
+    assert theirs.encode(text).ids == bpe.encode([to_bases(text)])[0][:, 0].tolist()
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "notes.txt"):
         with pytest.raises(InputError, match="is not a saved tokenizer"):
-            FixedTokenizer("one_hot").save(place)
+            OneHot().save(place)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -230,7 +248,9 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
         ("config.json", lambda c: c.update(k=6), "k: 6; expected 0"),
         ("config.json", lambda c: c.update(k="0"), "expected text and an integer"),
         ("config.json", lambda c: c.update(kind="one_hot", k=1), "digest"),
-        ("config.json", lambda c: c.update(schema="vqdna-tokenizer/1"), "schema is"),
+        ("config.json", lambda c: c.update(schema="vqdna-tokenizer/1"), "no key 'model'"),
+        ("config.json", lambda c: c.update(schema="vqdna-pretrained/1"), "schema is"),
+        ("config.json", lambda c: c.update(schema="vqdna-fixed-tokenizer/2"), "newer than the vqdna-fixed-tokenizer/1"),
         ("config.json", lambda c: c.pop("kind"), "no key 'kind'"),
         ("tokenizer.json", lambda c: c["model"]["merges"].pop(), "vocabulary is not the one of its merges"),
         ("tokenizer.json", lambda c: c["model"]["vocab"].update(ACGTACGT=7), "vocabulary is not the one"),
@@ -246,7 +266,7 @@ def test_a_changed_file_is_refused(bpe, tmp_path, name, change, says):
     change(stored)
     path.write_text(json.dumps(stored))
     with pytest.raises(InputError, match=says) as error:
-        fixed.load(tmp_path / "saved")
+        tokenizers_load.load(tmp_path / "saved")
     assert "\n" not in str(error.value) and str(path.parent) in str(error.value)
 
 
@@ -257,7 +277,7 @@ def test_merges_in_another_order_are_refused_though_they_agree_with_their_vocabu
     path = tmp_path / "saved/tokenizer.json"
     path.write_text(byte_pairs.to_json(tuple(swapped)))
     with pytest.raises(InputError, match="digest"):
-        fixed.load(tmp_path / "saved")
+        tokenizers_load.load(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
@@ -267,4 +287,4 @@ def test_a_missing_or_cut_file_is_refused(bpe, tmp_path, damage):
         copy = shutil.copytree(tmp_path / "saved", tmp_path / name)
         damage(copy / name)
         with pytest.raises(InputError, match=name):
-            fixed.load(copy)
+            tokenizers_load.load(copy)

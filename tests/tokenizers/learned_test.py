@@ -10,7 +10,8 @@ from tiny_tokenizer import refusal, save_tiny
 
 from vqdna_jax.genome.alphabet import N, to_bases, to_text
 from vqdna_jax.genome.fasta import load_fasta
-from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.inference import load as inference_load
+from vqdna_jax.inference.model import Model
 from vqdna_jax.models import quantize
 from vqdna_jax.models.tokenizer import Decoder, Encoder
 from vqdna_jax.tokenizers import stitch
@@ -26,7 +27,7 @@ def models(tmp_path_factory):
     def load(quantizer="hrq", bases_per_code=1):
         directory = tmp_path_factory.mktemp("models") / "export"
         save_tiny(directory, quantizer, bases_per_code)
-        return pretrained.load(directory)
+        return inference_load.load(directory)
 
     return load
 
@@ -40,28 +41,34 @@ def real_bases(bundled) -> np.ndarray:
     return bases
 
 
+def with_tokenizer(model: Model, **changes) -> Model:
+    return dataclasses.replace(model, tokenizer=dataclasses.replace(model.tokenizer, **changes))
+
+
 def whole_codes(model, bases: np.ndarray) -> np.ndarray:
     """Codes of one pass over the bare sequence, without windows or masks."""
+    tokenizer = model.tokenizer
 
     @jax.jit
     def codes(params, codes_KxD, bases_BxS):
-        features = Encoder(model.config).apply({"params": params}, bases_BxS)
+        features = Encoder(tokenizer.config).apply({"params": params}, bases_BxS)
         return quantize.hierarchical(features, codes_KxD, np.dtype("float32")).codes_BxLxN
 
-    padded = np.pad(bases, (0, -bases.size % model.config.bases_per_code), constant_values=N)
-    with jax.set_mesh(model.mesh):
-        return np.asarray(codes(model.params["encoder"], model.codes_KxD, padded[None])[0])
+    padded = np.pad(bases, (0, -bases.size % tokenizer.bases_per_code), constant_values=N)
+    with jax.set_mesh(tokenizer.mesh):
+        return np.asarray(codes(tokenizer.params["encoder"], tokenizer.codes_KxD, padded[None])[0])
 
 
 def whole_decoding(model, codes_LxN: np.ndarray) -> np.ndarray:
     """Most likely bases of one pass over the bare codes."""
+    tokenizer = model.tokenizer
 
     @jax.jit
     def logits(params, codes_KxD, codes_BxLxN):
-        return Decoder(model.config).apply({"params": params}, quantize.embed(codes_BxLxN, codes_KxD))
+        return Decoder(tokenizer.config).apply({"params": params}, quantize.embed(codes_BxLxN, codes_KxD))
 
-    with jax.set_mesh(model.mesh):
-        return np.asarray(logits(model.params["decoder"], model.codes_KxD, codes_LxN[None])).argmax(-1)[0]
+    with jax.set_mesh(tokenizer.mesh):
+        return np.asarray(logits(tokenizer.params["decoder"], tokenizer.codes_KxD, codes_LxN[None])).argmax(-1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +94,7 @@ def whole(models, real_bases):
     ],
 )
 def test_codes_and_bases_do_not_depend_on_where_windows_are_cut(models, whole, real_bases, kind, windows):
-    model = dataclasses.replace(models(*kind), windows=windows)
+    model = with_tokenizer(models(*kind), windows=windows)
     codes_LxN, rebuilt = whole(*kind)
     assert len(np.unique(codes_LxN[:, -1])) > 2 and len(np.unique(rebuilt)) > 2, "constant codes would test nothing"
     assert np.array_equal(model.encode(real_bases), codes_LxN)
@@ -100,6 +107,7 @@ def test_every_length_is_encoded_as_if_alone_and_whole(models, real_bases, quant
     sequences = [real_bases[3 * length :][:length] for length in range(1, 41)]
     packed = model.encode(sequences)
     assert [len(codes) for codes in packed] == [-(-s.size // bases_per_code) for s in sequences]
+    assert [len(codes) for codes in packed] == [model.tokenizer.codes_of(s.size) for s in sequences]
     assert all(np.array_equal(codes_LxN, model.encode(s)) for s, codes_LxN in zip(sequences, packed))
     for length in (1, 17):  # each costs the compilation of a whole pass
         assert np.array_equal(packed[length - 1], whole_codes(model, sequences[length - 1]))
@@ -113,7 +121,7 @@ def test_every_length_is_encoded_as_if_alone_and_whole(models, real_bases, quant
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # in bf16 another compiled shape rounds differently
 def test_neighbours_in_a_batch_change_nothing(models, real_bases, dtype):
     model, rng = models("hrq", 8), np.random.default_rng(0)
-    model = dataclasses.replace(model, config=dataclasses.replace(model.config, dtype=dtype))
+    model = with_tokenizer(model, config=dataclasses.replace(model.tokenizer.config, dtype=dtype))
     starts, lengths = rng.integers(0, 4000, 50), rng.integers(1, 900, 50)
     sequences = [real_bases[start:][:length] for start, length in zip(starts, lengths)]
     alone = [model.encode(sequence) for sequence in sequences]

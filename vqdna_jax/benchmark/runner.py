@@ -48,13 +48,13 @@ def run(plan: Plan) -> int:
 
 def check(plan: Plan, sets: Mapping[str, pathlib.Path]) -> None:
     """Every set and model is read before the first job, and `out` must hold the same benchmark or none."""
-    from vqdna_jax.inference import load
+    from vqdna_jax.inference.saved import pretrained
 
     for name, path in sets.items():
         read(FinetuneSettings, config_of(plan, path, Job("", name, 0)).to_dict())
         if "test" not in find.read(CARDS[name], path).splits:
             raise InputError(f"{path}: test.csv is missing; expected it beside train.csv; or leave {name} out")
-    digests = {name: load.pretrained(path).pretrained_digest for name, path in plan.models.items()}
+    digests = {name: pretrained.load(path).digest for name, path in plan.models.items()}
     settings = {"models": digests, "preset": plan.preset, "settings": sorted(plan.settings)}
     path = plan.out / "settings.json"
     if path.exists():

@@ -7,16 +7,21 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from vqdna_jax import errors
+from vqdna_jax.models.pooling import POOLS, UNPOOLED
 
 FastaFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
 ]
 AsJson = Annotated[bool, tyro.conf.arg(name="json")]
+if TYPE_CHECKING:
+    PoolName = str
+else:
+    PoolName = tyro.extras.literal_type_from_choices([*POOLS, UNPOOLED])
 
 
 def corpus(
@@ -95,7 +100,7 @@ def embed(
     fasta: tyro.conf.Positional[Path],
     model: Path,
     out: Path,
-    pool: Literal["mean", "max", "cls", "none"] = "mean",
+    pool: PoolName = "mean",
     layer: int = -1,
     as_json: AsJson = False,
 ) -> None:
@@ -103,9 +108,9 @@ def embed(
 
     Args:
         fasta: a FASTA file, plain or .gz
-        model: a pretrained model, the export directory of a run with configs/mcm.py
+        model: a pretrained or fine-tuned model, the export directory of a run with configs/mcm.py or finetune.py
         out: the file of embeddings to write, which numpy.load opens
-        pool: one vector a sequence (mean or max of its codes, or CLS), or one a code (none)
+        pool: how the vectors of a sequence's codes become one, or "none": one per code
         layer: -1 after the last norm, or after so many layers, 0 for the input
         as_json: print the summary as JSON on stdout
     """

@@ -17,7 +17,7 @@ from vqdna_jax.evaluation import context_tables, probes
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.windows import Windows
-from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.inference.model import Model
 from vqdna_jax.tasks.masked_codes import MaskedCodes
 from vqdna_jax.tasks.masking import Masked, Masks, draw_on_host
 
@@ -100,6 +100,6 @@ def baselines(corpus: Corpus, held_out: Windows, hidden: HiddenBases) -> dict[st
     return values
 
 
-def probe(model: Pretrained, untrained: Pretrained, directory: str, rows: int) -> dict[str, float]:
+def probe(model: Model, untrained: Model, directory: str, rows: int) -> dict[str, float]:
     """Linear probes of mean embeddings on labelled sets, beside the same network untrained and sequence controls."""
     return probes.probe(model.embed, untrained.embed, directory, rows)

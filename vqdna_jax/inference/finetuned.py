@@ -2,14 +2,12 @@
 
 A sequence's length alone decides the shape in which it is computed, and every shape is one compiled program with a
 fixed number of rows: neighbours and batches change nothing.
-
-Legend: B sequences a call, W windows, L codes, N levels, V classes.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,12 +15,11 @@ import scipy.special
 from jax import Array
 
 from vqdna_jax import partition
-from vqdna_jax.errors import InputError
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.labels.batches import LabelledCodes, Shape, fill
 from vqdna_jax.tasks.base import Params
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
-from vqdna_jax.tokenizers.base import DNA, Advance, as_bases
+from vqdna_jax.tokenizers.base import Advance, no_advance
 
 _SLOTS = (16, 24, 32, 48, 64, 96, 128, 192)  # of a window, before powers of two; each wastes a third at most
 
@@ -40,37 +37,23 @@ class Predictions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FineTuned:
-    """`vqdna_jax.load(directory)` makes it.
+    """A pretrained model with a head for labels, and what was tuned below it.
 
     Attributes:
         base: the pretrained model under it. digest: sha256 of what was trained and of the base's digest.
-        task: the network with its adapter merged; weights, head: its parameters.
+        task: the network with its adapter merged; weights, head: the parameters of transformer and head.
         target: mean and standard deviation of a regression's training values.
         long: "refuse" sequences beyond the context, or "window" them.
     """
 
     base: Pretrained
     task: Finetune
-    weights: dict[str, Any]
-    head: dict[str, Any]
+    weights: Params
+    head: Params
     label_names: tuple[str, ...]
     target: tuple[float, float]
     long: str
     digest: str
-
-    def predict(self, sequences: DNA | Iterable[DNA]) -> Predictions:
-        """Labels and probabilities of a sequence (n = 1) or of many; sequences as for `encode`.
-
-        Raises InputError: as `encode`; a sequence longer than the context, if the model was trained to refuse these.
-        """
-        numbers = isinstance(sequences, np.ndarray) and sequences.dtype.kind in "iufb"
-        single = numbers or isinstance(sequences, str | bytes)
-        bases = [as_bases(i, sequence) for i, sequence in enumerate([sequences] if single else sequences)]
-        codes = self.base.encode_bases(bases)
-        for i, codes_LxN in enumerate(codes):
-            if problem := self.problem(len(codes_LxN)):
-                raise InputError(f"sequence {i}: {problem}")
-        return self.predictions(self.logits(codes))
 
     def problem(self, length: int) -> str:
         """What is wrong with a sequence of so many codes; empty if nothing is."""
@@ -78,7 +61,7 @@ class FineTuned:
             return ""
         return f"{length:,} codes, longer than the {self.size:,} of the model's context; cut it"
 
-    def logits(self, codes: Sequence[np.ndarray], advance: Advance = lambda sequences: None) -> np.ndarray:
+    def logits(self, codes: Sequence[np.ndarray], advance: Advance = no_advance) -> np.ndarray:
         """f32 [n, V] of good codes [L, N]."""
         logits = np.empty((len(codes), self.task.outputs), np.float32)
         shapes = np.array([self._shape(len(codes_LxN)) for codes_LxN in codes], np.int64).reshape(-1, 2)
@@ -106,7 +89,12 @@ class FineTuned:
     @property
     def size(self) -> int:
         """Codes of a full window."""
-        return self.base.context - self.task.model.cls
+        return self.base.length
+
+    @property
+    def tuned(self) -> Pretrained:
+        """The base with the transformer as it was tuned, to embed with; its digest is the base's."""
+        return dataclasses.replace(self.base, weights={**self.base.weights, "transformer": self.weights})
 
     def _shape(self, length: int) -> Shape:
         if length > self.size:

@@ -6,48 +6,38 @@ import pathlib
 from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.inference.finetuned import FineTuned
-from vqdna_jax.inference.pretrained import Pretrained
-from vqdna_jax.inference.saved import finetuned, fixed_pretrained
-from vqdna_jax.inference.saved import pretrained as saved_pretrained
-from vqdna_jax.inference.saved.fixed_pretrained import FixedPretrained
-from vqdna_jax.runtime import exports
-from vqdna_jax.tokenizers.learned import Model
-
-SCHEMAS = saved_pretrained.SCHEMAS | finetuned.SCHEMAS | fixed_pretrained.SCHEMAS
+from vqdna_jax.inference.model import Model
+from vqdna_jax.inference.saved import finetuned, pretrained
+from vqdna_jax.runtime.exports import CONFIG, FINETUNED, read_config
+from vqdna_jax.tokenizers import load as saved_tokenizers
 
 
-def load(
-    directory: str | os.PathLike, mesh: Mesh | None = None, base: str | os.PathLike | None = None
-) -> Model | FineTuned | FixedPretrained:
-    """Reads a tokenizer, a pretrained model (also a baseline's) or a fine-tuned one.
+def load(directory: str | os.PathLike, mesh: Mesh | None = None, base: str | os.PathLike | None = None) -> Model:
+    """Reads a tokenizer, a pretrained model or a fine-tuned one, over learned codes or fixed tokens.
 
     Args:
         mesh: the devices to put it on, whole on each; the first local one by default.
         base: of a fine-tuned model, the directory of its pretrained model; where it lay by default.
 
     Raises:
-        InputError: a file is missing or damaged, the schema is another one, the base is not the one it was trained on.
+        InputError: a file is missing or damaged, the schema is another one or of a newer version, the base is not the
+            one it was trained on.
     """
     path = pathlib.Path(directory)
-    schema = exports.read_config(path / exports.CONFIG, SCHEMAS)["schema"]
-    if schema not in finetuned.SCHEMAS:
-        if base is not None:
-            raise InputError(f"{path}: is not a fine-tuned model, so it has no base; leave the base out")
-        return (
-            fixed_pretrained.load(path, mesh)
-            if schema in fixed_pretrained.SCHEMAS
-            else saved_pretrained.load(path, mesh)
-        )
+    schema = read_config(path / CONFIG)["schema"]
+    if schema == FINETUNED:
+        return _finetuned(path, mesh, base)
+    if base is not None:
+        raise InputError(f"{path}: is not a fine-tuned model, so it has no base; leave the base out")
+    if schema in pretrained.FORMATS:
+        model = pretrained.load(path, mesh)
+        return Model(str(path), model.tokenizer, model)
+    return Model(str(path), saved_tokenizers.load(path, mesh))
+
+
+def _finetuned(path: pathlib.Path, mesh: Mesh | None, base: str | os.PathLike | None) -> Model:
     where = pathlib.Path(base) if base is not None else finetuned.base_of(path)
     if not where.exists():
         raise InputError(f"{path}: its base model is not in {where}; name its directory (--base=DIR)")
-    return finetuned.load(path, pretrained(where, mesh))
-
-
-def pretrained(directory: str | os.PathLike, mesh: Mesh | None = None) -> Pretrained | FixedPretrained:
-    """A model to fine-tune. Raises InputError: as `load`; a tokenizer alone, or a model that is fine-tuned already."""
-    model = load(directory, mesh)
-    if not isinstance(model, Pretrained | FixedPretrained):
-        raise InputError(f"{directory}: expected a pretrained model, the export directory of a stage 2 run")
-    return model
+    model = finetuned.load(path, pretrained.load(where, mesh))
+    return Model(str(path), model.base.tokenizer, model.base, model)

@@ -14,7 +14,6 @@ from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.windows import Windows
-from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
@@ -77,7 +76,7 @@ def make_task(run: StageSettings, source: str) -> Planned:
         raise InputError('config key compute.attention: found "cudnn", which is for GPUs; expected auto, splash or xla')
     if isinstance(run, FinetuneSettings):
         return _finetune(run, source)
-    tokenizer = _exported(run.tokenizer, "model", TokenizerConfig, pretrained.SCHEMAS)
+    tokenizer = _exported(run.tokenizer, "model", TokenizerConfig, (exports.TOKENIZER, exports.PRETRAINED))
     tokenizer = tokenizer or _beside(source, "hrq", VocabularySettings).model
     return Planned(masked_codes_task(run, tokenizer, "tpu"), tokenizer, run.data.window_bp)
 
@@ -92,7 +91,7 @@ def _finetune(run: FinetuneSettings, source: str) -> Planned:
 
 def _base(directory: str, source: str) -> tuple[TransformerConfig, TokenizerConfig, int]:
     """(network, tokenizer, bases of a window) of a pretrained model."""
-    schemas = {pretrained.PRETRAINED: pretrained.SCHEMAS[pretrained.PRETRAINED]}
+    schemas = (exports.PRETRAINED,)
     transformer = _exported(directory, "transformer", TransformerConfig, schemas)
     tokenizer = _exported(directory, "model", TokenizerConfig, schemas)
     if transformer and tokenizer:

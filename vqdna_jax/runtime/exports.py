@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax.traverse_util import flatten_dict
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.runtime.files import replace_directory
@@ -22,25 +24,63 @@ from vqdna_jax.version import __version__
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
 
 
+class Schema(NamedTuple):
+    """What an export is, in words, and the keys that its config.json must have."""
+
+    title: str
+    keys: frozenset[str]
+
+
+def _schema(title: str, *keys: str) -> Schema:
+    return Schema(title, frozenset(keys))
+
+
+TOKENIZER, FIXED_TOKENIZER = "vqdna-tokenizer/1", "vqdna-fixed-tokenizer/1"
+PRETRAINED, FIXED_PRETRAINED = "vqdna-pretrained/1", "vqdna-fixed-pretrained/1"
+FINETUNED = "vqdna-finetuned/1"
+# All that was ever written. A change that older versions cannot read gets a new number, and a line here.
+SCHEMAS = {
+    TOKENIZER: _schema("a tokenizer", "model", "tokenizer_digest", "window_bp"),
+    FIXED_TOKENIZER: _schema("a fixed tokenizer", "kind", "k", "vocabulary", "digest"),
+    PRETRAINED: _schema(
+        "a pretrained model", "model", "tokenizer_digest", "window_bp", "transformer", "pretrained_digest"
+    ),
+    FIXED_PRETRAINED: _schema(
+        "a pretrained model over a fixed tokenizer",
+        *("tokenizer", "tokenizer_digest", "transformer", "pretrained_digest", "window_bp", "length", "table_width"),
+    ),
+    FINETUNED: _schema(
+        "a fine-tuned model",
+        *("kind", "label_names", "method", "lora", "pool", "hidden", "target", "long", "base"),
+        *("pretrained_digest", "tokenizer_digest", "finetuned_digest"),
+    ),
+}
+
+
 def write(
     directory: str | os.PathLike,
-    schemas: Mapping[str, set[str]],
+    replaces: Collection[str],
     described: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     card: str,
 ) -> None:
-    """The three files in the place of an export of one of the `schemas`, or of nothing; whole or not at all."""
+    """The three files in the place of an export of a schema that it `replaces`, or of nothing; whole or not at all."""
     directory = pathlib.Path(directory)
-    refuse_foreign(directory, schemas, "an exported model")
-    files = {
-        CONFIG: (json.dumps(described, indent=2) + "\n").encode(),
-        TENSORS: safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}),
-        CARD: card.encode(),
-    }
+    refuse_foreign(directory, replaces, "an exported model")
+    files = {CONFIG: as_json(described), TENSORS: safetensors.numpy.save(dict(tensors)), CARD: card.encode()}
     replace_directory(directory, files)
 
 
-def refuse_foreign(directory: pathlib.Path, schemas: Mapping[str, set[str]], what: str) -> None:
+def as_json(described: Mapping[str, Any]) -> bytes:
+    return (json.dumps(described, indent=2) + "\n").encode()
+
+
+def flat(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a tree of parameters, contiguous on the host, by their paths: "encoder/stem/bias"."""
+    return {name: np.ascontiguousarray(x) for name, x in flatten_dict(jax.device_get(dict(tree)), sep="/").items()}
+
+
+def refuse_foreign(directory: pathlib.Path, schemas: Collection[str], what: str) -> None:
     """Raises InputError where `directory` is there, not empty and not `what`, which one of the `schemas` tells."""
     if directory.is_dir() and not any(directory.iterdir()):
         return
@@ -76,8 +116,11 @@ def check_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray], expecte
             raise InputError(f"{path}: tensor {name} is {found}, {CONFIG} asks for {wanted}; export the model again")
 
 
-def read_config(path: pathlib.Path, schemas: Mapping[str, set[str]]) -> dict[str, Any]:
-    """config.json of one of the `schemas`, each with the keys it must have."""
+def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -> dict[str, Any]:
+    """config.json of one of the `schemas`, with the keys that it must have.
+
+    Raises InputError: no such file, damaged, of a newer version, of a run instead of its export, of another schema.
+    """
     try:
         described = json.loads(path.read_bytes())
     except OSError as error:
@@ -86,12 +129,28 @@ def read_config(path: pathlib.Path, schemas: Mapping[str, set[str]]) -> dict[str
         raise InputError(f"{path}: not JSON ({error}); copy the export directory again") from error
     schema = described.get("schema") if isinstance(described, dict) else None
     if schema not in schemas:
-        expected = " or ".join(map(repr, schemas))
-        raise InputError(f"{path}: schema is {schema!r}, expected {expected}; name the export directory of a run")
-    missing = schemas[schema] - described.keys()
+        raise InputError(_unexpected(path, schema, schemas))
+    missing = SCHEMAS[schema].keys - described.keys()
     if missing:
         raise InputError(f"{path}: no key {sorted(missing)[0]!r}; copy the export directory again")
     return described
+
+
+def _unexpected(path: pathlib.Path, schema: object, expected: Collection[str]) -> str:
+    """What is wrong with a config.json of such a schema, and what to do."""
+    if schema is None and (path.parent / "export" / CONFIG).exists():
+        return f"{path.parent}: is the workdir of a run; name its export, {path.parent / 'export'}"
+    if isinstance(schema, str) and schema not in SCHEMAS:
+        name, _, number = schema.rpartition("/")
+        known = [int(known.rpartition("/")[2]) for known in SCHEMAS if known.rpartition("/")[0] == name]
+        if known and number.isdigit() and int(number) > max(known):
+            return (
+                f"{path}: schema is {schema!r}, newer than the {name}/{max(known)} that vqdna_jax {__version__} reads;"
+                " upgrade it (pip install -U vqdna_jax)"
+            )
+    found = f", {SCHEMAS[schema].title}" if schema in SCHEMAS else ""
+    wanted = " or ".join(f"{SCHEMAS[name].title} ({name})" for name in expected)
+    return f"{path}: schema is {schema!r}{found}; expected {wanted}; name the export directory of a run"
 
 
 def typed(path: pathlib.Path, key: str, values: object, kind: type[Fields]) -> Fields:

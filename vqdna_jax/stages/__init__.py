@@ -6,13 +6,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.runtime import exports
 from vqdna_jax.stages.base import Stage
 from vqdna_jax.stages.masked_codes import MaskedCodesStage
 from vqdna_jax.stages.masked_tokens import MaskedTokensStage
 from vqdna_jax.stages.vocabulary import VocabularyStage
-from vqdna_jax.tokenizers import fixed
 from vqdna_jax.training.settings import (
     FinetuneSettings,
     MaskedCodesSettings,
@@ -27,6 +25,8 @@ SETTINGS: dict[str, type[StageSettings]] = {
     "mcm": MaskedCodesSettings,
     "finetune": FinetuneSettings,
 }
+
+LEARNED, FIXED = (exports.TOKENIZER, exports.PRETRAINED), (exports.FIXED_TOKENIZER, exports.FIXED_PRETRAINED)
 
 
 def read_settings(config: ConfigDict) -> StageSettings:
@@ -48,7 +48,7 @@ def make_stage(settings: Settings, mesh: Mesh) -> Stage:
     assert isinstance(settings, MaskedCodesSettings)
     if settings.tokenizer:
         path = pathlib.Path(settings.tokenizer) / exports.CONFIG
-        schema = exports.read_config(path, pretrained.SCHEMAS | fixed.SCHEMAS)["schema"]
-        if schema in fixed.SCHEMAS:
+        schema = exports.read_config(path, (*LEARNED, *FIXED))["schema"]
+        if schema in FIXED:
             return MaskedTokensStage.open(settings, mesh)
     return MaskedCodesStage.open(settings, mesh)

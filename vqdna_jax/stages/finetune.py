@@ -15,15 +15,15 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError, NumericsError
 from vqdna_jax.evaluation import scores
-from vqdna_jax.inference import load
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import predict as predictions
 from vqdna_jax.inference.pretrained import Pretrained
-from vqdna_jax.inference.saved import finetuned
+from vqdna_jax.inference.saved import finetuned, pretrained
 from vqdna_jax.labels import sets
 from vqdna_jax.labels.batches import Encoded, LabelledBatches, LabelledCodes, check_lengths, outputs_of
 from vqdna_jax.labels.sets import Kind, LabelledSet, Split
 from vqdna_jax.models.attention import kernel_of_padded
+from vqdna_jax.models.pooling import without_cls
 from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData
@@ -63,7 +63,7 @@ class FinetuneStage:
                     f"config key {key}: is empty, expected a directory; for example --config.{key}={example}"
                 )
         labelled_set = read_labelled(settings.data)
-        base = load.pretrained(settings.pretrained)
+        base = pretrained.load(settings.pretrained)
         settings.check_base(base.transformer)
         platform = mesh.devices.flat[0].platform
         task = finetune_task(settings, base.transformer, labelled_set.kind, labelled_set.classes, platform)
@@ -76,7 +76,7 @@ class FinetuneStage:
         on_host = jax.device_get(FrozenBase(base.vectors_KxE(), base.weights["transformer"], weights))
         frozen = partition.whole_on(mesh, on_host)
         data = run_data(settings, base, labelled_set, encoded)
-        digests = {"pretrained_digest": base.pretrained_digest, "labelled_digest": labelled_set.digest}
+        digests = {"pretrained_digest": base.digest, "labelled_digest": labelled_set.digest}
         return cls(settings, labelled_set, base, task, encoded, target, frozen, data, digests)
 
     def plan_lines(self, state: TrainState) -> list[str]:
@@ -85,7 +85,7 @@ class FinetuneStage:
         if method == "lora":
             method = f"LoRA rank {task.lora.rank}, alpha {task.lora.alpha:g}, on {', '.join(task.lora.names)}"
         return [
-            f"base       {self.settings.pretrained} ({self.base.pretrained_digest[:12]}), {frozen:.2f} M",
+            f"base       {self.settings.pretrained} ({self.base.digest[:12]}), {frozen:.2f} M",
             f"tuning     {method}; {task.pool} pooling, {'an MLP' if task.hidden else 'a linear'} head",
         ]
 
@@ -101,7 +101,7 @@ class FinetuneStage:
 
     def evaluate(self, predict: Predict) -> dict[str, float]:
         held_out, base = self.data.held_out, self.base
-        outputs = outputs_of(predict, held_out, window_size(base), base.transformer.cls)
+        outputs = outputs_of(predict, held_out, base.length, base.transformer.cls)
         values = scores.score(self.set.kind, held_out.labels, outputs["logits"], self.set.classes)
         defined = {name: value for name, value in values.items() if value is not None}
         return {"loss": float(outputs["loss"].mean())} | defined
@@ -142,18 +142,12 @@ class FinetuneStage:
         return result | {f"{name}_collapsed": scores.collapsed(self.set.kind, logits)}
 
 
-def window_size(base: Pretrained) -> int:
-    """Codes of a full window."""
-    return base.context - base.transformer.cls
-
-
 def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float], long: str) -> Encoded:
     """Codes and training targets of a split. Raises InputError: a sequence is too long, unless `long` is "window"."""
-    if hasattr(base.config, "bases_per_code"):  # lengths are known before anything is compiled
-        lengths = [-(-len(bases) // base.config.bases_per_code) for bases in split.bases]
-        check_lengths(split, lengths, window_size(base), long)
-    codes = base.encode_bases(split.bases)
-    check_lengths(split, [len(codes_LxN) for codes_LxN in codes], window_size(base), long)
+    known = (base.tokenizer.codes_of(len(bases)) for bases in split.bases)  # before anything is compiled
+    check_lengths(split, [codes or 0 for codes in known], base.length, long)
+    codes = base.tokenizer.encode(split.bases)
+    check_lengths(split, [len(codes_LxN) for codes_LxN in codes], base.length, long)
     return Encoded(codes, standardised(split.labels, kind, target))
 
 
@@ -165,7 +159,7 @@ def run_data(
         encoded["train"],
         batch,
         settings.seed,
-        window_size(base),
+        base.length,
         base.transformer.cls,
         process=jax.process_index(),
         processes=jax.process_count(),
@@ -187,8 +181,8 @@ def finetune_task(
     tuning, head, compute = settings.tuning, settings.head, settings.compute
     if compute.attention == "auto":
         compute = dataclasses.replace(compute, attention=kernel_of_padded(platform, base.window, base.dtype))
-    if "cls" in head.pool.split("+") and not base.cls:
-        raise InputError("config key head.pool: found cls, but this base was trained without CLS; use mean or max")
+    if not base.cls and (found := without_cls(head.pool)):
+        raise InputError(f"config key head.pool: found {found}, but this base was trained without CLS; use mean or max")
     hidden = base.width if head.mlp else 0
     return Finetune(
         base, compute, kind, outputs, tuning.method, tuning.lora, pool=head.pool, hidden=hidden, dropout=head.dropout

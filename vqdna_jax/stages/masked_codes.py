@@ -10,15 +10,18 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import masked_bases
 from vqdna_jax.evaluation.masked_bases import HiddenBases
 from vqdna_jax.genome.windows import Windows
+from vqdna_jax.inference import load
+from vqdna_jax.inference.model import Model
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.tokenizer import TokenizerConfig
+from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.partition import replicated
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.base import Params
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.masking import validate_masking
-from vqdna_jax.tokenizers.learned import Model
+from vqdna_jax.tokenizers.learned import LearnedTokenizer
 from vqdna_jax.training.settings import MaskedCodesSettings
 from vqdna_jax.training.step import TrainState, final_params
 
@@ -28,7 +31,7 @@ class MaskedCodesStage(WindowStage):
     """A transformer on top of the tokenizer that config.tokenizer names; see `Stage`."""
 
     settings: MaskedCodesSettings
-    tokenizer: Model
+    tokenizer: LearnedTokenizer
     task: MaskedCodes
     frozen: FrozenTokenizer
     data: RunData[Windows, Windows]
@@ -41,7 +44,8 @@ class MaskedCodesStage(WindowStage):
                 "config key tokenizer: is empty, expected the export directory of a stage 1 run;"
                 " for example --config.tokenizer=runs/hrq/export"
             )
-        tokenizer = pretrained.load(settings.tokenizer, mesh)
+        tokenizer = load.load(settings.tokenizer, mesh).tokenizer
+        assert isinstance(tokenizer, LearnedTokenizer), "make_stage has looked"
         task = masked_codes_task(settings, tokenizer.config, mesh.devices.flat[0].platform)
         frozen = FrozenTokenizer(tokenizer.params["encoder"], tokenizer.codes_KxD)
         _, data = open_windows(settings)
@@ -51,8 +55,7 @@ class MaskedCodesStage(WindowStage):
     def plan_lines(self, state: TrainState) -> list[str]:
         task, model = self.task, self.tokenizer
         lines = [
-            f"tokenizer  {self.settings.tokenizer} ({model.digest[:12]}), {model.config.quantizer}, codes"
-            f" {' + '.join(map(str, model.codebook_sizes))}, bases a code {model.config.bases_per_code}",
+            f"tokenizer  {self.settings.tokenizer} ({model.digest[:12]}), {model.description}",
             f"masking    {task.masking.kind}, {task.masking.rate:.0%} of the codes; attention {task.compute.attention}",
         ]
         if task.masking.hides_bases and not model.hidden_share:
@@ -82,13 +85,18 @@ class MaskedCodesStage(WindowStage):
         if probe:
             models = (self._model(weights) for weights in (params, untrained))
             result |= masked_bases.probe(*models, probe, self.settings.eval.probe_rows)
-        window_bp, export = self.settings.data.window_bp, run.workdir / "export"
-        pretrained.save_pretrained(export, self.tokenizer, self.task.model, params, window_bp, run.card(result))
+        pretrained.save(run.workdir / "export", *self._parts(params), run.card(result))
         run.close(result)
         _say(result, run.workdir)
 
-    def _model(self, weights: Params):
-        return pretrained.in_memory(self.tokenizer, self.task.model, weights, self.settings.data.window_bp)
+    def _parts(self, weights: Params) -> tuple[LearnedTokenizer, TransformerConfig, Params, int, int]:
+        """What a pretrained model is saved, or made, of."""
+        tokenizer, model, window_bp = self.tokenizer, self.task.model, self.settings.data.window_bp
+        return tokenizer, model, weights, window_bp, window_bp // tokenizer.bases_per_code - model.cls
+
+    def _model(self, weights: Params) -> Model:
+        model = pretrained.in_memory(*self._parts(weights))
+        return Model("the model in training", model.tokenizer, model)
 
 
 def masked_codes_task(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, platform: str) -> MaskedCodes:

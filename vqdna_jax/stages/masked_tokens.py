@@ -8,12 +8,12 @@ from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import masked_tokens
-from vqdna_jax.inference.saved import fixed_pretrained
+from vqdna_jax.inference import load
+from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.attention import best_kernel, kernel_of_padded
 from vqdna_jax.partition import replicated
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
-from vqdna_jax.tokenizers import fixed
 from vqdna_jax.tokenizers.batches import Layout, TokenBatches, Tokens, layout, tokens_batch
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 from vqdna_jax.training.settings import MaskedCodesSettings
@@ -39,7 +39,8 @@ class MaskedTokensStage(WindowStage):
     def open(cls, settings: MaskedCodesSettings, mesh: Mesh) -> "MaskedTokensStage":
         if settings.eval.probe:
             raise InputError("config key eval.probe: probes are of learned tokenizers; leave it empty for a fixed one")
-        tokenizer = fixed.load(settings.tokenizer)
+        tokenizer = load.load(settings.tokenizer).tokenizer
+        assert isinstance(tokenizer, FixedTokenizer), "make_stage has looked"
         windows, data = open_windows(settings)
         laid_out = layout(tokenizer, settings.data.window_bp, settings.model.cls, data.corpus)
         batches = TokenBatches(
@@ -59,9 +60,9 @@ class MaskedTokensStage(WindowStage):
 
     def plan_lines(self, state: TrainState) -> list[str]:
         tokenizer, laid_out = self.tokenizer, self.task.layout
-        kind = tokenizer.kind if tokenizer.kind in ("bpe", "one_hot") else f"{tokenizer.kind} {tokenizer.k}-mers"
         return [
-            f"tokenizer  {self.settings.tokenizer} ({tokenizer.digest[:12]}), {kind}, {tokenizer.vocabulary:,} tokens,"
+            f"tokenizer  {self.settings.tokenizer} ({tokenizer.digest[:12]}), {tokenizer.description},"
+            f" {tokenizer.vocabulary:,} tokens,"
             f" {laid_out.bases_per_token:.2f} bases a token, {laid_out.length} tokens a window",
             f"masking    {self.task.masking.kind}, {self.task.masking.rate:.0%} of the tokens, the tokenizer's own way"
             " (masking.kind, masking.span and base_weight are for learned ones)",
@@ -76,8 +77,8 @@ class MaskedTokensStage(WindowStage):
         params = replicated(final_params(run.state))
         if jax.process_index():
             return
-        export, card = run.workdir / "export", run.card(result)
-        fixed_pretrained.save(export, self.tokenizer, self.task.model, params, self.task.layout, card)
+        parts = self.tokenizer, self.task.model, params, self.task.layout.window_bp, self.task.layout.length
+        pretrained.save(run.workdir / "export", *parts, run.card(result))
         run.close(result)
         _say(result, run.workdir)
 

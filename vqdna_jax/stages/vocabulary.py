@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from vqdna_jax.evaluation import plots, vocabulary
 from vqdna_jax.genome.windows import Windows, evaluation_windows
-from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.inference.saved import tokenizer
 from vqdna_jax.partition import replicated
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
 from vqdna_jax.tasks.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ class VocabularyStage(WindowStage):
         if jax.process_index():
             return
         plots.plot_codebook_usage(counts, run.workdir / "codebooks.png")
-        pretrained.save(run.workdir / "export", self.task.model, params, run.state.codebooks, run.card(result))
+        tokenizer.save(run.workdir / "export", self.task.model, params, run.state.codebooks, run.card(result))
         run.close(result)
         _say(result, self.task.model.codebook_sizes, run.workdir)
 

@@ -119,7 +119,7 @@ class Finetune:
         flat = spec("batch", None, None)
         codes_RxLxN = jnp.reshape(codes_BxWxLxN, (rows * windows, length, levels), out_sharding=flat)
         lengths_R = jnp.reshape(batch.lengths_BxW, (rows * windows,), out_sharding=spec("batch"))
-        nothing_RxL = codes_RxLxN[..., 0] < 0
+        nothing_RxL = jnp.zeros_like(codes_RxLxN[..., 0], bool)
         adapter = lora.adapter(self.lora, params["lora"], key) if "lora" in params else None
         h_RxLxD, cls_RxD = Transformer(self.model, self.compute).apply(
             {"params": params.get("transformer", frozen.transformer)},

@@ -27,9 +27,9 @@ from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
 
 def masking_of(tokenizer: FixedTokenizer, rate: float = 0.25) -> Masking:
-    """Single tokens, of overlapping k-mers runs of k."""
-    overlapping = tokenizer.kind == "overlapping"
-    return Masking("code_spans", rate, tokenizer.k) if overlapping else Masking("codes", rate)
+    """Single tokens, or runs of those that are masked together."""
+    together = tokenizer.masked_together
+    return Masking("code_spans", rate, together) if together else Masking("codes", rate)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Windows of a corpus as batches of a fixed tokenizer's tokens, of one static length.
-
-Legend: B windows, S bases, L tokens of a window.
-"""
+"""Windows of a corpus as batches of a fixed tokenizer's tokens, of one static length."""
 
 from typing import NamedTuple
 
@@ -41,27 +38,36 @@ class Layout(NamedTuple):
 def layout(tokenizer: FixedTokenizer, window_bp: int, cls: bool, corpus: Corpus | None = None) -> Layout:
     """The layout for training on windows of `window_bp` bases.
 
-    Bases and overlapping k-mers lose the last few tokens (as codes lose one to CLS), so that with CLS there are a
-    multiple of SLOTS. Side by side, k-mers are few, and the single bases at the end must be seen in training: all are
-    kept. Byte pairs, which need the `corpus`, get what holds all tokens of WHOLE_SHARE of its training windows.
+    Tokens at every base lose the last few (as codes lose one to CLS), so that with CLS there are a multiple of SLOTS.
+    Side by side, tokens are few, and those at the end may be of their own sort (single bases after k-mers), which must
+    be seen in training: all are kept. Where windows differ in tokens, which needs the `corpus`, there is room for all
+    tokens of WHOLE_SHARE of its training windows.
 
     Raises InputError: no window fits, or a window has fewer than SHORTEST tokens.
     """
-    if tokenizer.kind == "bpe":
-        windows = evaluation_windows(corpus, "train", window_bp, MEASURED_WINDOWS).bases_BxS
-        counts = [len(tokens_L) for tokens_L in tokenizer.encode_windows(windows)]
-        most = int(np.quantile(counts, WHOLE_SHARE, method="higher"))
-        slots, per_token = -(-(most + cls) // SLOTS) * SLOTS, windows.size / sum(counts)
+    tokens = tokenizer.codes_of(window_bp)
+    if tokens is None:
+        if corpus is None:
+            raise ValueError("windows that differ in tokens are measured on a corpus")
+        most, per_token = _measure(tokenizer, window_bp, corpus)
+        slots = -(-(most + cls) // SLOTS) * SLOTS
+    elif tokenizer.step is None:
+        slots, per_token = tokens + cls, window_bp / tokens
     else:
-        most = tokenizer.encode_windows(np.zeros((1, window_bp), np.uint8)).shape[1]
-        whole = tokenizer.kind == "kmer"
-        slots, per_token = most + cls if whole else (most + cls) // SLOTS * SLOTS, window_bp / most if whole else 1.0
+        slots, per_token = (tokens + cls) // SLOTS * SLOTS, float(tokenizer.step)
     if slots - cls < SHORTEST:
         raise InputError(
             f"config key data.window_bp: {window_bp} gives {max(slots - cls, 0)} tokens of kind {tokenizer.kind},"
             f" expected at least {SHORTEST}; use longer windows"
         )
-    return Layout(window_bp, slots - cls, per_token, tokenizer.kind == "bpe")
+    return Layout(window_bp, slots - cls, per_token, tokens is None)
+
+
+def _measure(tokenizer: FixedTokenizer, window_bp: int, corpus: Corpus) -> tuple[int, float]:
+    """(tokens that WHOLE_SHARE of the windows do not exceed, mean bases per token)"""
+    windows = evaluation_windows(corpus, "train", window_bp, MEASURED_WINDOWS).bases_BxS
+    counts = [len(tokens_L) for tokens_L in tokenizer.tokens(windows)]
+    return int(np.quantile(counts, WHOLE_SHARE, method="higher")), windows.size / sum(counts)
 
 
 @flax.struct.dataclass
@@ -77,7 +83,7 @@ def tokens_batch(tokenizer: FixedTokenizer, bases_BxS: np.ndarray, length: int) 
     """Windows of bases as so many tokens each: cut, or padded with the unknown token."""
     tokens_BxL = np.full((len(bases_BxS), length), tokenizer.unknown, np.int32)
     lengths_B = np.empty(len(bases_BxS), np.int32)
-    for row, tokens_L in enumerate(tokenizer.encode_windows(bases_BxS)):
+    for row, tokens_L in enumerate(tokenizer.tokens(bases_BxS)):
         lengths_B[row] = min(len(tokens_L), length)
         tokens_BxL[row, : lengths_B[row]] = tokens_L[:length]
     return Tokens(lengths_B, tokens_BxL)

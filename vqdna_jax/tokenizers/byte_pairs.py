@@ -4,17 +4,86 @@ A model is its merges in the order they were learnt; everything else follows fro
 then the results of the merges.
 """
 
+import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.alphabet import N, to_text
+from vqdna_jax.genome.alphabet import N, to_bases, to_text
+from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
+MERGES = "tokenizer.json"
 LETTERS = "ACGT"
 Merges = tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class BytePairs(FixedTokenizer):
+    """Byte pairs, as DNABERT-2's (arXiv 2306.15006); a run of N is one unknown token.
+
+    Attributes:
+        merges: the pairs in the order they were learnt.
+    """
+
+    merges: Merges
+
+    kind: ClassVar[str] = "bpe"
+    k: ClassVar[int] = 0
+    description: ClassVar[str] = "byte pairs"
+
+    def __post_init__(self):
+        if not self.merges:
+            raise InputError("tokenizer merges: none, expected some for bpe: only bpe has merges")
+
+    @classmethod
+    def read(cls, k: int, merges: Sequence[Any]) -> Self:
+        if k != cls.k:
+            raise InputError(f"tokenizer k: {k}; expected {cls.k} for {cls.kind}, whose words differ")
+        return cls(checked(merges, "merges"))
+
+    def described(self) -> dict[str, Any]:
+        return {"kind": self.kind, "k": self.k, "merges": [list(pair) for pair in self.merges]}
+
+    @property
+    def vocabulary(self) -> int:
+        return len(self._pieces) + 1
+
+    def codes_of(self, bases: int) -> None:
+        return None
+
+    def tokens(self, bases: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return encoded(self._encoder, bases, self.unknown)
+
+    def spans(self, bases: np.ndarray) -> np.ndarray:
+        (tokens_L,) = self.tokens([bases])
+        lengths_L = np.array([*map(len, self._pieces), 0])[tokens_L]
+        edges = np.flatnonzero(np.diff(bases == N, prepend=False, append=False))
+        lengths_L[tokens_L == self.unknown] = np.diff(edges)[::2]
+        stops_L = np.cumsum(lengths_L)
+        return np.stack([np.append(0, stops_L)[:-1], stops_L], axis=1)
+
+    def _bases(self, tokens_L: np.ndarray) -> np.ndarray:
+        return to_bases("".join([self._pieces[token] for token in tokens_L]))
+
+    def _files(self) -> dict[str, bytes]:
+        return {MERGES: to_json(self.merges).encode()}
+
+    @classmethod
+    def read_files(cls, directory: pathlib.Path) -> Merges:
+        return from_json(directory / MERGES)
+
+    @functools.cached_property
+    def _pieces(self) -> list[str]:
+        return list(ids_of(self.merges))
+
+    @functools.cached_property
+    def _encoder(self):
+        return encoder(self.merges)
 
 
 def library():
@@ -33,12 +102,12 @@ def learn(words: Iterable[str], size: int) -> Merges:
     trainer = package.trainers.BpeTrainer(vocab_size=size, initial_alphabet=list(LETTERS), show_progress=False)
     tokenizer.train_from_iterator(words, trainer)
     merges = read_merges(json.loads(tokenizer.to_str()), "byte pairs")
-    if found := size - len(vocabulary(merges)):
+    if found := size - len(ids_of(merges)):
         raise InputError(f"byte pairs: the text gave {size - found} tokens, expected {size}; train on more bases")
     return merges
 
 
-def vocabulary(merges: Merges) -> dict[str, int]:
+def ids_of(merges: Merges) -> dict[str, int]:
     """Id of every token. Two merges may have one result: it keeps its first id."""
     ids = {letter: i for i, letter in enumerate(LETTERS)}
     for left, right in merges:
@@ -50,15 +119,15 @@ def encoder(merges: Merges):
     """A `tokenizers.Tokenizer` that takes each text as one word."""
     package = library()
     # Its cache of words is for languages: windows of DNA do not come twice.
-    return package.Tokenizer(package.models.BPE(vocab=vocabulary(merges), merges=list(merges), cache_capacity=0))
+    return package.Tokenizer(package.models.BPE(vocab=ids_of(merges), merges=list(merges), cache_capacity=0))
 
 
-def encode(tokenizer, bases: Sequence[np.ndarray], unknown: int) -> list[np.ndarray]:
+def encoded(tokenizer, bases: Sequence[np.ndarray], unknown: int) -> list[np.ndarray]:
     """Token ids int32 [L] of each sequence of uint8 bases, by `encoder(merges)`; a run of N is one `unknown`."""
     parts = [_runs(sequence) for sequence in bases]
     words = [text for runs in parts for text in runs if text]
-    encoded = iter(tokenizer.encode_batch_fast(words, add_special_tokens=False))
-    ids = ([i for text in runs for i in (next(encoded).ids if text else (unknown,))] for runs in parts)
+    found = iter(tokenizer.encode_batch_fast(words, add_special_tokens=False))
+    ids = ([i for text in runs for i in (next(found).ids if text else (unknown,))] for runs in parts)
     return [np.array(row, np.int32) for row in ids]
 
 
@@ -84,7 +153,7 @@ def read_merges(stored, where: str) -> Merges:
     if not isinstance(model, dict) or model.get("type") != "BPE":
         raise InputError(f"{where}: expected a byte-pair model; name a directory that vqdna_jax wrote")
     merges = checked(model.get("merges"), where)
-    if model.get("vocab") != vocabulary(merges):
+    if model.get("vocab") != ids_of(merges):
         raise InputError(f"{where}: the vocabulary is not the one of its merges; copy the tokenizer's directory again")
     return merges
 

@@ -6,7 +6,7 @@ does not depend on where the cuts fell. In floating point that holds as far as t
 batch alike and other shapes alike: f32 codes were the same for every window tried, in bf16 other shapes flipped up to
 2 near ties in 1,000. That is why there is one shape for each window size, and a sequence's length alone chooses it.
 
-Legend: B windows a call, W codes a window with its halos, L codes, X and Y what a code is made of.
+Here a call's windows have B rows of W codes, halos included; X and Y are what a code is made of, in and out.
 """
 
 import collections
@@ -19,7 +19,7 @@ import numpy as np
 
 Item = TypeVar("Item")
 SHORT_WINDOW, LONG_WINDOW = 256, 2048  # codes; short ones so that a read does not pay for a chromosome's window
-CALLS_IN_FLIGHT = 2  # the host cuts the next windows while the device works
+CALLS_IN_FLIGHT = 2
 
 
 class Span(NamedTuple):
@@ -60,14 +60,10 @@ def stitch(
     for window in sorted(set(sizes)):
         chosen = [i for i, size in enumerate(sizes) if size == window]
         spans = itertools.chain.from_iterable(_spans(i, len(inputs[i]), window - 2 * halo) for i in chosen)
-        in_flight: collections.deque = collections.deque()
         rows = max(1, codes_per_call // window)
-        for batch in _batched(spans, rows):
-            in_flight.append((batch, apply(*_cut(inputs, batch, rows, window, halo, fill))))
-            if len(in_flight) == CALLS_IN_FLIGHT:
-                _put_back(outputs, *in_flight.popleft(), halo, advance)
-        while in_flight:
-            _put_back(outputs, *in_flight.popleft(), halo, advance)
+        calls = ((batch, apply(*_cut(inputs, batch, rows, window, halo, fill))) for batch in batched(spans, rows))
+        for batch, y_BxWxY in in_flight(calls):
+            _put_back(outputs, batch, np.asarray(y_BxWxY), halo, advance)
 
 
 def _cost(length: int, halo: int, window: int) -> int:
@@ -79,11 +75,9 @@ def _spans(sequence: int, length: int, core: int) -> Iterator[Span]:
     return (Span(sequence, start, min(start + core, length)) for start in range(0, length, core))
 
 
-def _batched(spans: Iterator[Span], size: int) -> Iterator[list[Span]]:
-    return iter(lambda: list(itertools.islice(spans, size)), [])
-
-
-def _cut(inputs, batch: list[Span], rows: int, window: int, halo: int, fill: int) -> tuple[np.ndarray, np.ndarray]:
+def _cut(
+    inputs: Sequence[np.ndarray], batch: list[Span], rows: int, window: int, halo: int, fill: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(inputs [B, W, X], valid [B, W]) of a batch, with empty rows at its end."""
     first = inputs[batch[0].sequence]
     x_BxWxX = np.full((rows, window, first.shape[1]), fill, first.dtype)
@@ -96,11 +90,27 @@ def _cut(inputs, batch: list[Span], rows: int, window: int, halo: int, fill: int
     return x_BxWxX, valid_BxW
 
 
-def _put_back(outputs, batch: list[Span], y_BxWxY, halo: int, advance: Callable[[int], None]) -> None:
-    y_BxWxY = np.asarray(y_BxWxY)
+def _put_back(
+    outputs: Sequence[np.ndarray], batch: list[Span], y_BxWxY: np.ndarray, halo: int, advance: Callable[[int], None]
+) -> None:
     for row, span in enumerate(batch):
         outputs[span.sequence][span.start : span.stop] = y_BxWxY[row, halo : halo + span.stop - span.start]
     advance(sum(span.stop - span.start for span in batch))
+
+
+def in_flight(calls: Iterable[Item]) -> Iterator[Item]:
+    """The same calls, each once later ones have begun too: the host prepares them while the device works."""
+    begun: collections.deque[Item] = collections.deque()
+    for call in calls:
+        begun.append(call)
+        if len(begun) == CALLS_IN_FLIGHT:
+            yield begun.popleft()
+    yield from begun
+
+
+def batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last of what is left."""
+    return iter(lambda: list(itertools.islice(items, size)), [])
 
 
 def neighbours(items: Iterable[Item], cost: Callable[[Item], int], limit: int) -> Iterator[list[Item]]:

@@ -6,7 +6,10 @@
     lengths.npy      bases of each record, int64 [records]
     offsets.npy      of "none": int64 [records + 1], vectors [offsets[i], offsets[i + 1]) are of record i
     starts.npy       of "none": int64 [codes], a vector stands for bases [start, min(start + bases_per_code, length))
-    meta.json        schema, pretrained_digest, pool, layer, bases_per_code, versions
+    meta.json        schema, pretrained_digest, pool, layer, bases_per_code, versions; of a fine-tuned model also
+                     finetuned_digest
+
+Where tokens do not each stand for as many bases, as k-mers do not, bases_per_code is null.
 """
 
 import contextlib
@@ -27,10 +30,12 @@ import numpy as np
 from vqdna_jax import version
 from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome.fasta import records
-from vqdna_jax.inference.pretrained import Pool, Pretrained
-from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.inference import load
+from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.models.pooling import UNPOOLED
 from vqdna_jax.runtime.files import replacing, sync
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.tokenizers.base import Tokenizer
 
 SCHEMA = "vqdna-embeddings/1"
 SECONDS_A_COMMIT = 5.0  # what a killed job loses, beside the group it was at
@@ -50,11 +55,11 @@ def embed_fasta(
     fasta: str | os.PathLike | Sequence[str | os.PathLike],
     model_dir: str | os.PathLike,
     out: str | os.PathLike,
-    pool: Pool = "mean",
+    pool: str = "mean",
     layer: int = -1,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Embeds every record of FASTA files, as `Pretrained.embed` does, into the file `out`, which appears whole.
+    """Embeds every record of FASTA files, as `Model.embed` does, into the file `out`, which appears whole.
 
     The files are read to their end before the first record is embedded, so bad input is found at once. A job that was
     stopped goes on when it is called again. Memory is bounded by the longest record and a group of vectors; the disk
@@ -73,20 +78,21 @@ def embed_fasta(
     paths = [pathlib.Path(path) for path in ([fasta] if isinstance(fasta, str | os.PathLike) else fasta)]
     out, start = pathlib.Path(out), time.perf_counter()
     _check_paths(out, paths)
-    model = pretrained.load(model_dir)
-    if not isinstance(model, Pretrained):
-        raise InputError(f"{model_dir}: holds a tokenizer, embed needs a pretrained model, see configs/mcm.py")
+    whole = load.load(model_dir)
+    model = whole.embedder()
     model.check(pool, layer)
-    found = _examine(paths, model.config.bases_per_code, progress)
-    shape = (int(found.codes.sum()) if pool == "none" else len(found.ids), model.transformer.width)
-    meta = {"schema": SCHEMA, "pretrained_digest": model.pretrained_digest, "pool": pool, "layer": int(layer)}
+    found = _examine(paths, model.tokenizer, progress)
+    shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
+    meta = {"schema": SCHEMA, "pretrained_digest": model.digest, "pool": pool, "layer": int(layer)}
+    meta |= {"finetuned_digest": whole.digest} if whole.finetuned else {}
     with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}) as partial:
         resumed = partial.records
         _check_room(out, 8 * shape[0] * shape[1] - partial.size)
         _embed_rest(model, paths, found, partial, pool, layer, progress)
         if (partial.records, partial.size) != (len(found.ids), 4 * shape[0] * shape[1]):
             raise InputError(f"{paths[0]}: changed while it was read; remove {partial.directory} and run again")
-        _write_file(new, partial, found, shape, meta | {"bases_per_code": model.config.bases_per_code})
+        starts = _starts(model.tokenizer, paths, found) if pool == UNPOOLED else None
+        _write_file(new, partial, found, shape, meta | {"bases_per_code": model.tokenizer.bases_per_code}, starts)
     partial.remove()
     seconds, bases = time.perf_counter() - start, found.lengths.tolist()
     summary = {"records": len(bases), "bases": sum(bases), "vectors": shape[0], "width": shape[1], "resumed": resumed}
@@ -155,9 +161,9 @@ class Partial(contextlib.AbstractContextManager):
         self._vectors.close()
 
 
-def _examine(paths: list[pathlib.Path], bases_per_code: int, progress: bool) -> Input:
+def _examine(paths: list[pathlib.Path], tokenizer: Tokenizer, progress: bool) -> Input:
     """Reads all there is, and refuses what cannot be embedded with its file and line."""
-    ids, lengths, sha, at = [], [], hashlib.sha256(), []
+    ids, lengths, codes, sha, at = [], [], [], hashlib.sha256(), []
     opened = (at.append(path) or path for path in paths)
     with progress_bar("reading", sum(path.stat().st_size for path in paths), "B", progress) as bar:
         for record in records(opened, bar.update):
@@ -166,34 +172,58 @@ def _examine(paths: list[pathlib.Path], bases_per_code: int, progress: bool) -> 
                 raise InputError(f"{at[-1]}:{record.line}: {record.id[:80]!r} {wrong}; change or remove it")
             ids.append(record.id)
             lengths.append(record.bases.size)
+            known = tokenizer.codes_of(record.bases.size)
+            codes.append(len(tokenizer.encode([record.bases])[0]) if known is None else known)
             sha.update(f"{record.id} {record.bases.size}\n".encode())
             sha.update(record.bases)
-    lengths = np.array(lengths, np.int64)
-    return Input(ids, lengths, -(-lengths // bases_per_code), sha.hexdigest())
+    return Input(ids, np.array(lengths, np.int64), np.array(codes, np.int64), sha.hexdigest())
 
 
-def _embed_rest(model: Pretrained, paths, found: Input, partial: Partial, pool: Pool, layer: int, progress: bool):
+def _starts(tokenizer: Tokenizer, paths: list[pathlib.Path], found: Input) -> Iterator[np.ndarray]:
+    """First base of each code, record by record."""
+    if tokenizer.bases_per_code is not None:
+        return (np.arange(codes) * tokenizer.bases_per_code for codes in found.codes)
+    again = records(paths, lambda file_bytes: None)
+    return (np.ascontiguousarray(tokenizer.spans(record.bases)[:, 0]) for record in again)
+
+
+def _embed_rest(
+    model: Pretrained,
+    paths: list[pathlib.Path],
+    found: Input,
+    partial: Partial,
+    pool: str,
+    layer: int,
+    progress: bool,
+) -> None:
     """Embeds the records that `partial` does not have."""
     done, total = (int(codes.sum()) for codes in (found.codes[: partial.records], found.codes))
     rest = itertools.islice(records(paths, lambda file_bytes: None), partial.records, None)
     with progress_bar("embedding", total, " codes", progress, done) as bar:
         for group in model.grouped(rest, lambda record: record.bases.size, pool):
             bases = [record.bases for record in group]
-            if pool == "none" and len(group) == 1:  # a chromosome's vectors may not fit in memory
-                windows = model.context_vectors(model.encode_bases(bases), pool, layer, bar.update)
+            if pool == UNPOOLED and len(group) == 1:  # a chromosome's vectors may not fit in memory
+                windows = model.context_vectors(model.tokenizer.encode(bases), pool, layer, bar.update)
                 vectors = (vectors_LxD for _, vectors_LxD in windows)
             else:
-                vectors = model.embed_bases(bases, pool, layer, bar.update)
+                vectors = model.embed_group(bases, pool, layer, bar.update)
             partial.write(len(group), vectors)
     partial.commit()
 
 
-def _write_file(path: pathlib.Path, partial: Partial, found: Input, shape: tuple[int, int], meta: dict) -> None:
+def _write_file(
+    path: pathlib.Path,
+    partial: Partial,
+    found: Input,
+    shape: tuple[int, int],
+    meta: dict[str, Any],
+    starts: Iterator[np.ndarray] | None,
+) -> None:
+    """`starts`: of pool "none"."""
     ids, offsets = np.array(found.ids), np.append(0, np.cumsum(found.codes))
-    starts = (np.arange(codes) * meta["bases_per_code"] for codes in found.codes)
     members = [("embeddings", "<f4", shape, partial.pieces()), ("ids", ids.dtype.str, ids.shape, [ids])]
     members.append(("lengths", "<i8", ids.shape, [found.lengths]))
-    if meta["pool"] == "none":
+    if starts is not None:
         members += [("offsets", "<i8", offsets.shape, [offsets]), ("starts", "<i8", shape[:1], starts)]
     with open(path, "wb") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

@@ -22,10 +22,10 @@ from vqdna_jax.genome import fasta as fasta_reader
 from vqdna_jax.genome.alphabet import N, to_text
 from vqdna_jax.genome.fasta import grouped, records
 from vqdna_jax.genome.runs import runs_of
+from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
-from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.runtime.files import replacing
-from vqdna_jax.tokenizers.learned import Model
+from vqdna_jax.tokenizers.base import Tokenizer, check_codes, most_codes
 
 __all__ = ["decode_to_fasta", "encode_fasta", "open_codes"]
 
@@ -59,19 +59,19 @@ def encode_fasta(
     out = pathlib.Path(out)
     _refuse_output(out, paths)
     tsv = out.with_name(f"{out.name}.mismatches.tsv")
-    model = pretrained.load(model_dir)
+    tokenizer, bases_per_code = _tokenizer(model_dir)
     summary = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0) | {"ambiguous": collections.Counter()}
     start = time.perf_counter()
     with (
         replacing(out) as new_out,
         replacing(tsv) as new_tsv,
-        CodeFileWriter(new_out, model.digest, model.codebook_sizes, model.config.bases_per_code) as writer,
+        CodeFileWriter(new_out, tokenizer.digest, tokenizer.codebook_sizes, bases_per_code) as writer,
         open(new_tsv, "w", encoding="utf-8") as mismatch_file,
         _Progress(paths, progress) as bar,
     ):
         mismatch_file.write("contig\tposition\tbase\trebuilt\n")
         for group in grouped(records(paths, bar.read), lambda record: len(record.bases)):
-            _encode_group(model, group, bar, writer, mismatch_file, summary)
+            _encode_group(tokenizer, group, bar, writer, mismatch_file, summary)
     seconds = time.perf_counter() - start
     summary |= {
         "ambiguous": dict(summary["ambiguous"]),
@@ -104,16 +104,16 @@ def decode_to_fasta(
     """
     out = pathlib.Path(out)
     _refuse_output(out, [pathlib.Path(codes)])
-    model = pretrained.load(model_dir)
+    tokenizer, _ = _tokenizer(model_dir)
     with open_codes(codes) as file:
-        if file.tokenizer_digest != model.digest:
+        if file.tokenizer_digest != tokenizer.digest:
             raise InputError(
-                f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {model.digest[:12]};"
+                f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {tokenizer.digest[:12]};"
                 " name the model that encoded it"
             )
         with replacing(out) as new, _open_output(new, out.suffix == ".gz") as text:
             for group in grouped(file, lambda info: info.length):
-                for info, letters in zip(group, _decode_group(model, file, group)):
+                for info, letters in zip(group, _decode_group(tokenizer, file, group)):
                     text.write(f">{info.id} {info.description}".rstrip().encode() + b"\n")
                     _write_lines(text, letters, width)
         infos = list(file)
@@ -128,8 +128,19 @@ def decode_to_fasta(
     return summary
 
 
+def _tokenizer(model_dir: str | os.PathLike) -> tuple[Tokenizer, int]:
+    """A model's tokenizer and its bases per code. Raises InputError: its codes do not go into a code file."""
+    tokenizer = load.load(model_dir).tokenizer
+    if tokenizer.bases_per_code is None:
+        raise InputError(
+            f"{model_dir}: its tokens ({tokenizer.description}) do not each stand for as many bases, as a file of codes"
+            " needs; name a model with a learned tokenizer, or use model.encode in Python"
+        )
+    return tokenizer, tokenizer.bases_per_code
+
+
 def _encode_group(
-    model: Model,
+    tokenizer: Tokenizer,
     group: list[fasta_reader.Sequence],
     bar: "_Progress",
     writer: CodeFileWriter,
@@ -137,9 +148,9 @@ def _encode_group(
     summary: dict[str, Any],
 ) -> None:
     """Encodes, decodes back, and writes and counts what came of it."""
-    bar.begin(sum(2 * -(-len(record.bases) // model.config.bases_per_code) for record in group))
-    codes = model.encode_bases([record.bases for record in group], bar.advance)
-    rebuilt = model.decode_codes(codes, bar.advance)
+    bar.begin(sum(2 * most_codes(tokenizer, len(record.bases)) for record in group))
+    codes = tokenizer.encode([record.bases for record in group], bar.advance)
+    rebuilt = tokenizer.decode(codes, bar.advance)
     for record, codes_LxN, rebuilt_S in zip(group, codes, rebuilt):
         unknown = record.bases == N
         differs = (rebuilt_S[: record.bases.size] != record.bases) & ~unknown
@@ -152,11 +163,12 @@ def _encode_group(
         _count(summary, coded)
 
 
-def _decode_group(model: Model, file: CodeFile, group: list[RecordInfo]) -> Iterator[np.ndarray]:
+def _decode_group(tokenizer: Tokenizer, file: CodeFile, group: list[RecordInfo]) -> Iterator[np.ndarray]:
     """Letters uint8 [S] of each record, N and lower case put back."""
     codes = [file.record(info.id) for info in group]
-    codes = [model.check_codes(f"of {i.id} in {file.path}", c) if len(c) else c for i, c in zip(group, codes)]
-    for info, bases in zip(group, model.decode_codes(codes)):
+    sizes = tokenizer.codebook_sizes
+    codes = [check_codes(f"of {i.id} in {file.path}", c, sizes) if len(c) else c for i, c in zip(group, codes)]
+    for info, bases in zip(group, tokenizer.decode(codes)):
         letters = _LETTERS[bases[: info.length]]
         for start, length in file.n_runs(info.id):
             letters[start : start + length] = _LETTERS[N]

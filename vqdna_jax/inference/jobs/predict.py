@@ -25,7 +25,7 @@ from vqdna_jax.inference.jobs import sequence_rows
 from vqdna_jax.inference.jobs.sequence_rows import SequenceRow
 from vqdna_jax.runtime.files import replacing, sync
 from vqdna_jax.runtime.progress import progress_bar
-from vqdna_jax.tokenizers.base import Advance
+from vqdna_jax.tokenizers.base import Advance, most_codes
 from vqdna_jax.tokenizers.stitch import neighbours
 
 
@@ -59,7 +59,7 @@ def predict_file(
     base: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Predicts every sequence of a file, as `FineTuned.predict` does and bitwise the same, into `out`.
+    """Predicts every sequence of a file, as `Model.predict` does and bitwise the same, into `out`.
 
     The file is read to its end before the first prediction, so one that is broken is found at once, and then again.
     `out` appears whole or not at all. Memory is bounded by the longest record and a group of them. A sequence that is
@@ -74,7 +74,7 @@ def predict_file(
 
     Raises:
         InputError: a file that is not CSV or FASTA, as `sequence_rows.reading`; another model, or another base than it
-            was trained on, as `loading.load`. StorageError: `out` cannot be written.
+            was trained on, as `inference.load`. StorageError: `out` cannot be written.
     """
     path, out, start = pathlib.Path(path), pathlib.Path(out), time.perf_counter()
     if out.is_dir() or out.resolve() == path.resolve():
@@ -83,7 +83,7 @@ def predict_file(
         raise InputError(f"{path}: no such file; expected CSV or FASTA in a file, not in a pipe: it is read twice")
     with sequence_rows.reading(path) as read:
         total = sum(1 for _ in read())
-        model = _load(model_dir, base)
+        model = load.load(model_dir, base=base).predictor()
         header = ["id", *columns(model.task.kind, model.label_names), "error"]
         records = errors = 0
         with replacing(out) as new, open(new, "w", encoding="utf-8", newline="") as file:
@@ -101,13 +101,6 @@ def predict_file(
     return summary | {"finetuned_digest": model.digest, "out": str(out)}
 
 
-def _load(model_dir: str | os.PathLike, base: str | os.PathLike | None) -> FineTuned:
-    model = load.load(model_dir, base=base)
-    if not isinstance(model, FineTuned):
-        raise InputError(f"{model_dir}: is not fine-tuned; predict needs the export of a run with configs/finetune.py")
-    return model
-
-
 def _table(model: FineTuned, rows: Iterable[SequenceRow], advance: Advance) -> Iterator[list[str]]:
     """The cells of each row. `advance` hears of rows."""
     for group in _grouped(model, (_item(model, row) for row in rows)):
@@ -120,26 +113,23 @@ def _item(model: FineTuned, row: SequenceRow) -> Item:
     except InputError as error:
         return Item(row.id, np.zeros(0, np.uint8), str(error).removeprefix("sequence "))
     error = "" if bases.size else "the sequence is empty; expected at least one base"
-    if bases.size and hasattr(model.base.config, "bases_per_code"):  # nothing need be encoded to know
-        error = model.problem(_codes(model, bases))
+    codes = model.base.tokenizer.codes_of(bases.size)
+    if bases.size and codes is not None:  # nothing need be encoded to know
+        error = model.problem(codes)
     return Item(row.id, bases[:0] if error else bases, error)
-
-
-def _codes(model: FineTuned, bases: np.ndarray) -> int:
-    """How many codes, or at most so many where only encoding would tell."""
-    return -(-len(bases) // getattr(model.base.config, "bases_per_code", 1))
 
 
 def _grouped(model: FineTuned, items: Iterable[Item]) -> Iterator[list[Item]]:
     """Neighbours that fill CALLS_A_GROUP calls; an item that is more than that is alone."""
     limit = pretrained.CALLS_A_GROUP * model.base.slots_per_call
-    return neighbours(items, lambda item: max(_LEAST_SLOTS, _codes(model, item.bases)), limit)
+    tokenizer = model.base.tokenizer
+    return neighbours(items, lambda item: max(_LEAST_SLOTS, most_codes(tokenizer, item.bases.size)), limit)
 
 
 def _cells(model: FineTuned, group: list[Item], advance: Advance) -> Iterator[list[str]]:
     errors = [item.error for item in group]
     good = [i for i, error in enumerate(errors) if not error]
-    codes = dict(zip(good, model.base.encode_bases([group[i].bases for i in good])))
+    codes = dict(zip(good, model.base.tokenizer.encode([group[i].bases for i in good])))
     for i, codes_LxN in codes.items():
         errors[i] = model.problem(len(codes_LxN))
     kept = [i for i in good if not errors[i]]

@@ -8,7 +8,7 @@ from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import TransformerConfig
 
 # YAML front matter is what model hubs read the library from.
-TEMPLATE = """\
+TOKENIZER = """\
 ---
 library_name: vqdna_jax
 tags: [dna, genomics, tokenizer, vector-quantization, jax]
@@ -66,7 +66,7 @@ Digest: `{digest}`. The tokenizer is in this directory too.
 ```python
 import vqdna_jax
 model = vqdna_jax.load("DIRECTORY_OF_THIS_FILE")
-vector = model.embed("ACGTTGCA")  # float32 [D]; pool="none" gives one vector a code
+vector = model.embed("ACGTTGCA")  # float32 [D]; pool="none" gives one vector per code
 ```
 Files: `vqdna embed genome.fa --model=DIRECTORY --out=genome.embeddings`; `vqdna encode` and `decode` work too.
 
@@ -89,6 +89,33 @@ tokenizer, beside count-based models (order0, markov11, context55) on the same b
 
 ## Licence
 Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.0; the genomes keep their own terms.
+"""
+
+FIXED_PRETRAINED = """\
+---
+library_name: vqdna_jax
+tags: [dna, genomics, masked-language-model, jax]
+---
+# A DNA language model over {tokens}
+
+A baseline beside models over learned codes, made by vqdna_jax with the same network and training.
+{layers} layers of width {width}, {heads} heads; a vocabulary of {vocabulary:,}; windows of {window_bp:,} bases, or
+{length:,} tokens.
+Digest: `{digest}`.
+
+## Use
+```python
+import vqdna_jax
+model = vqdna_jax.load("DIRECTORY_OF_THIS_FILE")
+vector = model.embed("ACGTTGCA")  # float32 [D]; pool="none" gives one vector per token
+```
+To fine-tune it: `python -m vqdna_jax.main --config=configs/finetune.py --config.pretrained=DIRECTORY_OF_THIS_FILE`.
+
+Made {date} by `{command}`, {steps} steps, on {species}.
+Metrics of the final evaluation, on windows held out from training: {metrics}.
+
+Whoever trained it decides on its licence, and should say so here. vqdna_jax is under Apache-2.0; the genomes keep their
+own terms. It has no opinion on function, disease or identity, and was not tested for clinical use.
 """
 
 FINETUNED = """\
@@ -127,14 +154,14 @@ Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.
 """
 
 
-def write(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
-    """The text of the card. `card` as in `hub.save`; what it does not hold is said to be not recorded."""
+def of_tokenizer(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
+    """The text of the card. `card` as in `tokenizer.save`; what it does not hold is said to be not recorded."""
     sizes = " and ".join(f"{size:,}" for size in config.codebook_sizes)
     summary = (
-        f"Quantizer {config.quantizer}, codebooks of {sizes} codes, bases a code: {config.bases_per_code}, "
+        f"Quantizer {config.quantizer}, codebooks of {sizes} codes, bases per code: {config.bases_per_code}, "
         f"width {config.width}, {config.blocks} blocks."
     )
-    return TEMPLATE.format(
+    return TOKENIZER.format(
         summary=summary,
         digest=digest,
         levels=len(config.codebook_sizes),
@@ -145,14 +172,14 @@ def write(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
     )
 
 
-def write_pretrained(
+def of_pretrained(
     tokenizer: TokenizerConfig, transformer: TransformerConfig, digest: str, card: Mapping[str, Any]
 ) -> str:
-    """The text of a pretrained model's card, as `write`."""
+    """The text of a pretrained model's card, as `of_tokenizer`."""
     c = transformer
     summary = (
         f"{c.layers} layers of width {c.width}, {c.heads} heads, hidden {c.hidden} ({c.activation}), on the codes of a"
-        f" {tokenizer.quantizer} tokenizer with {tokenizer.bases_per_code} bases a code."
+        f" {tokenizer.quantizer} tokenizer with {tokenizer.bases_per_code} bases per code."
     )
     return PRETRAINED.format(
         summary=summary,
@@ -163,8 +190,32 @@ def write_pretrained(
     )
 
 
-def write_finetuned(described: Mapping[str, Any], digest: str, card: Mapping[str, Any]) -> str:
-    """The text of a fine-tuned model's card, as `write`; `described`: its config.json."""
+def of_fixed_pretrained(
+    tokens: str,
+    vocabulary: int,
+    transformer: TransformerConfig,
+    window_bp: int,
+    length: int,
+    digest: str,
+    card: Mapping[str, Any],
+) -> str:
+    """The text of the card of a model over fixed `tokens`, as `of_tokenizer`; `length`: of a window in tokens."""
+    facts = {name: value for name, value in (card.get("result") or {}).items() if isinstance(value, int | float)}
+    return FIXED_PRETRAINED.format(
+        **{key: card.get(key) or "not recorded" for key in ("date", "command", "steps")},
+        **{key: getattr(transformer, key) for key in ("layers", "width", "heads")},
+        tokens=tokens,
+        vocabulary=vocabulary,
+        window_bp=window_bp,
+        length=length,
+        digest=digest,
+        species=", ".join(card.get("species") or ()) or "species that are not recorded",
+        metrics=", ".join(f"{name} {value:.6g}" for name, value in facts.items()) or "not recorded",
+    )
+
+
+def of_finetuned(described: Mapping[str, Any], digest: str, card: Mapping[str, Any]) -> str:
+    """The text of a fine-tuned model's card, as `of_tokenizer`; `described`: its config.json."""
     return FINETUNED.format(
         kind=described["kind"],
         labels=", ".join(described["label_names"]),
@@ -188,12 +239,12 @@ def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, 
         "command": f"`{card['command']}`" if card.get("command") else None,
         "date": card.get("date"),
         "steps": card.get("steps"),
-        "windows a step": data.get("global_batch"),
-        "bases a window": data.get("window_bp"),
+        "windows per step": data.get("global_batch"),
+        "bases per window": data.get("window_bp"),
         "learning rate": run.get("optimizer", {}).get("learning_rate"),
         "seed": run.get("seed"),
         "dtype": config.dtype if config else None,
-        "bases a second": card.get("throughput"),
+        "bases per second": card.get("throughput"),
     }
     return ((name, _number(value)) for name, value in facts.items() if value is not None)
 

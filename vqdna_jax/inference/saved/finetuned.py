@@ -6,12 +6,11 @@ config.json, model.safetensors (head, and LoRA factors or, after full fine-tunin
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vqdna_jax import partition, version
@@ -25,19 +24,17 @@ from vqdna_jax.models.attention import kernel_of_padded
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime import exports
-from vqdna_jax.runtime.exports import CONFIG, TENSORS
+from vqdna_jax.runtime.exports import CONFIG, FINETUNED, TENSORS
+from vqdna_jax.tasks.base import Params
 from vqdna_jax.tasks.finetune import METHODS, Finetune, FrozenBase
 
-FINETUNED = "vqdna-finetuned/1"
-_DECIDES = ("kind", "label_names", "method", "lora", "pool", "hidden", "target", "long", "pretrained_digest",
-            "tokenizer_digest")  # fmt: skip
-SCHEMAS = {FINETUNED: {*_DECIDES, "base", "finetuned_digest"}}
+_DECIDES = exports.SCHEMAS[FINETUNED].keys - {"base", "finetuned_digest"}
 
 
 def assemble(
     base: Pretrained,
     task: Finetune,
-    params: Mapping[str, Any],
+    params: Params,
     label_names: tuple[str, ...],
     target: tuple[float, float],
     long: str,
@@ -50,36 +47,36 @@ def assemble(
     merged = dataclasses.replace(task, method="head", compute=Compute(attention=kernel), dropout=0.0)
     on_device = partition.whole_on(base.mesh, {"weights": weights, "head": params["head"]})
     described = _described(base, task, label_names, target, long)
-    digest = exports.digest(described, _tensors(params))
+    digest = exports.digest(described, exports.flat(params))
     return FineTuned(base, merged, **on_device, label_names=label_names, target=target, long=long, digest=digest)
 
 
 def save(
-    directory: str | os.PathLike, model: FineTuned, task: Finetune, params: Mapping[str, Any], base: str, card: Mapping
+    directory: str | os.PathLike, model: FineTuned, task: Finetune, params: Params, base: str, card: Mapping[str, Any]
 ) -> str:
     """Writes what was trained, whole or not at all, and returns the digest.
 
     Args:
         model: `assemble`d of `task` and `params`. base: where the pretrained model lies; kept relative to `directory`.
-        card: as in `hub.save`.
+        card: as in `tokenizer.save`.
     """
     described = _described(model.base, task, model.label_names, model.target, model.long)
-    text = cards.write_finetuned(described, model.digest, card)
+    text = cards.of_finetuned(described, model.digest, card)
     described = {"schema": FINETUNED, "finetuned_digest": model.digest} | described
     described |= {"base": os.path.relpath(base, directory), "steps": card.get("steps"), "versions": version.versions()}
-    exports.write(directory, SCHEMAS, described, _tensors(params), text)
+    exports.write(directory, [FINETUNED], described, exports.flat(params), text)
     return model.digest
 
 
 def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
     """Raises InputError: another base or tokenizer than it was trained on; a file is missing, damaged or changed."""
     path = pathlib.Path(directory)
-    described = exports.read_config(path / CONFIG, SCHEMAS)
+    described = exports.read_config(path / CONFIG, [FINETUNED])
     tensors = exports.read_tensors(path / TENSORS)
     # Before anything is made of them: a file that was changed is told by its digest.
     digest = exports.digest({key: described[key] for key in _DECIDES}, tensors)
     exports.check_digest(path / TENSORS, digest, str(described["finetuned_digest"]))
-    for key, found in (("tokenizer_digest", base.digest), ("pretrained_digest", base.pretrained_digest)):
+    for key, found in (("tokenizer_digest", base.tokenizer.digest), ("pretrained_digest", base.digest)):
         if found != described[key]:
             raise InputError(
                 f"{path / CONFIG}: trained on a base whose {key} is {described[key][:12]}, this one's is {found[:12]};"
@@ -95,13 +92,15 @@ def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
 def base_of(directory: str | os.PathLike) -> pathlib.Path:
     """Where a fine-tuned model's base lay when it was saved. Raises InputError."""
     path = pathlib.Path(directory)
-    base = exports.read_config(path / CONFIG, SCHEMAS)["base"]
+    base = exports.read_config(path / CONFIG, [FINETUNED])["base"]
     if not isinstance(base, str):
         raise InputError(f"{path / CONFIG}: key base is {base!r}, expected a path; copy the directory again")
     return pathlib.Path(os.path.normpath(path / base))
 
 
-def _described(base: Pretrained, task: Finetune, label_names, target, long: str) -> dict[str, Any]:
+def _described(
+    base: Pretrained, task: Finetune, label_names: Sequence[str], target: tuple[float, float], long: str
+) -> dict[str, Any]:
     return {
         "kind": task.kind,
         "label_names": list(label_names),
@@ -111,8 +110,8 @@ def _described(base: Pretrained, task: Finetune, label_names, target, long: str)
         "hidden": task.hidden,
         "target": list(target),
         "long": long,
-        "pretrained_digest": base.pretrained_digest,
-        "tokenizer_digest": base.digest,
+        "pretrained_digest": base.digest,
+        "tokenizer_digest": base.tokenizer.digest,
     }
 
 
@@ -121,9 +120,15 @@ def _task(path: pathlib.Path, described: Mapping[str, Any], base: Pretrained) ->
         raise InputError(f"{path}: key method is {described['method']!r}, expected one of {', '.join(METHODS)}")
     factors = exports.typed(path, "lora", described["lora"], LoraConfig)
     return Finetune(
-        base.transformer, Compute(), described["kind"], len(described["label_names"]), described["method"], factors,
-        described["pool"], described["hidden"],
-    )  # fmt: skip
+        base.transformer,
+        Compute(),
+        described["kind"],
+        len(described["label_names"]),
+        described["method"],
+        factors,
+        described["pool"],
+        described["hidden"],
+    )
 
 
 def _expected(task: Finetune, base: Pretrained) -> dict[str, jax.ShapeDtypeStruct]:
@@ -134,7 +139,3 @@ def _expected(task: Finetune, base: Pretrained) -> dict[str, jax.ShapeDtypeStruc
         return task.init_params(frozen, LabelledCodes(codes, None, lengths), jax.random.key(0))
 
     return flatten_dict(partition.abstract_state(init, base.mesh), sep="/")
-
-
-def _tensors(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(x) for name, x in flatten_dict(dict(params), sep="/").items()}

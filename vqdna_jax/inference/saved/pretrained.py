@@ -1,223 +1,245 @@
-"""Saved models: a directory of config.json, model.safetensors and README.md, and the `Model` read from it.
+"""Saved pretrained models: a directory of config.json, model.safetensors and README.md, its tokenizer in it too.
 
-A pretrained model's directory holds its tokenizer too: one directory is all that a user needs.
-
-Legend: K codebook size, D width.
+There are two formats: over a learned tokenizer, whose tensors lie beside the transformer's, and over a fixed one, which
+config.json describes whole, with the table of its tokens.
 """
 
+import abc
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import Array
 from jax.sharding import Mesh
 
 from vqdna_jax import partition
+from vqdna_jax.errors import InputError
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
-from vqdna_jax.models.heads import Heads
-from vqdna_jax.models.quantize import Codebook
-from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
+from vqdna_jax.models.heads import Heads, TokenHead
+from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Transformer, TransformerConfig
 from vqdna_jax.runtime import exports
-from vqdna_jax.runtime.exports import CONFIG, TENSORS
-from vqdna_jax.tokenizers.learned import Model
+from vqdna_jax.runtime.exports import CONFIG, FIXED_PRETRAINED, PRETRAINED, TENSORS, TOKENIZER
+from vqdna_jax.tasks.base import Params
+from vqdna_jax.tokenizers import learned
+from vqdna_jax.tokenizers import load as tokenizers
+from vqdna_jax.tokenizers.base import Tokenizer
+from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.tokenizers.learned import LearnedTokenizer
 from vqdna_jax.version import versions
 
-TOKENIZER, PRETRAINED = "vqdna-tokenizer/1", "vqdna-pretrained/1"
-SCHEMAS = {
-    TOKENIZER: {"model", "tokenizer_digest", "window_bp"},
-    PRETRAINED: {"model", "tokenizer_digest", "window_bp", "transformer", "pretrained_digest"},
-}
-_TRANSFORMER, _HEADS = "transformer/", "heads/"
+OfTokenizer = TypeVar("OfTokenizer", LearnedTokenizer, FixedTokenizer)
+Tensors = Mapping[str, np.ndarray]
+Expected = dict[str, jax.ShapeDtypeStruct]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Format(abc.ABC, Generic[OfTokenizer]):
+    """A model as one format lays it out; `weights` by flat names, contiguous on the host."""
+
+    tokenizer: OfTokenizer
+    transformer: TransformerConfig
+    weights: Tensors
+    window_bp: int
+    length: int
+
+    schema: ClassVar[str]
+    replaces: ClassVar[tuple[str, ...]]
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of everything here, the tokenizer's digest included."""
+        return exports.digest(self._decides(), self.weights)
+
+    @abc.abstractmethod
+    def _decides(self) -> dict[str, Any]:
+        """What the digest covers beside the weights."""
+
+    @abc.abstractmethod
+    def tensors(self) -> Tensors:
+        """What goes into model.safetensors."""
+
+    @abc.abstractmethod
+    def described(self) -> dict[str, Any]:
+        """What goes into config.json, beside schema, digest and facts of the run."""
+
+    @abc.abstractmethod
+    def card(self, told: Mapping[str, Any]) -> str:
+        """README.md."""
+
+    @classmethod
+    @abc.abstractmethod
+    def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
+        """From the directory `path` and its config.json. Raises InputError: tensors that do not fit, another digest."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _OverLearned(_Format[LearnedTokenizer]):
+    schema: ClassVar[str] = PRETRAINED
+    replaces: ClassVar[tuple[str, ...]] = (TOKENIZER, PRETRAINED)
+
+    def _decides(self) -> dict[str, Any]:
+        of_tokenizer = {"tokenizer": self.tokenizer.digest, "window_bp": self.window_bp}
+        return of_tokenizer | dataclasses.asdict(self.transformer)
+
+    def tensors(self) -> Tensors:
+        return {**self.tokenizer.tensors, **self.weights}
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "tokenizer_digest": self.tokenizer.digest,
+            "model": dataclasses.asdict(self.tokenizer.config),
+            "transformer": dataclasses.asdict(self.transformer),
+            "window_bp": self.window_bp,
+        }
+
+    def card(self, told: Mapping[str, Any]) -> str:
+        return cards.of_pretrained(self.tokenizer.config, self.transformer, self.digest, told)
+
+    @classmethod
+    def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
+        config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig)
+        tensors = exports.read_tensors(path / TENSORS)
+        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig)
+        codes = [(size, config.width) for size in config.codebook_sizes]
+        weights = _expected(transformer, codes, Heads(config.bases_per_code, transformer.dtype).init)
+        exports.check_tensors(path / TENSORS, tensors, learned.expected(config) | weights)
+        of_tokenizer = {name: tensor for name, tensor in tensors.items() if name not in weights}
+        tokenizer = LearnedTokenizer.from_tensors(config, of_tokenizer, mesh)
+        exports.check_digest(path / TENSORS, tokenizer.digest, described["tokenizer_digest"])
+        length = described["window_bp"] // config.bases_per_code - transformer.cls
+        rest = {name: tensors[name] for name in weights}
+        return cls(tokenizer, transformer, rest, described["window_bp"], length)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OverFixed(_Format[FixedTokenizer]):
+    schema: ClassVar[str] = FIXED_PRETRAINED
+    replaces: ClassVar[tuple[str, ...]] = (FIXED_PRETRAINED,)
+
+    def _decides(self) -> dict[str, Any]:
+        return {key: value for key, value in self.described().items() if key != "tokenizer"}
+
+    def tensors(self) -> Tensors:
+        return self.weights
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "tokenizer": self.tokenizer.described(),
+            "tokenizer_digest": self.tokenizer.digest,
+            "transformer": dataclasses.asdict(self.transformer),
+            "table_width": self.weights["table"].shape[1],
+            "window_bp": self.window_bp,
+            "length": self.length,
+        }
+
+    def card(self, told: Mapping[str, Any]) -> str:
+        tokens = self.tokenizer.description, self.tokenizer.vocabulary
+        return cards.of_fixed_pretrained(*tokens, self.transformer, self.window_bp, self.length, self.digest, told)
+
+    @classmethod
+    def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
+        for key in ("window_bp", "length", "table_width"):
+            if type(described[key]) is not int or described[key] < 1:
+                raise InputError(f"{path / CONFIG}: key {key} is {described[key]!r}, expected a positive integer")
+        tokenizer = tokenizers.from_described(described["tokenizer"], f"{path / CONFIG}: key tokenizer")
+        exports.check_digest(path / CONFIG, tokenizer.digest, described["tokenizer_digest"])
+        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig)
+        tensors = exports.read_tensors(path / TENSORS)
+        table, head = (tokenizer.vocabulary, described["table_width"]), TokenHead(transformer.dtype)
+        expected = _expected(transformer, [table], lambda key, h, tables: head.init(key, h, *tables))
+        expected["table"] = jax.ShapeDtypeStruct(table, jnp.float32)
+        exports.check_tensors(path / TENSORS, tensors, expected)
+        return cls(tokenizer, transformer, tensors, described["window_bp"], described["length"])
+
+
+FORMATS: dict[str, type[_OverLearned] | type[_OverFixed]] = {of.schema: of for of in (_OverLearned, _OverFixed)}
 
 
 def save(
     directory: str | os.PathLike,
-    config: TokenizerConfig,
-    params: Mapping[str, Any],
-    codebooks: Sequence[Codebook],
-    card: Mapping[str, Any],
-) -> str:
-    """Writes a tokenizer so that `load` gives it back bit by bit, and returns its digest.
-
-    The directory appears whole or not at all; an export that is already there is replaced, other files in it are kept.
-    Call it on one process; arrays that span processes must be replicated.
-
-    Args:
-        params: {"encoder": ..., "decoder": ...} as in the train state; `codebooks`: one a level.
-        card: what the model card tells, every key optional: result (flat metrics), config (of the run), species
-            ({name: training bases}), steps, date, command, throughput (bases a second).
-
-    Raises:
-        InputError: the directory holds something else. StorageError: it cannot be written.
-    """
-    params, codebooks = jax.device_get((dict(params), tuple(codebooks)))
-    codes = [codebook.sums_KxD / np.maximum(codebook.counts_K, 1e-12)[:, None] for codebook in codebooks]
-    tensors = _tokenizer_tensors(params, codes, [codebook.counts_K for codebook in codebooks])
-    model = dataclasses.asdict(config)
-    digest = exports.digest(model, tensors)
-    run = card.get("config") or {}
-    described = {
-        "schema": TOKENIZER,
-        "tokenizer_digest": digest,
-        "model": model,
-        "codebook_sizes": list(config.codebook_sizes),
-        "receptive_codes": config.receptive_codes,
-        "window_bp": run.get("data", {}).get("window_bp"),
-        "hidden_share": run.get("hidden_share"),
-        "steps": card.get("steps"),
-        "versions": versions(),
-    }
-    exports.write(directory, SCHEMAS, described, tensors, cards.write(config, digest, card))
-    return digest
-
-
-def save_pretrained(
-    directory: str | os.PathLike,
-    tokenizer: Model,
+    tokenizer: Tokenizer,
     transformer: TransformerConfig,
-    weights: Mapping[str, Any],
+    weights: Params,
     window_bp: int,
+    length: int,
     card: Mapping[str, Any],
 ) -> str:
-    """Writes a transformer, {"transformer": params, "heads": params}, with its tokenizer, as `save` does.
-
-    `window_bp`: bases of a training window, the longest context that it knows.
-    """
-    transformer_tensors = dict(flatten_dict(jax.device_get(dict(weights)), sep="/"))
-    tensors = _tokenizer_tensors(*jax.device_get((tokenizer.params, tokenizer.codes_KxD, tokenizer.counts_K)))
-    digest = _pretrained_digest(tokenizer.digest, transformer, window_bp, transformer_tensors)
-    described = {
-        "schema": PRETRAINED,
-        "pretrained_digest": digest,
-        "tokenizer_digest": tokenizer.digest,
-        "model": dataclasses.asdict(tokenizer.config),
-        "transformer": dataclasses.asdict(transformer),
-        "window_bp": window_bp,
-        "steps": card.get("steps"),
-        "versions": versions(),
-    }
-    text = cards.write_pretrained(tokenizer.config, transformer, digest, card)
-    exports.write(directory, SCHEMAS, described, tensors | transformer_tensors, text)
-    return digest
-
-
-def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Model:
-    """Reads a tokenizer, or a pretrained model, that was saved here.
+    """Writes a pretrained model so that `load` gives it back bit by bit, and returns its digest; see `tokenizer.save`.
 
     Args:
-        mesh: the devices to put it on, whole on each; the first local one by default.
-
-    Raises:
-        InputError: a file is missing or damaged, the schema is another one, a tensor is missing or has another shape.
+        weights: {"transformer", "heads"}, and "table" over a fixed tokenizer; replicated where arrays span processes.
+        window_bp: bases of a training window. length: its codes without CLS, the longest context that it knows.
+        card: as in `tokenizer.save`.
     """
-    path = pathlib.Path(directory)
-    described = exports.read_config(path / CONFIG, SCHEMAS)
-    config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig)
-    tensors = exports.read_tensors(path / TENSORS)
-    mesh = mesh or partition.make_mesh(devices=jax.local_devices()[:1])
-    expected = _expected_tokenizer(config)
-    transformer = None
-    if described["schema"] == PRETRAINED:
-        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig)
-        expected |= _expected_transformer(config, transformer)
-    exports.check_tensors(path / TENSORS, tensors, expected)
-    rest = {name: tensors.pop(name) for name in list(tensors) if name.startswith((_TRANSFORMER, _HEADS))}
-    digest = exports.digest(described["model"], tensors)
-    exports.check_digest(path / TENSORS, digest, described["tokenizer_digest"])
-    if transformer is None:
-        return Model(**_model_parts(config, digest, described, tensors, mesh))
-    model = _pretrained(config, digest, described, tensors, transformer, rest, mesh)
-    exports.check_digest(path / TENSORS, model.pretrained_digest, described["pretrained_digest"])
-    return model
+    model = _laid_out(tokenizer, transformer, weights, window_bp, length)
+    described = {"schema": model.schema, "pretrained_digest": model.digest} | model.described()
+    described |= {"steps": card.get("steps"), "versions": versions()}
+    exports.write(directory, model.replaces, described, model.tensors(), model.card(card))
+    return model.digest
+
+
+def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Pretrained:
+    """Reads what `save` wrote, whole on every device of `mesh`, the first local one by default.
+
+    Raises InputError: a file is missing, damaged or changed, the schema is another one, a tensor has another shape.
+    """
+    path, mesh = pathlib.Path(directory), mesh or partition.local_mesh()
+    described = exports.read_config(path / CONFIG, FORMATS)
+    model = FORMATS[described["schema"]].read(path, described, mesh)
+    exports.check_digest(path / TENSORS, model.digest, described["pretrained_digest"])
+    return _on_devices(model, mesh)
 
 
 def in_memory(
-    tokenizer: Model, transformer: TransformerConfig, weights: Mapping[str, Any], window_bp: int
+    tokenizer: LearnedTokenizer, transformer: TransformerConfig, weights: Params, window_bp: int, length: int
 ) -> Pretrained:
-    """The model that `save_pretrained` would write and `load` read, on the first local device."""
-    mesh = partition.make_mesh(devices=jax.local_devices()[:1])
-    tensors = _tokenizer_tensors(*jax.device_get((tokenizer.params, tokenizer.codes_KxD, tokenizer.counts_K)))
-    rest = dict(flatten_dict(jax.device_get(dict(weights)), sep="/"))
-    described = {"window_bp": window_bp, "hidden_share": tokenizer.hidden_share}
-    return _pretrained(tokenizer.config, tokenizer.digest, described, tensors, transformer, rest, mesh)
+    """The model that `save` would write and `load` read, on the first local device."""
+    mesh = partition.local_mesh()
+    here = LearnedTokenizer.from_tensors(tokenizer.config, tokenizer.tensors, mesh)
+    return _on_devices(_laid_out(here, transformer, weights, window_bp, length), mesh)
 
 
-def _pretrained(config, digest: str, described, tensors: dict, transformer, rest: dict, mesh: Mesh) -> Pretrained:
-    """`tensors` of the tokenizer and the `rest`, by flat names on the host."""
+def _laid_out(
+    tokenizer: Tokenizer, transformer: TransformerConfig, weights: Params, window_bp: int, length: int
+) -> _OverLearned | _OverFixed:
+    if isinstance(tokenizer, FixedTokenizer):
+        return _OverFixed(tokenizer, transformer, exports.flat(weights), window_bp, length)
+    return _OverLearned(tokenizer, transformer, exports.flat(weights), window_bp, length)
+
+
+def _on_devices(model: _OverLearned | _OverFixed, mesh: Mesh) -> Pretrained:
     return Pretrained(
-        **_model_parts(config, digest, described, tensors, mesh),
-        transformer=transformer,
-        pretrained_digest=_pretrained_digest(digest, transformer, described["window_bp"], rest),
-        weights=unflatten_dict(partition.whole_on(mesh, rest), sep="/"),
+        tokenizer=model.tokenizer,
+        transformer=model.transformer,
+        weights=unflatten_dict(partition.whole_on(mesh, dict(model.weights)), sep="/"),
+        window_bp=model.window_bp,
+        length=model.length,
+        digest=model.digest,
+        mesh=mesh,
     )
 
 
-def _model_parts(config: TokenizerConfig, digest: str, described: Mapping[str, Any], tensors: dict, mesh: Mesh) -> dict:
-    levels, placed = range(1, len(config.codebook_sizes) + 1), partition.whole_on(mesh, tensors)
-    return {
-        "config": config,
-        "digest": digest,
-        "window_bp": described["window_bp"],
-        "hidden_share": described.get("hidden_share"),
-        "codes_KxD": tuple(placed.pop(f"codebook_{n}/codes") for n in levels),
-        "counts_K": tuple(np.asarray(placed.pop(f"codebook_{n}/counts")) for n in levels),
-        "params": unflatten_dict(placed, sep="/"),
-        "mesh": mesh,
-    }
+def _expected(
+    transformer: TransformerConfig,
+    codes: Sequence[tuple[int, int]],
+    init_heads: Callable[[Array, Array, tuple[Array, ...]], Params],
+) -> Expected:
+    """Shape and dtype of every tensor of a transformer over codes with vectors of such shapes, and of its heads."""
 
-
-def _tokenizer_tensors(params: Mapping[str, Any], codes_KxD: Sequence, counts_K: Sequence) -> dict[str, np.ndarray]:
-    """Flat names to contiguous arrays on the host."""
-    tensors = dict(flatten_dict(dict(params), sep="/"))
-    for n, (codes, counts) in enumerate(zip(codes_KxD, counts_K), start=1):
-        tensors |= {f"codebook_{n}/codes": codes, f"codebook_{n}/counts": counts}
-    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-
-
-def _pretrained_digest(
-    tokenizer_digest: str, transformer: TransformerConfig, window_bp: int, tensors: Mapping[str, np.ndarray]
-) -> str:
-    decides = {"tokenizer": tokenizer_digest, "window_bp": window_bp} | dataclasses.asdict(transformer)
-    return exports.digest(decides, {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
-
-
-def _expected_tokenizer(config: TokenizerConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and dtype of every tensor of such a tokenizer."""
-
-    def init():
-        key = jax.random.key(0)
-        bases = jnp.zeros((1, config.bases_per_code), jnp.uint8)
-        features = jnp.zeros((1, 1, config.width), config.dtype)
-        levels = {
-            f"codebook_{n}": {"codes": jnp.zeros((size, config.width)), "counts": jnp.zeros(size)}
-            for n, size in enumerate(config.codebook_sizes, start=1)
-        }
-        encoder, decoder = Encoder(config).init(key, bases), Decoder(config).init(key, features)
-        return {"encoder": encoder["params"], "decoder": decoder["params"], **levels}
-
-    return _shapes(init)
-
-
-def _expected_transformer(config: TokenizerConfig, transformer: TransformerConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    def init():
-        key, sizes = jax.random.key(0), config.codebook_sizes
-        vectors = jnp.zeros((1, 1, len(sizes), config.width))
-        network = Transformer(transformer).init(key, vectors, jnp.zeros((1, 1), bool), jnp.zeros(1, bool))
-        codes = tuple(jnp.zeros((size, config.width)) for size in sizes)
-        h = jnp.zeros((1, 1, transformer.width))
-        heads = Heads(config.bases_per_code, transformer.dtype).init(key, h, codes)
+    def init() -> Params:
+        key, plain = jax.random.key(0), jnp.zeros((1, 1), bool)
+        vectors = jnp.zeros((1, 1, len(codes), codes[0][1]))
+        network = Transformer(transformer).init(key, vectors, plain, plain[:, 0])
+        heads = init_heads(key, jnp.zeros((1, 1, transformer.width)), tuple(map(jnp.zeros, codes)))
         return {"transformer": network["params"], "heads": heads["params"]}
 
-    return _shapes(init)
-
-
-def _shapes(init) -> dict[str, jax.ShapeDtypeStruct]:
-    mesh = partition.make_mesh(devices=jax.local_devices()[:1])
-    return flatten_dict(partition.abstract_state(init, mesh), sep="/")
+    return flatten_dict(partition.abstract_state(init, partition.local_mesh()), sep="/")

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from tiny_pretrained import random_weights, save_tiny_pretrained, tiny_transform
 from tiny_tokenizer import refusal
 
 from vqdna_jax import partition
+from vqdna_jax.genome.alphabet import to_bases
+from vqdna_jax.inference import load
 from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.tokenizers.load import load as load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -23,27 +27,29 @@ def export(tmp_path_factory):
 
 
 def test_what_is_loaded_is_what_was_saved_and_is_made_in_memory(export):
-    tokenizer, model = pretrained.load(export.with_name("pretrained-tokenizer")), pretrained.load(export)
+    tokenizer, model = load_tokenizer(export.with_name("pretrained-tokenizer")), pretrained.load(export)
     weights = random_weights(model.transformer, tokenizer.codebook_sizes, tokenizer.config.width, 4, seed=0)
-    jax.tree.map(np.testing.assert_array_equal, weights, model.weights)
-    jax.tree.map(np.testing.assert_array_equal, tokenizer.params, model.params)
-    assert (model.digest, model.context, model.transformer) == (tokenizer.digest, 64, tiny_transformer())
-    made = pretrained.in_memory(tokenizer, model.transformer, weights, 256)
-    assert made.pretrained_digest == model.pretrained_digest
-    np.testing.assert_array_equal(made.embed("ACGTTGCA" * 20), model.embed("ACGTTGCA" * 20))
+    chex.assert_trees_all_equal(weights, model.weights)
+    chex.assert_trees_all_equal(tokenizer.params, model.tokenizer.params)
+    assert (model.tokenizer.digest, model.context, model.transformer) == (tokenizer.digest, 64, tiny_transformer())
+    made = pretrained.in_memory(tokenizer, model.transformer, weights, 256, 63)
+    assert made.digest == model.digest
+    bases = [to_bases("ACGTTGCA" * 20)]
+    np.testing.assert_array_equal(made.embed(bases), model.embed(bases))
 
 
 def test_on_a_mesh_every_device_has_it_whole(export):
     mesh = partition.make_mesh(data=2, fsdp=2, tensor=2)
     model = pretrained.load(export, mesh)
-    leaves = jax.tree.leaves((model.params, model.weights, model.codes_KxD))
+    leaves = jax.tree.leaves((model.tokenizer.params, model.weights, model.codes_KxE))
     assert all(leaf.is_fully_replicated and len(leaf.sharding.device_set) == 8 for leaf in leaves)
-    assert model.pretrained_digest == pretrained.load(export).pretrained_digest
+    assert model.digest == pretrained.load(export).digest
 
 
 def test_an_export_serves_as_a_tokenizer_too(export):
-    tokenizer, model = pretrained.load(export.with_name("pretrained-tokenizer")), pretrained.load(export)
+    tokenizer, model = load.load(export.with_name("pretrained-tokenizer")), load.load(export)
     np.testing.assert_array_equal(model.encode("ACGTTGCANNA"), tokenizer.encode("ACGTTGCANNA"))
+    assert model.tokenizer_digest == tokenizer.digest != model.digest
 
 
 @pytest.mark.parametrize(

@@ -1,42 +1,33 @@
 """Exports over fixed tokenizers: what is loaded is what was saved, and fine-tuning reads it as pretraining did."""
 
+import functools
 import json
 import shutil
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+from tiny_pretrained import over_fixed, save_tiny_over_fixed, tiny_transformer
 
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import to_bases
-from vqdna_jax.inference.saved import fixed_pretrained
+from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.labels.batches import Shape, fill
-from vqdna_jax.models.transformer import Compute, TransformerConfig
-from vqdna_jax.tasks.finetune import BASE, Finetune
-from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
+from vqdna_jax.models.transformer import Compute
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.tokenizers.batches import layout
-from vqdna_jax.tokenizers.fixed import FixedTokenizer
+from vqdna_jax.tokenizers.byte_pairs import BytePairs
+from vqdna_jax.tokenizers.kmers import Kmers
 
-MODEL = TransformerConfig(layers=1, width=16, heads=2, hidden=32, dtype="float32")
 TOKENIZERS = {
-    "kmer": FixedTokenizer("kmer", 2),
-    "bpe": FixedTokenizer("bpe", merges=(("A", "C"), ("AC", "G"), ("T", "T"), ("ACG", "TT"))),
+    "kmer": Kmers(2),
+    "bpe": BytePairs((("A", "C"), ("AC", "G"), ("T", "T"), ("ACG", "TT"))),
 }
-LAYOUT = layout(TOKENIZERS["kmer"], 50, MODEL.cls)
-
-
-def random_params(tokenizer):
-    task = MaskedTokens(MODEL, Compute(), tokenizer.vocabulary, 8, masking_of(tokenizer), LAYOUT)
-    mesh, rng = partition.make_mesh(devices=jax.devices()[:1]), np.random.default_rng(0)
-
-    def init():
-        return task.init_params(jax.random.key(0), {"tokens": jnp.zeros((1, 4), jnp.int32)})
-
-    shapes = partition.abstract_state(init, mesh)
-    return task, jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
+LAYOUT = layout(TOKENIZERS["kmer"], 50, True)
 
 
 @pytest.fixture(scope="module", params=TOKENIZERS)
@@ -44,37 +35,37 @@ def export(request, tmp_path_factory):
     """Read-only."""
     directory, tokenizer = tmp_path_factory.mktemp("exports") / request.param, TOKENIZERS[request.param]
     card = {"result": {"loss": 1.25}, "steps": 7, "species": {"phiX174": 5386}}
-    fixed_pretrained.save(directory, tokenizer, MODEL, random_params(tokenizer)[1], LAYOUT, card)
+    save_tiny_over_fixed(directory, tokenizer, LAYOUT.window_bp, LAYOUT.length, card)
     return directory
 
 
 def test_what_is_loaded_is_what_was_saved(export):
-    model, tokenizer = fixed_pretrained.load(export), TOKENIZERS[export.name]
-    _, params = random_params(tokenizer)
-    jax.tree.map(np.testing.assert_array_equal, params, {"table": model.table_KxE} | model.weights)
-    assert (model.tokenizer, model.config, model.transformer) == (tokenizer, tokenizer, MODEL)
-    assert (model.digest, model.context, model.window_bp) == (tokenizer.digest, 26, 50)
-    assert model.codes_KxD[0] is model.vectors_KxE()[0] is model.table_KxE
+    model, tokenizer = pretrained.load(export), TOKENIZERS[export.name]
+    _, params = over_fixed(tokenizer, LAYOUT)
+    chex.assert_trees_all_equal(params, model.weights)
+    assert (model.tokenizer, model.transformer) == (tokenizer, tiny_transformer())
+    assert (model.tokenizer.digest, model.context, model.window_bp) == (tokenizer.digest, 26, 50)
+    assert model.codes_KxE[0] is model.vectors_KxE()[0] is model.weights["table"]
     card = (export / "README.md").read_text()
-    assert model.pretrained_digest in card and "loss 1.25" in card and "7 steps, on phiX174" in card
+    assert model.digest in card and "loss 1.25" in card and "7 steps, on phiX174" in card
 
 
 def test_on_a_mesh_every_device_has_it_whole(export):
-    model = fixed_pretrained.load(export, partition.make_mesh(data=2, fsdp=2, tensor=2))
-    leaves = jax.tree.leaves((model.table_KxE, model.weights))
+    model = pretrained.load(export, partition.make_mesh(data=2, fsdp=2, tensor=2))
+    leaves = jax.tree.leaves(model.weights)
     assert all(leaf.is_fully_replicated and len(leaf.sharding.device_set) == 8 for leaf in leaves)
 
 
 def test_fine_tuning_reads_the_vectors_that_pretraining_read(export):
     """Mean features of padded sequences, beside the pretraining task's network on each sequence alone."""
-    model, (task, params) = fixed_pretrained.load(export), random_params(TOKENIZERS[export.name])
-    codes = model.encode_bases([to_bases(text) for text in ("ACGTTNACGACC", "TTACG", "ACGNNNACGTACGT")])
+    model, (task, params) = pretrained.load(export), over_fixed(TOKENIZERS[export.name], LAYOUT)
+    codes = model.tokenizer.encode([to_bases(text) for text in ("ACGTTNACGACC", "TTACG", "ACGNNNACGTACGT")])
     finetune = Finetune(model.transformer, Compute(), "classification", 2, method="head")
     batch = fill(codes, Shape(1, 16), model.context - 1)
-    base = {"vectors": model.vectors_KxE(), "transformer": model.weights["transformer"]}
+    frozen = FrozenBase(model.vectors_KxE(), model.weights["transformer"])
     with jax.set_mesh(model.mesh):
-        on_device = partition.batch_to_devices(batch, model.mesh, 3) | {BASE: base}
-        features_BxP = jax.jit(lambda batch: finetune.features({}, batch))(on_device)
+        on_device = partition.batch_to_devices(batch, model.mesh, 3)
+        features_BxP = jax.jit(functools.partial(finetune.features, {}))(frozen, on_device)
 
         def alone(tokens_1xL):
             plain = tokens_1xL < 0
@@ -93,7 +84,7 @@ def test_a_changed_weight_is_refused(export, tmp_path, name):
     tensors[name].flat[0] += 1e-3
     safetensors.numpy.save_file(tensors, directory / "model.safetensors")
     with pytest.raises(InputError, match="model.safetensors: the digest is"):
-        fixed_pretrained.load(directory)
+        pretrained.load(directory)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +100,10 @@ def test_a_changed_weight_is_refused(export, tmp_path, name):
         (lambda c: c.pop("layout", c.pop("length")), "no key 'length'"),
         (lambda c: c["tokenizer"].update(k=0, kind="one_hot"), "key tokenizer"),
         (lambda c: c["tokenizer"].pop("k"), "key tokenizer: expected kind, k and merges"),
-        (lambda c: c.update(tokenizer=FixedTokenizer("kmer", 4).described()), "digest"),
-        (lambda c: c.update(schema="vqdna-pretrained/1"), "schema is"),
+        (lambda c: c.update(tokenizer=Kmers(4).described()), "digest"),
+        (lambda c: c.update(schema="vqdna-pretrained/1"), "no key .model."),
+        (lambda c: c.update(schema="vqdna-tokenizer/1"), "schema is"),
+        (lambda c: c.update(schema="vqdna-fixed-pretrained/2"), "newer than the vqdna-fixed-pretrained/1"),
     ],
 )
 def test_another_config_is_refused(export, tmp_path, change, says):
@@ -119,13 +112,12 @@ def test_another_config_is_refused(export, tmp_path, change, says):
     change(described)
     (directory / "config.json").write_text(json.dumps(described))
     with pytest.raises(InputError, match=says) as error:
-        fixed_pretrained.load(directory)
+        pretrained.load(directory)
     assert "\n" not in str(error.value) and str(directory) in str(error.value)
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    tokenizer = TOKENIZERS["kmer"]
     with pytest.raises(InputError, match="is not an exported model"):
-        fixed_pretrained.save(tmp_path, tokenizer, MODEL, random_params(tokenizer)[1], LAYOUT, {})
+        save_tiny_over_fixed(tmp_path, TOKENIZERS["kmer"])
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -10,9 +10,9 @@ from tiny_tokenizer import refusal, save_tiny
 
 from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome import fasta as genome_fasta
+from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs import encode
-from vqdna_jax.inference.saved import pretrained
-from vqdna_jax.tokenizers.learned import Model
+from vqdna_jax.tokenizers.learned import LearnedTokenizer
 
 RECORDS = {  # id: (description, sequence)
     "chr1": ("Tiny chromosome, assembly 1", "acgtNNNNNacgtRYACGTTGCATTGACCAgggtttaaacccN" * 9),
@@ -91,7 +91,7 @@ def test_the_summary_is_printed(export, fasta, tmp_path, capsys):
 
 
 def test_python_users_get_codes_with_coordinates(export, encoded):
-    model = pretrained.load(export)
+    model = load.load(export)
     with encode.open_codes(encoded[0]) as file:
         assert (file.tokenizer_digest, file.codebook_sizes, file.bases_per_code) == (model.digest, (16, 32), 8)
         assert [(info.id, info.description, info.length) for info in file] == [
@@ -207,7 +207,7 @@ def test_an_output_that_cannot_be_written_is_named(export, fasta, encoded, tmp_p
 def test_what_stops_the_work_leaves_nothing_half_written(export, fasta, encoded, tmp_path, monkeypatch, error):
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(genome_fasta, "GROUP_BASES", 1)
-    decode, calls = Model.decode_codes, []
+    decode, calls = LearnedTokenizer.decode, []
 
     def stop(self, *arguments):
         calls.append(1)
@@ -215,7 +215,7 @@ def test_what_stops_the_work_leaves_nothing_half_written(export, fasta, encoded,
             raise error
         return decode(self, *arguments)
 
-    monkeypatch.setattr(Model, "decode_codes", stop)
+    monkeypatch.setattr(LearnedTokenizer, "decode", stop)
     expected = StorageError if isinstance(error, OSError) else error
     for work, source, out in [
         (encode.encode_fasta, fasta, "out.codes"),

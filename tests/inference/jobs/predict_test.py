@@ -5,23 +5,21 @@ import gzip
 import io
 import itertools
 import json
-import os
 import pathlib
 import shutil
 
 import numpy as np
 import pytest
-import safetensors.numpy
 from tiny_finetuned import save_tiny_finetuned
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal, save_tiny
+from tiny_tokenizer import refusal
 
 from vqdna_jax.cli import main
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.jobs.predict import predict_file
-from vqdna_jax.inference.saved import finetuned
+from vqdna_jax.inference.model import Model
 
 SIZE = 63  # codes of a full window; a code is 4 bases
 LENGTHS = (250, 1, 60, 252, 4, 241, 30, 40, 59, 251, 33, 58)  # of two shapes: each is compiled
@@ -50,7 +48,7 @@ def base(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def models(base) -> dict[str, FineTuned]:
+def models(base) -> dict[str, Model]:
     """A model of each kind, as assembled in memory; saved beside its base under the name of the kind."""
     return {kind: save_tiny_finetuned(base.with_name(kind), kind, base=base, **how) for kind, how in KINDS.items()}
 
@@ -116,7 +114,7 @@ def test_labels_are_what_the_numbers_say(models):
     for label, values in zip(many.labels, many.values):
         assert [name for name in label.split(";") if name] == [f"label-{i}" for i in np.flatnonzero(values > 0.5)]
     model = models["regression"]
-    scaled = model.logits(model.base.encode_bases([np.zeros(8, np.uint8)])) * 2.25 + 3.5
+    scaled = model.finetuned.logits(model.tokenizer.encode([np.zeros(8, np.uint8)])) * 2.25 + 3.5
     np.testing.assert_allclose(model.predict("AAAAAAAA").values, scaled, rtol=1e-6)
 
 
@@ -261,62 +259,3 @@ def test_moved_models_are_found_again(export, tmp_path):
     source, out = write_csv(tmp_path / "in.csv", SEQUENCES[:2]), tmp_path / "out.csv"
     main.main(["predict", str(source), f"--model={export}", f"--out={out}", f"--base={tmp_path}/pretrained"])
     assert np.array_equal(numbers(read(out), ["label-0", "label-1", "label-2"]), before)
-
-
-def test_another_base_or_tokenizer_is_refused(export, base, tmp_path):
-    save_tiny_pretrained(tmp_path / "other", 4, 64, seed=1)
-    assert "pretrained_digest" in refusal(load.load, export, base=tmp_path / "other")
-    save_tiny_pretrained(tmp_path / "bases", 1, 64)
-    assert "tokenizer_digest" in refusal(load.load, export, base=tmp_path / "bases")
-    save_tiny(tmp_path / "tokenizer", "hrq", 4)
-    assert "expected a pretrained model" in refusal(load.load, export, base=tmp_path / "tokenizer")
-    assert "expected a pretrained model" in refusal(load.load, export, base=export)
-    assert "no base" in refusal(load.load, base, base=export)
-
-
-def test_a_changed_tensor_is_refused(export, models):
-    path, base = export / "model.safetensors", models["classification"].base
-    tensors = safetensors.numpy.load_file(path)
-    for name, tensor in tensors.items():
-        changed = tensor.copy()
-        changed.flat[0] += 1e-3
-        for spoilt in (tensors | {name: changed}, tensors | {name: tensor[..., :1]}, tensors | {"another": tensor}):
-            safetensors.numpy.save_file(spoilt, path)
-            assert str(path) in refusal(finetuned.load, export, base)
-        safetensors.numpy.save_file({key: tensor for key, tensor in tensors.items() if key != name}, path)
-        assert str(path) in refusal(finetuned.load, export, base)
-    path.write_bytes(path.read_bytes()[:-1])
-    assert "damaged" in refusal(finetuned.load, export, base)
-    os.remove(path)
-    assert str(path) in refusal(finetuned.load, export, base)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "says"),
-    [
-        ("kind", "multilabel", "digest"),
-        ("label_names", ["label-1", "label-0", "label-2"], "digest"),
-        ("label_names", ["label-0", "label-1"], "model.safetensors"),
-        ("target", [0.0, 2.0], "digest"),
-        ("long", "window", "digest"),
-        ("pool", "max", "digest"),
-        ("hidden", 4, "model.safetensors"),
-        ("method", "full", "model.safetensors"),
-        ("method", "magic", "digest"),
-        ("hidden", "8", "digest"),
-        ("pool", 3, "digest"),
-        ("target", None, "digest"),
-        ("label_names", 5, "digest"),
-        ("lora", {"rank": 2, "alpha": 8.0, "dropout": 0.05, "targets": "q|k|v|out"}, "digest"),
-        ("lora", {"rank": 2}, "digest"),
-        ("lora", None, "digest"),
-        ("pretrained_digest", "0" * 64, "digest"),
-        ("finetuned_digest", None, "digest"),
-        ("finetuned_digest", "0" * 64, "digest"),
-        ("schema", "vqdna-finetuned/2", "schema"),
-    ],
-)
-def test_a_changed_config_is_refused(export, models, key, value, says):
-    path = export / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
-    assert says in refusal(finetuned.load, export, models["classification"].base)

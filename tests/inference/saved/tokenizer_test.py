@@ -13,7 +13,8 @@ from tiny_tokenizer import CARD, refusal, save_tiny, tiny_config, tiny_weights
 
 from vqdna_jax import partition
 from vqdna_jax.errors import StorageError
-from vqdna_jax.inference.saved import cards, pretrained
+from vqdna_jax.inference.saved import cards, tokenizer
+from vqdna_jax.tokenizers.load import load
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,8 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
 
     sharded = jax.tree.map(place, (params, codebooks))
     assert not sharded[0]["encoder"]["block_1"]["mlp"]["up"].is_fully_replicated
-    digest = pretrained.save(tmp_path / "a/export", config, *sharded, CARD)
-    model = pretrained.load(tmp_path / "a/export")
+    digest = tokenizer.save(tmp_path / "a/export", config, *sharded, CARD)
+    model = load(tmp_path / "a/export")
     assert (model.config, model.digest, model.window_bp) == (config, digest, 64)
     assert jax.tree.structure(model.params) == jax.tree.structure(params)
     equal = jax.tree.map(lambda a, b: np.array_equal(a, b) and a.dtype == b.dtype, params, model.params)
@@ -45,7 +46,7 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
         np.testing.assert_array_max_ulp(np.asarray(codes_KxD), np.asarray(codebook.codes_KxD()), 2)  # XLA's division
     names = sorted(path.name for path in (tmp_path / "a").rglob("*"))
     assert names == ["README.md", "config.json", "export", "model.safetensors"]
-    again = pretrained.save(tmp_path / "b", config, params, codebooks, CARD)
+    again = tokenizer.save(tmp_path / "b", config, params, codebooks, CARD)
     assert again == digest and _bytes(tmp_path / "b") == _bytes(tmp_path / "a/export")
 
 
@@ -55,10 +56,10 @@ def _bytes(directory: pathlib.Path) -> dict[str, bytes]:
 
 def test_the_digest_is_of_the_model_and_not_of_the_card(tmp_path):
     digest = save_tiny(tmp_path / "a")
-    assert pretrained.save(tmp_path / "b", tiny_config(), *tiny_weights("hrq", 1), {}) == digest
+    assert tokenizer.save(tmp_path / "b", tiny_config(), *tiny_weights("hrq", 1), {}) == digest
     assert save_tiny(tmp_path / "c", seed=1) != digest
     other = dataclasses.replace(tiny_config(), dtype="bfloat16")
-    assert pretrained.save(tmp_path / "d", other, *tiny_weights("hrq", 1), CARD) != digest
+    assert tokenizer.save(tmp_path / "d", other, *tiny_weights("hrq", 1), CARD) != digest
     described = json.loads((tmp_path / "a/config.json").read_text())
     assert described["tokenizer_digest"] == digest and described["schema"] == "vqdna-tokenizer/1"
     assert described["codebook_sizes"] == [16, 32] and described["window_bp"] == 64
@@ -71,10 +72,10 @@ def test_the_card_tells_the_run(export):
     for fact in ["E. coli | 4,641,652", "all | 4,647,038", "reconstruction_accuracy | 0.987654", "steps | 600"]:
         assert fact in card
     assert CARD["command"] in card and CARD["date"] in card
-    assert "Apache-2.0" in card and pretrained.load(export).digest in card
+    assert "Apache-2.0" in card and load(export).digest in card
     assert "codebooks of 16 and 32 codes" in card
     assert "50 more at each side" in card  # 2 blocks of 3 codes of 8 bases, and 2 bases of the stem
-    assert cards.write(tiny_config(), "0" * 64, {}).count("Not recorded.") == 2
+    assert cards.of_tokenizer(tiny_config(), "0" * 64, {}).count("Not recorded.") == 2
 
 
 def test_any_flipped_bit_in_the_tensors_is_refused(export, tmp_path):
@@ -85,9 +86,9 @@ def test_any_flipped_bit_in_the_tensors_is_refused(export, tmp_path):
         damaged = bytearray(good)
         damaged[at] ^= 1 << at % 8
         path.write_bytes(damaged)
-        assert str(directory) in refusal(pretrained.load, directory)
+        assert str(directory) in refusal(load, directory)
     path.write_bytes(good[:-4])
-    assert str(path) in refusal(pretrained.load, directory)
+    assert str(path) in refusal(load, directory)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_tensors_that_do_not_fit_the_config_are_named(export, tmp_path, change, 
     tensors = safetensors.numpy.load_file(directory / "model.safetensors")
     change(tensors)
     safetensors.numpy.save_file(tensors, directory / "model.safetensors")
-    assert says in refusal(pretrained.load, directory)
+    assert says in refusal(load, directory)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_another_config_is_refused(export, tmp_path, old, new, says):
     directory = shutil.copytree(export, tmp_path / "export")
     path = directory / "config.json"
     path.write_text(path.read_text().replace(old, new, 1))
-    message = refusal(pretrained.load, directory)
+    message = refusal(load, directory)
     assert str(directory) in message and any(word in message for word in says.split("|"))
 
 
@@ -130,8 +131,8 @@ def test_another_config_is_refused(export, tmp_path, old, new, says):
 def test_a_missing_file_is_named(export, tmp_path, name):
     directory = shutil.copytree(export, tmp_path / "export")
     (directory / name).unlink()
-    assert str(directory / name) in refusal(pretrained.load, directory)
-    assert str(tmp_path / "nowhere") in refusal(pretrained.load, tmp_path / "nowhere")
+    assert str(directory / name) in refusal(load, directory)
+    assert str(tmp_path / "nowhere") in refusal(load, tmp_path / "nowhere")
 
 
 def test_only_our_own_exports_are_replaced(tmp_path):
@@ -143,7 +144,7 @@ def test_only_our_own_exports_are_replaced(tmp_path):
     save_tiny(tmp_path / "empty")
     (tmp_path / "empty/notes.txt").write_text("keep me")
     digest = save_tiny(tmp_path / "empty", seed=1)
-    assert pretrained.load(tmp_path / "empty").digest == digest
+    assert load(tmp_path / "empty").digest == digest
     assert (tmp_path / "empty/notes.txt").read_text() == "keep me"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "thesis"]
 
@@ -160,5 +161,5 @@ def test_a_failed_save_leaves_the_old_export(tmp_path, monkeypatch, broken):
 
     monkeypatch.setattr(broken, fail)
     assert "No space left" in refusal(save_tiny, tmp_path / "export", seed=1, error=StorageError)
-    assert pretrained.load(tmp_path / "export").digest == digest
+    assert load(tmp_path / "export").digest == digest
     assert [path.name for path in tmp_path.iterdir()] == ["export"]

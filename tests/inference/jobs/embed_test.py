@@ -1,0 +1,212 @@
+"""FASTA to a file of embeddings: every vector has its place, and killed jobs go on."""
+
+import functools
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from tiny_pretrained import save_tiny_pretrained
+from tiny_tokenizer import refusal, save_tiny
+
+from vqdna_jax import version
+from vqdna_jax.cli import main
+from vqdna_jax.genome.alphabet import to_text
+from vqdna_jax.inference import load, pretrained
+from vqdna_jax.inference.jobs import embed
+from vqdna_jax.runtime import progress
+from vqdna_jax.tokenizers.learned import LearnedTokenizer
+
+
+def same(first, second) -> bool:
+    return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second))
+
+
+LENGTHS = (1, 300, 70, 1000, 63, 255, 40, 64, 9, 500, 81)
+RNG = np.random.default_rng(0)
+RECORDS = {f"r{i}": RNG.integers(0, 5, length).astype(np.uint8) for i, length in enumerate(LENGTHS)}
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("export") / "export"
+    save_tiny_pretrained(directory, 4, 64)
+    return directory
+
+
+@pytest.fixture
+def fasta(tmp_path, monkeypatch):
+    """Its records come in several groups, and each is on disk at once."""
+    monkeypatch.setattr(pretrained, "CALLS_A_GROUP", 1)
+    monkeypatch.setitem(pretrained.SLOTS_PER_CALL, "cpu", 128)
+    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
+    path = tmp_path / "in.fa"
+    path.write_text("".join(f">{name} text\n{to_text(bases)}\n" for name, bases in RECORDS.items()))
+    return path
+
+
+@pytest.mark.parametrize(("pool", "layer"), [("mean", 1), ("none", -1)])
+def test_the_file_has_every_vector_and_its_place(export, fasta, tmp_path, pool, layer):
+    summary = embed.embed_fasta(fasta, export, tmp_path / "out", pool, layer)
+    model = load.load(export)
+    vectors = [model.embed(bases, pool, layer) for bases in RECORDS.values()]
+    with np.load(tmp_path / "out", allow_pickle=False) as file:
+        meta, arrays = json.loads(file["meta.json"]), {name: file[name] for name in file.files if name != "meta.json"}
+    assert arrays["ids"].tolist() == list(RECORDS)
+    assert arrays["lengths"].tolist() == [bases.size for bases in RECORDS.values()]
+    assert arrays["embeddings"].dtype == np.float32
+    if pool == "mean":
+        assert set(arrays) == {"embeddings", "ids", "lengths"}
+        assert same(arrays["embeddings"], vectors)
+    else:
+        spans = list(itertools.pairwise(arrays["offsets"]))
+        assert same([arrays["embeddings"][start:stop] for start, stop in spans], vectors)
+        for (start, stop), bases in zip(spans, RECORDS.values()):
+            assert arrays["starts"][start:stop].tolist() == list(range(0, bases.size, 4))
+    expected = {"pretrained_digest": model.digest, "pool": pool, "layer": layer, "bases_per_code": 4}
+    assert meta == {"schema": "vqdna-embeddings/1", "versions": version.versions()} | expected
+    assert summary["vectors"] == len(arrays["embeddings"]) and summary["resumed"] == 0
+    assert (summary["records"], summary["bases"]) == (len(RECORDS), sum(map(len, RECORDS.values())))
+    assert {path.name for path in tmp_path.iterdir()} == {"in.fa", "out"}
+
+
+def test_groups_do_not_change_the_file(export, fasta, tmp_path, monkeypatch):
+    embed.embed_fasta(fasta, export, tmp_path / "few", "none", progress=False)
+    monkeypatch.setattr(pretrained, "BYTES_A_GROUP", 1)  # every record alone, its windows written one by one
+    embed.embed_fasta([fasta], export, tmp_path / "each", "none", progress=False)
+    assert (tmp_path / "few").read_bytes() == (tmp_path / "each").read_bytes()
+
+
+def stop_at(monkeypatch, call: int, stop) -> None:
+    """Calls `stop` in the middle of the work."""
+    encode, calls = LearnedTokenizer.encode, itertools.count()
+    monkeypatch.setattr(LearnedTokenizer, "encode", lambda *a: stop() if next(calls) == call else encode(*a))
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt  # not by the signal: a shell in the background starts its children without it
+
+
+@pytest.mark.parametrize(("pool", "seconds"), [("mean", 0), ("none", 0), ("mean", 3600)])
+def test_a_stopped_job_goes_on_and_gives_the_same_file(export, fasta, tmp_path, monkeypatch, pool, seconds):
+    run = functools.partial(embed.embed_fasta, fasta, export, pool=pool, progress=False)
+    run(tmp_path / "at-once")
+    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", seconds)
+    for call in (2, 1):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_at(patch, call, interrupt)
+            run(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    with open(tmp_path / "out.partial/vectors.bin", "ab") as file:
+        file.write(b"of a group that was not finished")
+    (tmp_path / "out.partial/.done.json.123").write_text("")
+    summary = run(tmp_path / "out")
+    assert (summary["resumed"] > 0) == (seconds == 0)
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "at-once").read_bytes()
+    assert not (tmp_path / "out.partial").exists()
+
+
+KILLED = """
+import os, sys
+import embed_test
+from vqdna_jax.cli import main
+from vqdna_jax.inference import pretrained
+from vqdna_jax.inference.jobs import embed
+pretrained.CALLS_A_GROUP, pretrained.SLOTS_PER_CALL["cpu"], embed.SECONDS_A_COMMIT = 1, 128, 0
+import pytest
+embed_test.stop_at(pytest.MonkeyPatch(), 4, lambda: os.kill(os.getpid(), 9))
+main.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_process_is_followed_up_by_the_command_line(export, fasta, tmp_path, capsys):
+    arguments = ["embed", str(fasta), f"--model={export}", "--layer=1", "--json"]
+    main.main([*arguments, f"--out={tmp_path}/at-once"])
+    command = [sys.executable, "-c", KILLED, *arguments, f"--out={tmp_path}/out"]
+    environment = {
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_NUM_CPU_DEVICES": str(jax.device_count()),
+    }
+    assert subprocess.run(command, env=os.environ | environment, timeout=250).returncode == -signal.SIGKILL
+    capsys.readouterr()
+    main.main([*arguments, f"--out={tmp_path}/out"])
+    summary = json.loads(capsys.readouterr().out)
+    assert 0 < summary["resumed"] < len(RECORDS) and summary["width"] == 16
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "at-once").read_bytes()
+
+
+@pytest.fixture
+def stopped(export, fasta, tmp_path, monkeypatch):
+    """A job that was stopped, as a function that goes on with it with other arguments."""
+    run = functools.partial(embed.embed_fasta, out=tmp_path / "out", progress=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 2, interrupt)
+        run(fasta, export)
+    return run
+
+
+def test_unfinished_work_of_another_job_is_refused(export, fasta, stopped, tmp_path):
+    save_tiny_pretrained(tmp_path / "other", 4, 64, seed=1)
+    (tmp_path / "other.fa").write_text(fasta.read_text() + ">more\nACGT\n")
+    changes = [
+        (stopped, (fasta, export, {"pool": "max"}), ["pool mean", "max"]),
+        (stopped, (fasta, export, {"layer": 0}), ["layer -1", "not 0"]),
+        (stopped, (fasta, tmp_path / "other", {}), ["pretrained_digest"]),
+        (stopped, (tmp_path / "other.fa", export, {}), ["sequences"]),
+    ]
+    for run, (source, model, keywords), says in changes:
+        message = refusal(run, source, model, **keywords)
+        assert all(word in message for word in [*says, str(tmp_path / "out.partial"), "remove"])
+    with embed.Partial(tmp_path / "busy", {}):
+        assert "another process" in refusal(embed.Partial, tmp_path / "busy", {})
+    os.truncate(tmp_path / "out.partial/vectors.bin", 10)
+    assert "cut short" in refusal(stopped, fasta, export)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (">a\nACGT\n>b\n>c\nACGT\n", ["in.fa:3", "'b'", "empty"]),
+        (f">a\nACGT\n>{'b' * 256}\nACGT\n", ["in.fa:3", "255"]),
+        (">a\nACGT\n>b\nAC-T\n", ["in.fa:4", "'-'"]),
+        (">a\nACGT\n>a\nACGT\n", ["in.fa:3", "'a'"]),
+    ],
+)
+def test_a_bad_record_is_named_before_the_work_begins(export, tmp_path, text, says):
+    (tmp_path / "in.fa").write_text(text)
+    message = refusal(embed.embed_fasta, tmp_path / "in.fa", export, tmp_path / "out")
+    assert all(word in message for word in says)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fa"]
+
+
+def test_places_that_cannot_be_are_named(export, fasta, tmp_path, monkeypatch):
+    for out in (tmp_path, fasta, tmp_path / "no/such/out"):
+        assert str(out) in refusal(embed.embed_fasta, fasta, export, out)
+    assert "absent.fa" in refusal(embed.embed_fasta, tmp_path / "absent.fa", export, tmp_path / "out")
+    save_tiny(tmp_path / "tokenizer", "hrq", 4)
+    message = refusal(embed.embed_fasta, fasta, tmp_path / "tokenizer", tmp_path / "out")
+    assert "is a tokenizer" in message and "configs/mcm.py" in message
+    usage = embed.shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(embed.shutil, "disk_usage", lambda path: usage)
+    assert "free" in refusal(embed.embed_fasta, fasta, export, tmp_path / "out", error=embed.StorageError)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_or_lines(export, fasta, tmp_path, monkeypatch, capsys, terminal):
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    embed.embed_fasta(fasta, export, tmp_path / "out")
+    text = capsys.readouterr().err
+    lines = text.splitlines()
+    if terminal:
+        assert text.count("\r") > 2 and "100%" in lines[-1]
+    else:
+        assert "\r" not in text and len(lines) > 3
+        assert all("% of" in line and "to go" in line for line in lines) and lines[-1].startswith("embedding")

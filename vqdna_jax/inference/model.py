@@ -1,0 +1,174 @@
+"""A trained model in use, whatever was trained: letters or bases in, codes, letters, vectors or labels out."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.genome.alphabet import to_text
+from vqdna_jax.inference.finetuned import FineTuned, Predictions
+from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.models.pooling import UNPOOLED
+from vqdna_jax.tokenizers.base import DNA, Tokenizer, as_bases, check_codes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """`vqdna_jax.load(directory)` makes it. Every model encodes and decodes; a pretrained one also embeds, a fine-tuned
+    one embeds and predicts. What a model cannot do raises an InputError that says what could.
+
+    A sequence is letters (either case; IUPAC letters are unknown bases) or uint8 bases [S] (A C G T N = 0 1 2 3 4), of
+    any length above 0. Each is treated as if alone and whole, whatever else is in the list.
+
+    Attributes:
+        name: where it was read from, for errors.
+        pretrained: of a fine-tuned model the base.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    pretrained: Pretrained | None = None
+    finetuned: FineTuned | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        if self.finetuned:
+            return "a fine-tuned model"
+        return "a pretrained model" if self.pretrained else "a tokenizer"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what was trained last, which covers what it was trained on top of."""
+        return (self.finetuned or self.pretrained or self.tokenizer).digest
+
+    @property
+    def tokenizer_digest(self) -> str:
+        """What code files are checked against."""
+        return self.tokenizer.digest
+
+    @property
+    def codebook_sizes(self) -> tuple[int, ...]:
+        """Codes of each of the N levels."""
+        return self.tokenizer.codebook_sizes
+
+    @property
+    def bases_per_code(self) -> int | None:
+        """R; None where not every code stands for as many bases."""
+        return self.tokenizer.bases_per_code
+
+    @property
+    def context(self) -> int:
+        """Codes of the window that the transformer was trained on, CLS included. Raises InputError: there is none."""
+        return self.embedder("context").context
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Of the columns of `predict`'s values. Raises InputError: it is not fine-tuned."""
+        return self.predictor("label_names").label_names
+
+    def encode(self, sequences: DNA | Iterable[DNA]) -> np.ndarray | list[np.ndarray]:
+        """Codes int32 [L, N] of a sequence, or a list of them for many.
+
+        Code l of a learned tokenizer stands for bases [l R, (l + 1) R); see `tokenizer.spans` for others.
+
+        Raises InputError: an empty sequence or something that is not DNA, with its index and position.
+        """
+        single, bases = one_or_many(sequences)
+        codes = [codes_LxN.astype(np.int32) for codes_LxN in self.tokenizer.encode(list(bases))]
+        return codes[0] if single else codes
+
+    def decode(
+        self, codes: np.ndarray | Iterable[np.ndarray], lengths: int | Sequence[int] | None = None
+    ) -> str | list[str]:
+        """Letters of codes [L, N], or a list of them for many.
+
+        Args:
+            lengths: bases of the sequence, or of each in a list; without it, all that the codes stand for.
+
+        Raises InputError: another shape, a code out of range (with index and position) or without bases, a length that
+            is not of L codes.
+        """
+        single = isinstance(codes, np.ndarray) and codes.ndim == 2
+        listed = enumerate([codes] if single else codes)
+        checked = [check_codes(i, codes_LxN, self.codebook_sizes) for i, codes_LxN in listed]
+        wanted = [None] * len(checked) if lengths is None else [lengths] if single else list(lengths)
+        if len(wanted) != len(checked):
+            raise InputError(f"lengths: {len(wanted)} for {len(checked)} sequences; expected one for each")
+        for i, (codes_LxN, length) in enumerate(zip(checked, wanted)):
+            self._check_length(i, len(codes_LxN), length)
+        texts = [to_text(bases[:stop]) for bases, stop in zip(self.tokenizer.decode(checked), wanted)]
+        return texts[0] if single else texts
+
+    def embed(
+        self, sequences: DNA | Iterable[DNA], pool: str = "mean", layer: int = -1
+    ) -> np.ndarray | list[np.ndarray]:
+        """Context vectors of a sequence, float32 [D], or [n, D] for many.
+
+        They are of the pretrained transformer; of a fine-tuned model, of the transformer as it was tuned, its adapter
+        merged (`model.pretrained.embed` is that of its base).
+
+        Args:
+            pool: one of models.pooling.POOLS over the sequence's codes: "mean", "max"; "cls": CLS, of a sequence longer
+                than the training window the mean of its windows' CLS. "none": no pooling, [L, D] for a sequence and a
+                list of them for many; vector l is of code l, np.repeat(vectors, R, axis=0)[:bases] is one per base.
+            layer: -1: after the last norm. 0 to layers: what the residual stream holds after so many layers, 0: the
+                network's input. -2, -3, ...: after layers - 1, layers - 2, ... layers.
+
+        Raises InputError: as `encode`; there is no transformer; an unknown pool, "cls" of a network without CLS, a
+            layer that there is not.
+        """
+        embedder = self.embedder()
+        single, bases = one_or_many(sequences)
+        vectors = embedder.embed(bases, pool, layer)
+        if single or pool == UNPOOLED:
+            return vectors[0] if single else vectors
+        return np.stack(vectors) if vectors else np.zeros((0, embedder.transformer.width), np.float32)
+
+    def predict(self, sequences: DNA | Iterable[DNA]) -> Predictions:
+        """Labels and probabilities of a sequence (n = 1) or of many.
+
+        Raises InputError: as `encode`; it is not fine-tuned; a sequence longer than the context, if the model was
+            trained to refuse these.
+        """
+        predictor = self.predictor()
+        _, bases = one_or_many(sequences)
+        codes = self.tokenizer.encode(list(bases))
+        for i, codes_LxN in enumerate(codes):
+            if problem := predictor.problem(len(codes_LxN)):
+                raise InputError(f"sequence {i}: {problem}")
+        return predictor.predictions(predictor.logits(codes))
+
+    def embedder(self, what: str = "embed") -> Pretrained:
+        """The transformer that embeds, see `embed`. Raises InputError where there is none, naming `what` needs it."""
+        if self.pretrained is None:
+            raise InputError(
+                f"{self.name}: is {self.kind}, {what} needs a pretrained model; name the export of a run with"
+                " configs/mcm.py"
+            )
+        return self.finetuned.tuned if self.finetuned else self.pretrained
+
+    def predictor(self, what: str = "predict") -> FineTuned:
+        """What predicts. Raises InputError where it is not fine-tuned, naming `what` needs it."""
+        if self.finetuned is None:
+            raise InputError(
+                f"{self.name}: is {self.kind} and not fine-tuned, {what} needs a fine-tuned model; name the export of a"
+                " run with configs/finetune.py"
+            )
+        return self.finetuned
+
+    def _check_length(self, index: int, codes: int, length: int | None) -> None:
+        """Raises InputError where so many codes are not of `length` bases."""
+        if length is None or self.tokenizer.codes_of(length) in (None, codes):
+            return
+        r = self.bases_per_code
+        bases = f"{(codes - 1) * r + 1} to {codes * r} bases" if r else "another number of bases"
+        raise InputError(f"lengths, sequence {index}: {length}, but {codes} codes stand for {bases}")
+
+
+def one_or_many(sequences: DNA | Iterable[DNA]) -> tuple[bool, Iterator[np.ndarray]]:
+    """(whether it is one sequence, the bases of each). Raises InputError: as `as_bases`, sequence by sequence."""
+    numbers = isinstance(sequences, np.ndarray) and sequences.dtype.kind in "iufb"
+    single = numbers or isinstance(sequences, str | bytes)
+    return single, (as_bases(i, sequence) for i, sequence in enumerate([sequences] if single else sequences))
