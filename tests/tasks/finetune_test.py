@@ -17,11 +17,12 @@ from vqdna_jax import partition
 from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import LabelledSet, Split
 from vqdna_jax.models.attention import KERNELS, kernel_of_padded
+from vqdna_jax.models.classifier import METHODS
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.stages import finetune
-from vqdna_jax.tasks.finetune import METHODS, Finetune, FrozenBase
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.training.step import init_state, train_step
 
 MODEL, LEVELS, E = tiny_transformer(), (8, 16), 8
@@ -262,7 +263,7 @@ class TestMethods:
         np.testing.assert_array_equal(*found)
 
     def test_dropout_of_the_head_keeps_the_mean(self):
-        head, x = dataclasses.replace(TASK, hidden=0).head, jnp.ones((4096, 4))
+        head, x = dataclasses.replace(TASK, hidden=0).network.head, jnp.ones((4096, 4))
         params = {"params": {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}}
         left = np.asarray(head.clone(outputs=4).apply(params, x, jax.random.key(0)))
         np.testing.assert_allclose(np.unique(left), [0, 1 / 0.75], rtol=1e-6)

@@ -17,8 +17,9 @@ from jax import Array
 from vqdna_jax import partition
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.labels.batches import LabelledCodes, Shape, fill
-from vqdna_jax.tasks.base import Params
-from vqdna_jax.tasks.finetune import Finetune, FrozenBase
+from vqdna_jax.labels.sets import Kind
+from vqdna_jax.models.classifier import Classifier
+from vqdna_jax.models.layers import Params
 from vqdna_jax.tokenizers.base import Advance, no_advance
 
 _SLOTS = (16, 24, 32, 48, 64, 96, 128, 192)  # of a window, before powers of two; each wastes a third at most
@@ -41,13 +42,15 @@ class FineTuned:
 
     Attributes:
         base: the pretrained model under it. digest: sha256 of what was trained and of the base's digest.
-        task: the network with its adapter merged; weights, head: the parameters of transformer and head.
+        network: with what was tuned merged into `weights`, the transformer's parameters; `head`: the head's.
+        kind: of the labels.
         target: mean and standard deviation of a regression's training values.
         long: "refuse" sequences beyond the context, or "window" them.
     """
 
     base: Pretrained
-    task: Finetune
+    network: Classifier
+    kind: Kind
     weights: Params
     head: Params
     label_names: tuple[str, ...]
@@ -63,11 +66,11 @@ class FineTuned:
 
     def logits(self, codes: Sequence[np.ndarray], advance: Advance = no_advance) -> np.ndarray:
         """f32 [n, V] of good codes [L, N]."""
-        logits = np.empty((len(codes), self.task.outputs), np.float32)
+        logits = np.empty((len(codes), self.network.outputs), np.float32)
         shapes = np.array([self._shape(len(codes_LxN)) for codes_LxN in codes], np.int64).reshape(-1, 2)
         for shape in np.unique(shapes, axis=0):
             chosen, windows = np.flatnonzero((shapes == shape).all(axis=1)), Shape(*map(int, shape))
-            rows = max(1, self.base.slots_per_call // (windows.windows * (windows.codes + self.task.model.cls)))
+            rows = max(1, self.base.slots_per_call // (windows.windows * (windows.codes + self.network.model.cls)))
             for start in range(0, len(chosen), rows):
                 part = chosen[start : start + rows]
                 padded = np.resize(part, rows)  # the first ones again
@@ -76,7 +79,7 @@ class FineTuned:
         return logits
 
     def predictions(self, logits_BxV: np.ndarray) -> Predictions:
-        kind, names = self.task.kind, self.label_names
+        kind, names = self.kind, self.label_names
         if kind == "regression":
             values = logits_BxV * np.float32(self.target[1]) + np.float32(self.target[0])
             return Predictions(values, [f"{value:.6g}" for value in values[:, 0].tolist()])
@@ -99,20 +102,22 @@ class FineTuned:
     def _shape(self, length: int) -> Shape:
         if length > self.size:
             return Shape(1 << (-(-length // self.size) - 1).bit_length(), self.size)
-        needed = length + self.task.model.cls
+        needed = length + self.network.model.cls
         slots = next((slots for slots in _SLOTS if slots >= needed), 1 << (needed - 1).bit_length())
-        return Shape(1, min(slots, self.base.context) - self.task.model.cls)
+        return Shape(1, min(slots, self.base.context) - self.network.model.cls)
 
     @functools.cached_property
-    def _frozen(self) -> FrozenBase:
-        return FrozenBase(self.base.vectors_KxE(), self.weights)
+    def _vectors_KxE(self) -> tuple[Array, ...]:
+        return self.base.vectors_KxE()
 
     def _apply(self, batch: LabelledCodes) -> np.ndarray:
         with jax.set_mesh(self.base.mesh):
             on_device = partition.batch_to_devices(batch, self.base.mesh, len(batch.codes_BxWxLxN))
-            return np.asarray(_logits(self.task, self.head, self._frozen, on_device))
+            return np.asarray(_logits(self.network, self.head, self.weights, self._vectors_KxE, on_device))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(task: Finetune, head: Params, frozen: FrozenBase, batch: LabelledCodes) -> Array:
-    return task.logits({"head": head}, frozen, batch)
+def _logits(
+    network: Classifier, head: Params, weights: Params, vectors_KxE: tuple[Array, ...], batch: LabelledCodes
+) -> Array:
+    return network.logits(head, network.features(weights, vectors_KxE, batch.codes_BxWxLxN, batch.lengths_BxW))

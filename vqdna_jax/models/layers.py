@@ -6,7 +6,8 @@ Convolutions are shifted multiply-adds, or one matmul over shifted copies: on a 
 (docs/results.md), on a TPU the same, where XLA fuses them.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ from jax import Array
 from vqdna_jax.partition import gathered, sharded, spec
 from vqdna_jax.runtime.typed import one_of
 
+Params = Mapping[str, Any]  # a tree of arrays, by the names that flax gives
 ACTIVATION = ("batch", "length", "act_embed")
 Dtype = Annotated[str, one_of("float32", "bfloat16")]  # of activations and matmuls
 truncated_normal = nn.initializers.truncated_normal

@@ -121,7 +121,9 @@ class FinetuneStage:
         if jax.process_index():
             return
         names, long = self.set.label_names, self.settings.data.long
-        model = finetuned.assemble(self.base, self.task, params, names, self.target, long)
+        task = self.task
+        recipe = finetuned.Recipe(task.kind, task.method, task.lora, task.pool, task.hidden)
+        model = finetuned.assemble(self.base, recipe, params, names, self.target, long)
         result: Result = {"best_step": int(best.step), "best_dev_loss": float(best.loss)}
         for name in ("dev", "test"):
             if name in self.set.splits:
@@ -129,7 +131,7 @@ class FinetuneStage:
         result |= {f"{name}_rows": len(split.bases) for name, split in self.set.splits.items()}
         result |= {"kind": self.set.kind, "classes": self.set.classes, "seed": self.settings.seed} | run.facts()
         export, card = run.workdir / "export", run.card(result)
-        finetuned.save(export, model, self.task, params, self.settings.pretrained, card)
+        finetuned.save(export, model, recipe, params, self.settings.pretrained, card)
         run.close(result)
         _say(result, run.workdir)
 
@@ -231,7 +233,7 @@ def class_weights(labelled_set: LabelledSet, wanted: str) -> np.ndarray:
 
 def write_predictions(path: pathlib.Path, split: Split, predicted: Predictions, model: FineTuned) -> None:
     """place (file:line of the row) and what `vqdna predict` would write of it."""
-    kind, text = model.task.kind, io.StringIO()
+    kind, text = model.kind, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["place", *predictions.columns(kind, model.label_names)])
     for place, cells in zip(split.places, predictions.cells_of(kind, predicted)):

@@ -1,6 +1,5 @@
 """What is trained: the interface of a task, and what tasks share (strands, masked positions, cross-entropies)."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -8,11 +7,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.partition import spec
 
 UNKNOWN = 4  # N, and a base hidden from the encoder
-Params = Mapping[str, Any]  # a tree of arrays, by the names that flax gives
 Codebooks = tuple[Codebook, ...]
 Metrics = dict[str, Array]
 Batch = TypeVar("Batch")

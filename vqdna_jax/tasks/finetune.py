@@ -1,12 +1,7 @@
-"""Stage 3: a pretrained transformer learns labelled sequences, by LoRA, in full, or by a head alone (paper, stage c).
-
-Legend: B sequences, W windows of a sequence, L codes, N levels, E width of a code vector, D width, P pooled features,
-V classes. The frozen part comes with the batch, as batch["base"] = {"vectors": one [K, E] a level, "transformer":
-params, "class_weights": [V]}.
-"""
+"""Stage 3: a pretrained transformer learns labelled sequences by LoRA, in full, or by a head alone (paper, stage c)."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -17,16 +12,11 @@ from jax import Array
 from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models import lora
-from vqdna_jax.models.heads import Head
+from vqdna_jax.models.classifier import Classifier, Method, init
 from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.pooling import pool
-from vqdna_jax.models.quantize import code_vectors
-from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig, born
+from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.partition import replicated, spec
 from vqdna_jax.tasks.base import Codebooks, Metrics, Params
-
-METHODS = ("lora", "full", "head")
-Method = Literal["lora", "full", "head"]
 
 
 @flax.struct.dataclass
@@ -43,7 +33,7 @@ class FrozenBase:
 class Finetune:
     """Predict the labels of sequences from their codes.
 
-    Loss, a row: cross-entropy (classification), the mean over classes of binary cross-entropies (multi-label), or the
+    Loss per row: cross-entropy (classification), the mean over classes of binary cross-entropies (multi-label), or the
     squared error of a standardised value (regression).
 
     Attributes:
@@ -67,15 +57,7 @@ class Finetune:
     keeps_best: ClassVar[bool] = True
 
     def init_params(self, frozen: FrozenBase, batch: LabelledCodes, key: Array) -> Params:
-        lora_key, head_key = jax.random.split(key)
-        width = self.model.width * len(self.pools)
-        pooled = jnp.zeros((len(batch.codes_BxWxLxN), width), out_sharding=spec("batch", None))
-        params = {"head": self.head.init(head_key, pooled)["params"]}
-        if self.method == "lora":
-            params["lora"] = lora.init(self.lora, frozen.transformer, lora_key)
-        elif self.method == "full":
-            params["transformer"] = born(frozen.transformer)
-        return params
+        return init(self.network, self.method, self.lora, frozen.transformer, len(batch.codes_BxWxLxN), key)
 
     def init_codebooks(self, params: Params, batch: LabelledCodes, key: Array) -> Codebooks:
         return ()  # the tokenizer's are frozen
@@ -110,34 +92,17 @@ class Finetune:
     def logits(self, params: Params, frozen: FrozenBase, batch: LabelledCodes, key: Array | None = None) -> Array:
         """f32 [B, V]; dropout where there is a `key`."""
         lora_key, head_key = (None, None) if key is None else jax.random.split(key)
-        return self.head.apply({"params": params["head"]}, self.features(params, frozen, batch, lora_key), head_key)
+        return self.network.logits(params["head"], self.features(params, frozen, batch, lora_key), head_key)
 
     def features(self, params: Params, frozen: FrozenBase, batch: LabelledCodes, key: Array | None = None) -> Array:
         """Pooled over the codes and the windows of each sequence, f32 [B, P]."""
-        codes_BxWxLxN = batch.codes_BxWxLxN.astype(jnp.int32)
-        rows, windows, length, levels = codes_BxWxLxN.shape
-        flat = spec("batch", None, None)
-        codes_RxLxN = jnp.reshape(codes_BxWxLxN, (rows * windows, length, levels), out_sharding=flat)
-        lengths_R = jnp.reshape(batch.lengths_BxW, (rows * windows,), out_sharding=spec("batch"))
-        nothing_RxL = jnp.zeros_like(codes_RxLxN[..., 0], bool)
+        transformer = params.get("transformer", frozen.transformer)
         adapter = lora.adapter(self.lora, params["lora"], key) if "lora" in params else None
-        h_RxLxD, cls_RxD = Transformer(self.model, self.compute).apply(
-            {"params": params.get("transformer", frozen.transformer)},
-            code_vectors(frozen.vectors_KxE, codes_RxLxN), nothing_RxL, nothing_RxL[:, 0],
-            jnp.maximum(lengths_R + self.model.cls, 1), None, adapter,
-        )  # fmt: skip
-        pooled_RxP = jnp.concatenate([pool(name, h_RxLxD, cls_RxD, lengths_R) for name in self.pools], axis=-1)
-        pooled_BxWxP = jnp.reshape(pooled_RxP, (rows, windows, -1), out_sharding=flat)
-        there_BxWx1 = (batch.lengths_BxW > 0).astype(jnp.float32)[..., None]
-        return jnp.sum(pooled_BxWxP * there_BxWx1, axis=1) / jnp.maximum(jnp.sum(there_BxWx1, axis=1), 1)
+        return self.network.features(transformer, frozen.vectors_KxE, batch.codes_BxWxLxN, batch.lengths_BxW, adapter)
 
     @property
-    def pools(self) -> tuple[str, ...]:
-        return tuple(self.pool.split("+"))
-
-    @property
-    def head(self) -> Head:
-        return Head(self.outputs, self.hidden, self.dropout)
+    def network(self) -> Classifier:
+        return Classifier(self.model, self.compute, self.outputs, self.pool, self.hidden, self.dropout)
 
     def predict(
         self, params: Params, codebooks: Codebooks, frozen: FrozenBase, batch: LabelledCodes

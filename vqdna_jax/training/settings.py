@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.labels.sets import Kind
+from vqdna_jax.models.classifier import Method
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS
 from vqdna_jax.models.tokenizer import TokenizerConfig
@@ -27,7 +28,6 @@ from vqdna_jax.runtime.typed import (
     joined,
     one_of,
 )
-from vqdna_jax.tasks.finetune import Method
 from vqdna_jax.tasks.masking import Masking
 
 # Directories may move, and be others on other hosts; what they hold may not change.

@@ -84,7 +84,7 @@ def predict_file(
     with sequence_rows.reading(path) as read:
         total = sum(1 for _ in read())
         model = load.load(model_dir, base=base).predictor()
-        header = ["id", *columns(model.task.kind, model.label_names), "error"]
+        header = ["id", *columns(model.kind, model.label_names), "error"]
         records = errors = 0
         with replacing(out) as new, open(new, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -135,7 +135,7 @@ def _cells(model: FineTuned, group: list[Item], advance: Advance) -> Iterator[li
     kept = [i for i in good if not errors[i]]
     advance(len(group) - len(kept))
     predicted = model.predictions(model.logits([codes[i] for i in kept], advance))
-    cells = dict(zip(kept, cells_of(model.task.kind, predicted)))
-    nothing = [""] * len(columns(model.task.kind, model.label_names))
+    cells = dict(zip(kept, cells_of(model.kind, predicted)))
+    nothing = [""] * len(columns(model.kind, model.label_names))
     for i, item in enumerate(group):
         yield [item.id, *cells.get(i, nothing), errors[i]]

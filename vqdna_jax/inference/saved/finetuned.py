@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vqdna_jax import partition, version
@@ -18,22 +17,38 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
-from vqdna_jax.labels.batches import LabelledCodes
+from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models import lora
 from vqdna_jax.models.attention import kernel_of_padded
+from vqdna_jax.models.classifier import METHODS, Classifier, Method, init
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.exports import CONFIG, FINETUNED, TENSORS
-from vqdna_jax.tasks.base import Params
-from vqdna_jax.tasks.finetune import METHODS, Finetune, FrozenBase
 
 _DECIDES = exports.SCHEMAS[FINETUNED].keys - {"base", "finetuned_digest"}
 
 
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What was tuned, and for which labels; with the base it tells every parameter."""
+
+    kind: Kind
+    method: Method
+    lora: LoraConfig
+    pool: str
+    hidden: int
+
+    def network(self, base: Pretrained, outputs: int) -> Classifier:
+        platform, model = base.mesh.devices.flat[0].platform, base.transformer
+        kernel = kernel_of_padded(platform, model.window, model.dtype)
+        return Classifier(model, Compute(attention=kernel), outputs, self.pool, self.hidden)
+
+
 def assemble(
     base: Pretrained,
-    task: Finetune,
+    recipe: Recipe,
     params: Params,
     label_names: tuple[str, ...],
     target: tuple[float, float],
@@ -41,26 +56,27 @@ def assemble(
 ) -> FineTuned:
     """The model that `save` writes and `load` reads. `params`: what was trained, on the host."""
     weights = params.get("transformer", base.weights["transformer"])
-    if task.method == "lora":
-        weights = lora.merge(task.lora, jax.device_get(weights), params["lora"])
-    kernel = kernel_of_padded(base.mesh.devices.flat[0].platform, task.model.window, task.model.dtype)
-    merged = dataclasses.replace(task, method="head", compute=Compute(attention=kernel), dropout=0.0)
+    if recipe.method == "lora":
+        weights = lora.merge(recipe.lora, jax.device_get(weights), params["lora"])
+    network = recipe.network(base, len(label_names))
     on_device = partition.whole_on(base.mesh, {"weights": weights, "head": params["head"]})
-    described = _described(base, task, label_names, target, long)
-    digest = exports.digest(described, exports.flat(params))
-    return FineTuned(base, merged, **on_device, label_names=label_names, target=target, long=long, digest=digest)
+    digest = exports.digest(_described(base, recipe, label_names, target, long), exports.flat(params))
+    return FineTuned(
+        base, network, recipe.kind, **on_device, label_names=label_names, target=target, long=long, digest=digest
+    )
 
 
 def save(
-    directory: str | os.PathLike, model: FineTuned, task: Finetune, params: Params, base: str, card: Mapping[str, Any]
+    directory: str | os.PathLike, model: FineTuned, recipe: Recipe, params: Params, base: str, card: Mapping[str, Any]
 ) -> str:
     """Writes what was trained, whole or not at all, and returns the digest.
 
     Args:
-        model: `assemble`d of `task` and `params`. base: where the pretrained model lies; kept relative to `directory`.
+        model: `assemble`d of `recipe` and `params`.
+        base: where the pretrained model lies; kept relative to `directory`.
         card: as in `tokenizer.save`.
     """
-    described = _described(model.base, task, model.label_names, model.target, model.long)
+    described = _described(model.base, recipe, model.label_names, model.target, model.long)
     text = cards.of_finetuned(described, model.digest, card)
     described = {"schema": FINETUNED, "finetuned_digest": model.digest} | described
     described |= {"base": os.path.relpath(base, directory), "steps": card.get("steps"), "versions": version.versions()}
@@ -82,11 +98,10 @@ def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
                 f"{path / CONFIG}: trained on a base whose {key} is {described[key][:12]}, this one's is {found[:12]};"
                 " name the base model it was trained on"
             )
-    task = _task(path / CONFIG, described, base)
-    exports.check_tensors(path / TENSORS, tensors, _expected(task, base))
-    params = unflatten_dict(tensors, sep="/")
+    recipe = _recipe(path / CONFIG, described)
     names, target = tuple(described["label_names"]), tuple(described["target"])
-    return assemble(base, task, params, names, target, described["long"])
+    exports.check_tensors(path / TENSORS, tensors, _expected(recipe, base, len(names)))
+    return assemble(base, recipe, unflatten_dict(tensors, sep="/"), names, target, described["long"])
 
 
 def base_of(directory: str | os.PathLike) -> pathlib.Path:
@@ -99,15 +114,15 @@ def base_of(directory: str | os.PathLike) -> pathlib.Path:
 
 
 def _described(
-    base: Pretrained, task: Finetune, label_names: Sequence[str], target: tuple[float, float], long: str
+    base: Pretrained, recipe: Recipe, label_names: Sequence[str], target: tuple[float, float], long: str
 ) -> dict[str, Any]:
     return {
-        "kind": task.kind,
+        "kind": recipe.kind,
         "label_names": list(label_names),
-        "method": task.method,
-        "lora": dataclasses.asdict(task.lora),
-        "pool": task.pool,
-        "hidden": task.hidden,
+        "method": recipe.method,
+        "lora": dataclasses.asdict(recipe.lora),
+        "pool": recipe.pool,
+        "hidden": recipe.hidden,
         "target": list(target),
         "long": long,
         "pretrained_digest": base.digest,
@@ -115,27 +130,17 @@ def _described(
     }
 
 
-def _task(path: pathlib.Path, described: Mapping[str, Any], base: Pretrained) -> Finetune:
+def _recipe(path: pathlib.Path, described: Mapping[str, Any]) -> Recipe:
     if described["method"] not in METHODS:
         raise InputError(f"{path}: key method is {described['method']!r}, expected one of {', '.join(METHODS)}")
     factors = exports.typed(path, "lora", described["lora"], LoraConfig)
-    return Finetune(
-        base.transformer,
-        Compute(),
-        described["kind"],
-        len(described["label_names"]),
-        described["method"],
-        factors,
-        described["pool"],
-        described["hidden"],
-    )
+    return Recipe(described["kind"], described["method"], factors, described["pool"], described["hidden"])
 
 
-def _expected(task: Finetune, base: Pretrained) -> dict[str, jax.ShapeDtypeStruct]:
-    frozen = FrozenBase(base.vectors_KxE(), base.weights["transformer"])
+def _expected(recipe: Recipe, base: Pretrained, outputs: int) -> dict[str, jax.ShapeDtypeStruct]:
+    network, transformer = recipe.network(base, outputs), base.weights["transformer"]
 
-    def init():
-        codes, lengths = jnp.zeros((1, 1, 1, len(frozen.vectors_KxE)), jnp.int32), jnp.zeros((1, 1), jnp.int32)
-        return task.init_params(frozen, LabelledCodes(codes, None, lengths), jax.random.key(0))
+    def initial() -> Params:
+        return init(network, recipe.method, recipe.lora, transformer, 1, jax.random.key(0))
 
-    return flatten_dict(partition.abstract_state(init, base.mesh), sep="/")
+    return flatten_dict(partition.abstract_state(initial, base.mesh), sep="/")
