@@ -19,7 +19,18 @@ def make_cells(offsets=OFFSETS, datasets=DATASETS) -> list[dict]:
                 if (model, dataset, seed) == ("HRQ untrained", "EMP/H3", 2):
                     score, failed = None, f"error: {HOSTILE}"
                 cells.append(
-                    dict(model=model, role=role, dataset=dataset, metric="mcc", seed=seed, test=score, dev=score,
-                         failed=failed, attempts=1, seconds=1.0, train_rows=600)
-                )  # fmt: skip
+                    dict(
+                        model=model,
+                        role=role,
+                        dataset=dataset,
+                        metric="mcc",
+                        seed=seed,
+                        test=score,
+                        dev=score,
+                        failed=failed,
+                        attempts=1,
+                        seconds=1.0,
+                        train_rows=600,
+                    )
+                )
     return cells

@@ -68,9 +68,15 @@ def level_cells(row: dict, pattern: str) -> str:
 
 
 LEVEL_KEYS = (
-    "size", "utilisation", "perplexity", "best_kmer_k", "best_kmer_explained_share", "strand_consistency",
-    "changed_by_substitution", "base_purity",
-)  # fmt: skip
+    "size",
+    "utilisation",
+    "perplexity",
+    "best_kmer_k",
+    "best_kmer_explained_share",
+    "strand_consistency",
+    "changed_by_substitution",
+    "base_purity",
+)
 COLUMNS = {
     "model": lambda row: row["quantizer"].upper(),
     "K": lambda row: row["code_size"],

@@ -16,9 +16,17 @@ import sys
 CODES = 256  # a window
 # (bases a code, share of the bases hidden from the tokenizer in its training, masking)
 CELLS = (
-    (1, 0.15, "codes"), (1, 0.15, "bases"), (1, 0.15, "base_spans"), (1, 0.15, "codes+bases"), (1, 0.0, "bases"),
-    (4, 0.15, "codes"), (4, 0.15, "bases"), (4, 0.15, "base_spans"), (8, 0.15, "codes"), (8, 0.15, "bases"),
-)  # fmt: skip
+    (1, 0.15, "codes"),
+    (1, 0.15, "bases"),
+    (1, 0.15, "base_spans"),
+    (1, 0.15, "codes+bases"),
+    (1, 0.0, "bases"),
+    (4, 0.15, "codes"),
+    (4, 0.15, "bases"),
+    (4, 0.15, "base_spans"),
+    (8, 0.15, "codes"),
+    (8, 0.15, "bases"),
+)
 
 
 def train(config: str, workdir: pathlib.Path, settings: dict) -> dict:

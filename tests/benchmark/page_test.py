@@ -22,16 +22,26 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 def make_results(**changes) -> dict:
     published = [
-        dict(model="DNABERT-2", source="its README", parameters_m=117, train_tokens_b=262,
-             scores={name: 70.0 + place for place, name in enumerate(DATASETS)}),
+        dict(
+            model="DNABERT-2",
+            source="its README",
+            parameters_m=117,
+            train_tokens_b=262,
+            scores={name: 70.0 + place for place, name in enumerate(DATASETS)},
+        ),
         dict(model=f"x{HOSTILE}", source=HOSTILE, parameters_m=None, train_tokens_b=None, scores={"tf/0": 12.0}),
-    ]  # fmt: skip
+    ]
     card = dict(title=HOSTILE, metric=HOSTILE, classes=2, sizes={HOSTILE: 600, "dev": 100})
     known = dict(
-        title=f"Six sets {HOSTILE}", command=f"vqdna benchmark {HOSTILE} --out={'long/' * 60}", date=HOSTILE,
-        machine=HOSTILE, budget={HOSTILE: HOSTILE, "pretraining": "12 Mbases"}, cells=make_cells(), published=published,
+        title=f"Six sets {HOSTILE}",
+        command=f"vqdna benchmark {HOSTILE} --out={'long/' * 60}",
+        date=HOSTILE,
+        machine=HOSTILE,
+        budget={HOSTILE: HOSTILE, "pretraining": "12 Mbases"},
+        cells=make_cells(),
+        published=published,
         cards={"tf/0": card},
-    )  # fmt: skip
+    )
     return known | changes
 
 

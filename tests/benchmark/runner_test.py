@@ -22,9 +22,14 @@ from vqdna_jax.errors import EXIT_STOPPED, NumericsError
 from vqdna_jax.inference.saved import pretrained
 
 SETTINGS = (
-    "train.total_epochs=0", "train.total_steps=4", "eval.every_steps=2", "tuning.rank=2", "eval.batch=64",
-    "optimizer.warmup_steps=1", "train.retries=0",
-)  # fmt: skip
+    "train.total_epochs=0",
+    "train.total_steps=4",
+    "eval.every_steps=2",
+    "tuning.rank=2",
+    "eval.batch=64",
+    "optimizer.warmup_steps=1",
+    "train.retries=0",
+)
 
 
 @pytest.fixture(scope="module")

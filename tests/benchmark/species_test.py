@@ -40,14 +40,23 @@ class TestSpeciesSplit:
     @pytest.mark.parametrize(
         ("id", "description", "number"),
         [
-            ("chr7", "", "7"), ("7", "", "7"), ("chr07", "", "7"), ("Chromosome_12", "", "12"), ("chrX", "", "X"),
+            ("chr7", "", "7"),
+            ("7", "", "7"),
+            ("chr07", "", "7"),
+            ("Chromosome_12", "", "12"),
+            ("chrX", "", "X"),
             ("NC_060931.1", "Homo sapiens isolate CHM13 chromosome 7, alternate assembly", None),
-            ("NC_060931.1", "Homo sapiens isolate CHM13 chromosome 7", "7"), ("NC_1", "Sus chromosome: 13", "13"),
-            ("NT_1", "Mus musculus chromosome 4 unlocalized genomic contig", None), ("chr2R", "", None),
-            ("chrM", "", None), ("NC_1", "Vibrio chromosome II, complete", None), ("chr0", "", None),
-            ("20:30-31", "slice", None), ("NC_000007", "", None),
+            ("NC_060931.1", "Homo sapiens isolate CHM13 chromosome 7", "7"),
+            ("NC_1", "Sus chromosome: 13", "13"),
+            ("NT_1", "Mus musculus chromosome 4 unlocalized genomic contig", None),
+            ("chr2R", "", None),
+            ("chrM", "", None),
+            ("NC_1", "Vibrio chromosome II, complete", None),
+            ("chr0", "", None),
+            ("20:30-31", "slice", None),
+            ("NC_000007", "", None),
         ],
-    )  # fmt: skip
+    )
     def test_chromosome_numbers(self, id, description, number):
         assert chromosome(Contig("g.fa", 1, id, description, 10)) == number
 
@@ -127,8 +136,11 @@ class TestSpecies:
                 sides.setdefault((label, places[0]), set()).add(split)
         assert all(len(of) == 1 for (label, _), of in sides.items() if label != "0")
         assert {id for (label, id), of in sides.items() if label == "2" and of == {"dev"}} <= {
-            "chr1", "chr3", "chr12", "chr13"
-        }  # fmt: skip
+            "chr1",
+            "chr3",
+            "chr12",
+            "chr13",
+        }
 
     def test_no_window_overlaps_one_of_another_split(self, genomes, prepared):
         text = to_text(next(load_fasta(genomes["one"])).bases)

@@ -224,9 +224,12 @@ def test_a_paired_difference_turns_its_sign(found):
     cells = benchmark(found)
     one, other = comparisons.paired(cells, "A", "B"), comparisons.paired(cells, "B", "A")
     turned = other._replace(
-        difference=other.difference and -other.difference, wins=other.losses, losses=other.wins,
-        run_wins=other.run_losses, run_losses=other.run_wins,
-    )  # fmt: skip
+        difference=other.difference and -other.difference,
+        wins=other.losses,
+        losses=other.wins,
+        run_wins=other.run_losses,
+        run_losses=other.run_wins,
+    )
     assert one._asdict() == {name: pytest.approx(value) for name, value in turned._asdict().items()}
 
 

@@ -49,23 +49,23 @@ def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, scores.S
     return {split: score(best, split) for split in ("dev", "test")}
 
 
-def _fit(kind: str, x_BxF: np.ndarray, labels: np.ndarray, inverse_penalty: float):
+def _fit(kind: str, features_BxP: np.ndarray, labels: np.ndarray, inverse_penalty: float):
     if kind == "regression":
-        return make_pipeline(StandardScaler(), Ridge(1 / inverse_penalty)).fit(x_BxF, labels)
+        return make_pipeline(StandardScaler(), Ridge(1 / inverse_penalty)).fit(features_BxP, labels)
     fitted = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000)).fit(x_BxF, column)
+        make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000)).fit(features_BxP, column)
         for column in ([labels] if kind == "classification" else np.asarray(labels).T)
     ]
     return fitted[0] if kind == "classification" else fitted
 
 
-def _outputs(model, labelled_set: LabelledSet, x_BxF: np.ndarray) -> np.ndarray:
+def _outputs(model, labelled_set: LabelledSet, features_BxP: np.ndarray) -> np.ndarray:
     """Logits [B, V], or values [B, 1]."""
     if labelled_set.kind == "regression":
-        return model.predict(x_BxF)[:, None]
+        return model.predict(features_BxP)[:, None]
     if labelled_set.kind == "multilabel":
-        return np.stack([one.decision_function(x_BxF) for one in model], axis=1)
-    logits = model.decision_function(x_BxF)
+        return np.stack([one.decision_function(features_BxP) for one in model], axis=1)
+    logits = model.decision_function(features_BxP)
     if logits.ndim == 1:  # of label 1
         probability = scipy.special.expit(logits)
         return np.stack([1 - probability, probability], axis=1)

@@ -3,8 +3,8 @@
 Reconstruction alone says little: at one code a base it stays near 100 % while the codebook dies, and codes of two bits
 a base may be plain k-mers. These pure functions measure the rest from codes and bases, with a control for each figure.
 
-Shape letters: B windows, S bases a window, L codes a window, N levels, K codebook size, P positions kept, F features.
-Bases are uint8, A C G T = 0 1 2 3, else 4. Code i covers bases [i * r, (i + 1) * r), r = bases_per_code, S = L * r.
+Bases are uint8, A C G T = 0 1 2 3, else 4. Code i covers bases [i * R, (i + 1) * R), R = bases_per_code, S = L * R; M
+counts the positions that a mask keeps.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,9 +22,9 @@ def _entropy_bits(counts: Array) -> float:
     return max(0.0, float(-(shares * np.log2(shares)).sum()))
 
 
-def _key_entropy_bits(keys_P: Array, size: int) -> float:
+def _key_entropy_bits(keys_M: Array, size: int) -> float:
     """Plug-in entropy of keys in [0, size)."""
-    return _entropy_bits(np.bincount(keys_P) if size <= _DENSE_CELLS else np.unique(keys_P, return_counts=True)[1])
+    return _entropy_bits(np.bincount(keys_M) if size <= _DENSE_CELLS else np.unique(keys_M, return_counts=True)[1])
 
 
 def usage_from_counts(counts_K: Array) -> dict[str, float]:
@@ -108,12 +108,12 @@ def kmer_information(
     """
     starts_L = _patch_starts(codes_BxL, bases_BxS, bases_per_code) + offset
     kmers_BxL, whole_BxL = _kmers_at(bases_BxS, starts_L, k)
-    codes_P, kmers_P = codes_BxL[whole_BxL].astype(np.int64), kmers_BxL[whole_BxL]
+    codes_M, kmers_M = codes_BxL[whole_BxL].astype(np.int64), kmers_BxL[whole_BxL]
     num_kmers = NUM_BASES**k
-    code_bits, kmer_bits = _key_entropy_bits(codes_P, codebook_size), _key_entropy_bits(kmers_P, num_kmers)
+    code_bits, kmer_bits = _key_entropy_bits(codes_M, codebook_size), _key_entropy_bits(kmers_M, num_kmers)
     bits, shuffled = (
-        code_bits + kmer_bits - _key_entropy_bits(paired_P * num_kmers + kmers_P, codebook_size * num_kmers)
-        for paired_P in (codes_P, np.random.default_rng(0).permutation(codes_P))
+        code_bits + kmer_bits - _key_entropy_bits(paired_M * num_kmers + kmers_M, codebook_size * num_kmers)
+        for paired_M in (codes_M, np.random.default_rng(0).permutation(codes_M))
     )
     ceiling = min(code_bits, kmer_bits)
     # A shuffle that reaches the ceiling leaves nothing to measure with: one code, one k-mer, or far too few positions.
@@ -127,7 +127,7 @@ def kmer_information(
         "explained_share": corrected / code_bits if code_bits > 0 else 0.0,
         "kmer_entropy_bits": kmer_bits,
         "code_entropy_bits": code_bits,
-        "positions": int(codes_P.size),
+        "positions": int(codes_M.size),
     }
 
 
@@ -158,9 +158,9 @@ def best_kmer(
     return {**best, "by_k": by_k}
 
 
-def _commonest_partner(codes_P: Array, partners_P: Array, num_partners: int, num_codes: int = 0) -> Array:
+def _commonest_partner(codes_M: Array, partners_M: Array, num_partners: int, num_codes: int = 0) -> Array:
     """The partner most often seen with each code [K], -1 for a code not seen; ties go to the lower partner."""
-    pairs, counts = np.unique(codes_P.astype(np.int64) * num_partners + partners_P, return_counts=True)
+    pairs, counts = np.unique(codes_M.astype(np.int64) * num_partners + partners_M, return_counts=True)
     ordered = pairs[np.lexsort((pairs, -counts))]
     seen, first = np.unique(ordered // num_partners, return_index=True)
     partner_K = np.full(max(num_codes, seen[-1] + 1), -1)
@@ -178,9 +178,9 @@ def purity(codes_BxL: Array, bases_BxS: Array, bases_per_code: int) -> dict[str,
     scores_Rx2 = []
     for offset in range(bases_per_code):
         bases_BxL, known_BxL = _kmers_at(bases_BxS, starts_L + offset, 1)
-        codes_P, bases_P = codes_BxL[known_BxL], bases_BxL[known_BxL]
-        pairings = codes_P, np.random.default_rng(offset).permutation(codes_P)
-        scores_Rx2.append([np.mean(_commonest_partner(c_P, bases_P, NUM_BASES)[c_P] == bases_P) for c_P in pairings])
+        codes_M, bases_M = codes_BxL[known_BxL], bases_BxL[known_BxL]
+        pairings = codes_M, np.random.default_rng(offset).permutation(codes_M)
+        scores_Rx2.append([np.mean(_commonest_partner(c_M, bases_M, NUM_BASES)[c_M] == bases_M) for c_M in pairings])
     return dict(zip(("purity", "chance"), np.mean(scores_Rx2, axis=0).tolist(), strict=True))
 
 
@@ -194,11 +194,11 @@ def strand_consistency(codes_BxL: Array, reverse_codes_BxL: Array, codebook_size
     """
     partners_BxL = reverse_codes_BxL[:, ::-1]
     partner_K = _commonest_partner(codes_BxL[::2].ravel(), partners_BxL[::2].ravel(), codebook_size, codebook_size)
-    codes_P, partners_P = codes_BxL[1::2].ravel(), partners_BxL[1::2].ravel()
-    q_K = np.bincount(partners_P, minlength=codebook_size) / partners_P.size
-    mapped_P = partner_K[codes_P]
-    chance = np.mean(np.append(q_K, 0.0)[mapped_P])  # a code not seen in the fit maps to -1, the appended zero
-    return {"consistency": float(np.mean(mapped_P == partners_P)), "chance": float(chance)}
+    codes_M, partners_M = codes_BxL[1::2].ravel(), partners_BxL[1::2].ravel()
+    q_K = np.bincount(partners_M, minlength=codebook_size) / partners_M.size
+    mapped_M = partner_K[codes_M]
+    chance = np.mean(np.append(q_K, 0.0)[mapped_M])  # a code not seen in the fit maps to -1, the appended zero
+    return {"consistency": float(np.mean(mapped_M == partners_M)), "chance": float(chance)}
 
 
 def substitution_effect(codes_BxLxN: Array, mutated_codes_BxLxN: Array, position_B: Array, bases_per_code: int) -> dict:
@@ -211,12 +211,12 @@ def substitution_effect(codes_BxLxN: Array, mutated_codes_BxLxN: Array, position
     changed_BxLxN = codes_BxLxN != mutated_codes_BxLxN
     changed_BxL = changed_BxLxN.any(axis=2)
     windows, indices = np.nonzero(changed_BxL)
-    reach_P = np.abs(indices - np.asarray(position_B)[windows] // bases_per_code)
+    reach_M = np.abs(indices - np.asarray(position_B)[windows] // bases_per_code)
     return {
         "changed_per_level": changed_BxLxN.sum(axis=1).mean(axis=0).tolist(),
         "silent_share": float(np.mean(~changed_BxL.any(axis=1))),
-        "reach_max": int(reach_P.max(initial=0)),
-        "reach_p95": int(np.percentile(reach_P, 95, method="inverted_cdf")) if reach_P.size else 0,
+        "reach_max": int(reach_M.max(initial=0)),
+        "reach_p95": int(np.percentile(reach_M, 95, method="inverted_cdf")) if reach_M.size else 0,
     }
 
 
@@ -225,14 +225,14 @@ def kmer_counts(bases_BxS: Array, k: int) -> Array:
 
     Every start counts; k-mers with an N are left out. A row sums to 1, or to 0 where no k-mer is whole.
     """
-    shape_BxF = len(bases_BxS), NUM_BASES**k
-    kmers_BxP, whole_BxP = _kmers_at(bases_BxS, np.arange(bases_BxS.shape[1] - k + 1), k)
-    keys = (kmers_BxP + np.arange(shape_BxF[0])[:, None] * shape_BxF[1])[whole_BxP]
-    counts_BxF = np.bincount(keys, minlength=np.prod(shape_BxF)).reshape(shape_BxF)
-    return (counts_BxF / np.maximum(counts_BxF.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    shape_BxK = len(bases_BxS), NUM_BASES**k
+    kmers_BxL, whole_BxL = _kmers_at(bases_BxS, np.arange(bases_BxS.shape[1] - k + 1), k)
+    keys = (kmers_BxL + np.arange(shape_BxK[0])[:, None] * shape_BxK[1])[whole_BxL]
+    counts_BxK = np.bincount(keys, minlength=np.prod(shape_BxK)).reshape(shape_BxK)
+    return (counts_BxK / np.maximum(counts_BxK.sum(axis=1, keepdims=True), 1)).astype(np.float32)
 
 
-def linear_probe(train_BxF: Array, train_labels: Array, test_BxF: Array, test_labels: Array, c: float = 1.0) -> dict:
+def linear_probe(train_BxP: Array, train_labels: Array, test_BxP: Array, test_labels: Array, c: float = 1.0) -> dict:
     """Test scores of a logistic regression (inverse penalty c, not tuned here) on standardised features.
 
     mcc: Matthews correlation. majority: accuracy of always answering the training set's commonest label, the floor.
@@ -240,10 +240,10 @@ def linear_probe(train_BxF: Array, train_labels: Array, test_BxF: Array, test_la
     from sklearn import dummy, linear_model, metrics, pipeline, preprocessing
 
     steps = preprocessing.StandardScaler(), linear_model.LogisticRegression(C=c, max_iter=2000)
-    predicted = pipeline.make_pipeline(*steps).fit(train_BxF, train_labels).predict(test_BxF)
+    predicted = pipeline.make_pipeline(*steps).fit(train_BxP, train_labels).predict(test_BxP)
     return {
         "accuracy": float(np.mean(predicted == test_labels)),
         "macro_f1": float(metrics.f1_score(test_labels, predicted, average="macro", zero_division=0)),
         "mcc": float(metrics.matthews_corrcoef(test_labels, predicted)),
-        "majority": float(dummy.DummyClassifier().fit(train_BxF, train_labels).score(test_BxF, test_labels)),
+        "majority": float(dummy.DummyClassifier().fit(train_BxP, train_labels).score(test_BxP, test_labels)),
     }

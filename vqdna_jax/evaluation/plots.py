@@ -129,8 +129,8 @@ def plot_codebook_usage(counts: Sequence[np.ndarray], path: str | os.PathLike) -
     def draw(all_axes: list) -> None:
         for level, (axes, counts_K) in enumerate(zip(all_axes, map(np.asarray, counts), strict=True)):
             size, stats = counts_K.size, usage_from_counts(counts_K)
-            shares_U = np.sort(counts_K[counts_K > 0])[::-1] / max(counts_K.sum(), 1)
-            axes.plot(np.arange(shares_U.size) + 1, shares_U, ".-", color=_COLOURS[0], label="share of the code")
+            shares = np.sort(counts_K[counts_K > 0])[::-1] / max(counts_K.sum(), 1)
+            axes.plot(np.arange(shares.size) + 1, shares, ".-", color=_COLOURS[0], label="share of the code")
             axes.axhline(1 / size, color=_COLOURS[1], linestyle="--", label=f"uniform, 1 / {size}")
             if stats["used"] < size:
                 never = f"never used: {size - stats['used']}"

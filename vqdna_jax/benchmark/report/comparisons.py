@@ -63,15 +63,15 @@ def ranking(rows: Sequence[Row]) -> list[Ranked | None]:
 
 def _ranks(scores: Sequence[float]) -> list[float]:
     """1 for the highest; equal scores share the mean of their places."""
-    scores_R = np.round(scores, _DECIMALS)
-    higher_R, equal_R = (compare(scores_R, scores_R[:, None]).sum(axis=1) for compare in (np.greater, np.equal))
-    return (higher_R + (equal_R + 1) / 2).tolist()
+    scores_B = np.round(scores, _DECIMALS)
+    higher_B, equal_B = (compare(scores_B, scores_B[:, None]).sum(axis=1) for compare in (np.greater, np.equal))
+    return (higher_B + (equal_B + 1) / 2).tolist()
 
 
 def _order(averages: Sequence[float]) -> list[int]:
     """1 for the lowest; equal averages share the better place."""
-    averages_R = np.round(averages, _DECIMALS)
-    return (1 + (averages_R < averages_R[:, None]).sum(axis=1)).tolist()
+    averages_B = np.round(averages, _DECIMALS)
+    return (1 + (averages_B < averages_B[:, None]).sum(axis=1)).tolist()
 
 
 def deltas(row: Row, published: Row) -> dict[str, float]:

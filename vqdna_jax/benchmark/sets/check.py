@@ -20,9 +20,19 @@ from vqdna_jax.labels.sets import LabelledSet, Split
 
 PAIRS = (("train", "dev"), ("train", "test"), ("dev", "test"))
 _COLUMNS = (
-    "set", "train", "dev", "test", "bp", "largest class", "repeats", "dev in train", "test in train", "test in dev",
-    "two labels", "result",
-)  # fmt: skip
+    "set",
+    "train",
+    "dev",
+    "test",
+    "bp",
+    "largest class",
+    "repeats",
+    "dev in train",
+    "test in train",
+    "test in dev",
+    "two labels",
+    "result",
+)
 _LEGEND = (
     "repeats: rows of a split that an earlier row of it has; dev in train: rows of dev whose sequence train has; two "
     "labels: sequences with several labels. a+b: a on the same strand, b more as reverse complements."
