@@ -62,7 +62,8 @@ def of_json(row: Mapping[str, Any], place: str) -> Cell:
     failed = row["failed"]
     if failed is not None and not str(failed).startswith(("collapsed", "error")):
         raise InputError(f"{place}.failed: {failed!r}; expected null, 'collapsed: ...' or 'error: ...'")
-    cell = Cell(**{key: row.get(key) for key in (*FIELDS, *_OPTIONAL)})
+    values = {key: row[key] for key in (*FIELDS, *_OPTIONAL) if key in row}
+    cell = Cell(**values)
     _check_scores(cell, place)
     return cell
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from vqdna_jax.benchmark import jobs, runner
+from vqdna_jax.benchmark.cells import Role
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
@@ -32,7 +33,7 @@ def run(
     """
     named = names_of(models)
     twins = {f"{name}, untrained": out / "untrained" / name for name in named if untrained}
-    roles = dict.fromkeys(twins, "control")
+    roles: dict[str, Role] = dict.fromkeys(twins, "control")
     plan = jobs.Plan(data, named | twins, out, tasks, seeds, preset, settings, roles, shard_of(shard))
     for path, twin in zip(named.values(), twins.values()):
         save_untrained(path, twin)

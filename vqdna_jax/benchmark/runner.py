@@ -153,7 +153,7 @@ def _keep_compiled(out: pathlib.Path) -> None:
     """Jobs of one shape compile the same programs: once is enough."""
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(out / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

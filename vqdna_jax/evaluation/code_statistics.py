@@ -8,11 +8,13 @@ counts the positions that a mask keeps.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 Array = np.ndarray
 NUM_BASES = 4
+ZERO: Any = 0  # of 0 / 0; scikit-learn's type of zero_division is that of its default, a string
 _DENSE_CELLS = 1 << 24  # up to this many cells a dense count table (128 MB) is faster than sorting the keys
 
 
@@ -53,7 +55,7 @@ def usage(codes: Array, codebook_size: int) -> dict[str, float]:
 
 def joint_codes(codes_BxLxN: Array, codebook_sizes: Sequence[int]) -> Array:
     """The code tuple of each position as one integer [B, L] in [0, prod K_n), first level most significant."""
-    return np.ravel_multi_index(tuple(np.moveaxis(codes_BxLxN, -1, 0)), tuple(codebook_sizes))
+    return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(codes_BxLxN, -1, 0)), tuple(codebook_sizes)))
 
 
 def code_bits_per_base(codes_BxLxN: Array, codebook_sizes: Sequence[int], bases_per_code: int) -> dict[str, float]:
@@ -243,7 +245,7 @@ def linear_probe(train_BxP: Array, train_labels: Array, test_BxP: Array, test_la
     predicted = pipeline.make_pipeline(*steps).fit(train_BxP, train_labels).predict(test_BxP)
     return {
         "accuracy": float(np.mean(predicted == test_labels)),
-        "macro_f1": float(metrics.f1_score(test_labels, predicted, average="macro", zero_division=0)),
+        "macro_f1": float(metrics.f1_score(test_labels, predicted, average="macro", zero_division=ZERO)),
         "mcc": float(metrics.matthews_corrcoef(test_labels, predicted)),
         "majority": float(dummy.DummyClassifier().fit(train_BxP, train_labels).score(test_BxP, test_labels)),
     }

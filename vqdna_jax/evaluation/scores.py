@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special, stats
 from sklearn import metrics
 
+from vqdna_jax.evaluation.code_statistics import ZERO
 from vqdna_jax.labels.sets import Kind
 
 KINDS = get_args(Kind)
@@ -88,7 +89,7 @@ def _classification(labels_B: np.ndarray, logits_BxV: np.ndarray) -> Scores:
     answers_B = _answers(logits_BxV)
     classes = np.union1d(labels_B, answers_B[answers_B != _NO_ANSWER])
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        labels_B, answers_B, labels=classes, average="macro", zero_division=0
+        labels_B, answers_B, labels=classes, average="macro", zero_division=ZERO
     )
     return {
         "accuracy": metrics.accuracy_score(labels_B, answers_B),
@@ -107,23 +108,23 @@ def _auroc(labels_B: np.ndarray, logits_BxV: np.ndarray) -> float | None:
     if logits_BxV.shape[1] == 2:  # the difference of the logits orders rows as the probability does, without its ties
         return metrics.roc_auc_score(labels_B, logits_BxV[:, 1] - logits_BxV[:, 0])
     shares_BxV = special.softmax(logits_BxV, axis=1)
-    return np.mean([metrics.roc_auc_score(labels_B == v, shares_BxV[:, v]) for v in classes])
+    return float(np.mean([metrics.roc_auc_score(labels_B == v, shares_BxV[:, v]) for v in classes]))
 
 
 def _multilabel(labels_BxV: np.ndarray, logits_BxV: np.ndarray) -> Scores:
     answers_BxV = (logits_BxV > 0).astype(int)
     columns = list(zip(labels_BxV.T, answers_BxV.T, logits_BxV.T))
     # Label by label, as scikit-learn takes one column for a binary set and scores both of its classes.
-    f1_V = [metrics.f1_score(labels_B, answers_B, zero_division=0) for labels_B, answers_B, _ in columns]
+    f1_V = [metrics.f1_score(labels_B, answers_B, zero_division=ZERO) for labels_B, answers_B, _ in columns]
     ranked = [(labels_B, logits_B) for labels_B, _, logits_B in columns if labels_B.any()]
     precise = bool(ranked) and np.isfinite(logits_BxV).all()
+    mcc_V = [metrics.matthews_corrcoef(labels_B, answers_B) for labels_B, answers_B, _ in columns]
+    precisions = [metrics.average_precision_score(*pair) for pair in ranked] if precise else []
     return {
-        "macro_f1": np.mean(f1_V),
-        "micro_f1": metrics.f1_score(labels_BxV.ravel(), answers_BxV.ravel(), zero_division=0),
-        "mcc": np.mean([metrics.matthews_corrcoef(labels_B, answers_B) for labels_B, answers_B, _ in columns]),
-        "mean_average_precision": np.mean([metrics.average_precision_score(*pair) for pair in ranked])
-        if precise
-        else None,
+        "macro_f1": float(np.mean(f1_V)),
+        "micro_f1": metrics.f1_score(labels_BxV.ravel(), answers_BxV.ravel(), zero_division=ZERO),
+        "mcc": float(np.mean(mcc_V)),
+        "mean_average_precision": float(np.mean(precisions)) if precisions else None,
     }
 
 

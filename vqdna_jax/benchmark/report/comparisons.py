@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vqdna_jax.benchmark.cells import Cell
-from vqdna_jax.benchmark.report.summaries import Row, datasets, mean, sd
+from vqdna_jax.benchmark.report.summaries import Row, datasets, mean, mean_if_any, sd
 from vqdna_jax.benchmark.sets.cards import in_order
 
 _DECIMALS = 9  # means that agree so far are equal: rounding makes no rank
@@ -84,8 +84,9 @@ def paired(cells: Sequence[Cell], first: str, second: str) -> Paired:
     differences = by_dataset(cells, first, second).values()
     means = [mean(of_dataset) for of_dataset in differences]
     runs = list(itertools.chain.from_iterable(differences))
-    error = sd(means) / math.sqrt(len(means)) if len(means) > 1 else None
-    return Paired(mean(means), error, len(means), *_signs(means), len(runs), *_signs(runs))
+    spread = sd(means)
+    error = None if spread is None else spread / math.sqrt(len(means))
+    return Paired(mean_if_any(means), error, len(means), *_signs(means), len(runs), *_signs(runs))
 
 
 def by_dataset(cells: Sequence[Cell], first: str, second: str) -> dict[str, list[float]]:

@@ -87,9 +87,11 @@ def _difference(cells: Sequence[Cell], model: str, control: str) -> str:
     found = comparisons.paired(cells, model, control)
     if len(by_dataset) < _FEWEST:
         each = ", ".join(f"{name} {wording.signed(summaries.mean(points))}" for name, points in by_dataset.items())
-        compared = f"{model} {_compared(found.difference)} the control {control} on average ({each})"
+        average = summaries.mean([summaries.mean(points) for points in by_dataset.values()])
+        compared = f"{model} {_compared(average)} the control {control} on average ({each})"
         return f"Over {wording.datasets(found.datasets)}, {compared}: too few to tell how they compare on others."
-    certain = abs(found.difference) > _half_width(found)
+    assert found.difference is not None and found.standard_error is not None  # of several datasets
+    certain = abs(found.difference) > _half_width(found.standard_error, found.datasets)
     apart = ("is above" if found.difference > 0 else "is below") if certain else "is not told apart from"
     count = f"higher on {found.wins} and lower on {found.losses} of {wording.datasets(found.datasets)}"
     points = f"{wording.signed(found.difference)} points, standard error {found.standard_error:.2f}"
@@ -123,11 +125,11 @@ def _compared(difference: float) -> str:
     return f"scores {abs(difference):.2f} points {'higher' if difference > 0 else 'lower'} than"
 
 
-def _half_width(found: comparisons.Paired) -> float:
+def _half_width(standard_error: float, datasets: int) -> float:
     """Of the 95 % interval of the mean difference by Student's t over datasets, two or more."""
     from scipy.stats import t
 
-    return float(t.ppf(0.975, found.datasets - 1)) * found.standard_error
+    return float(t.ppf(0.975, datasets - 1)) * standard_error
 
 
 def _against_published(own: Sequence[Row], published: Sequence[Row]) -> list[str]:
@@ -136,7 +138,6 @@ def _against_published(own: Sequence[Row], published: Sequence[Row]) -> list[str
         return ["No published row covers these datasets."]
     strongest = max(published, key=lambda row: (len(row.scores), summaries.mean(row.scores.values())))
     differences = comparisons.deltas(models[0], strongest)
-    mean = summaries.mean(differences.values())
     if not differences:
         return [f"{models[0].model} shares no scored dataset with the published row {strongest.model}."]
     higher = sum(difference > 0 for difference in differences.values())
@@ -144,8 +145,8 @@ def _against_published(own: Sequence[Row], published: Sequence[Row]) -> list[str
     if len(differences) == 1:
         where = f"on {next(iter(differences))}, the one dataset that both have"
     return [
-        f"Against the published {strongest.model} ({wording.budget(strongest.published)}), {models[0].model} is at "
-        f"{wording.signed(mean)} points, {where}. Published rows were "
+        f"Against the published {strongest.model} ({wording.budget(strongest)}), {models[0].model} is at "
+        f"{wording.signed(summaries.mean(differences.values()))} points, {where}. Published rows were "
         "copied from their sources, not run here, and their budgets differ."
     ]
 

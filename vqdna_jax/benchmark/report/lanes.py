@@ -4,7 +4,7 @@ Everything is plain text or a number here and is escaped where it enters the mar
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from vqdna_jax.report.page import escape
@@ -19,7 +19,7 @@ class Point(NamedTuple):
     value: float
     title: str  # shown when pointed at
     shape: str = "dot"  # or diamond, cross
-    count: int = 1  # points that lie here; the area grows with it
+    points: int = 1  # that lie here; the area grows with them
 
 
 class Lane(NamedTuple):
@@ -66,7 +66,7 @@ def _tick(x: float, text: str, bottom: float) -> str:
     return f'{line}<text class="quiet" x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>'
 
 
-def _lane(lane: Lane, x, y: float, ends: tuple[float, float], whole: bool) -> str:
+def _lane(lane: Lane, x: Callable[[float], float], y: float, ends: tuple[float, float], whole: bool) -> str:
     left, right = ends
     shifts = [0.0] * len(lane.points) if whole else _shifts(lane.points)
     label = lane.label if len(lane.label) <= _LONGEST else lane.label[: _LONGEST - 1] + "…"
@@ -96,7 +96,7 @@ def _shifts(points: Sequence[Point]) -> list[float]:
 
 def mark(point: Point, x: float, y: float) -> str:
     """One point at a place of the drawing."""
-    size = min(3.4 * math.sqrt(point.count), 9.0)
+    size = min(3.4 * math.sqrt(point.points), 9.0)
     title = f"<title>{escape(point.title)}</title>"
     if point.shape == "dot":
         return f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}">{title}</circle>'

@@ -43,7 +43,7 @@ class _Markdown:
             if row.role != role:
                 role = row.role
                 lines.append(f"| **{wording.TITLES[role]}** |" + " |" * len(columns))
-            name = escape(row.model) + (f" ({wording.budget(row.published)})" if row.published else "")
+            name = escape(row.model) + (f" ({wording.budget(row)})" if row.published else "")
             lines.append("| " + " | ".join([name, *(texts[place] for _, texts in columns)]) + " |")
         return "\n".join(lines)
 
@@ -78,7 +78,7 @@ class _Markdown:
         lines = ["| published | " + " | ".join(escape(row.model) for row in own) + " |", "|---|" + "--:|" * len(own)]
         for row in known:
             texts = [wording.difference(comparisons.deltas(ours, row)) for ours in own]
-            lines.append("| " + " | ".join([f"{escape(row.model)} ({wording.budget(row.published)})", *texts]) + " |")
+            lines.append("| " + " | ".join([f"{escape(row.model)} ({wording.budget(row)})", *texts]) + " |")
         return ["Run here less published, points, mean over the datasets that both have (how many):", "\n".join(lines)]
 
     def notes(self) -> list[str]:

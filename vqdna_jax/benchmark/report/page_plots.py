@@ -44,7 +44,7 @@ def _dataset(cells: Sequence[Cell], rows: Sequence[Row], name: str, title: str) 
         if row.published or summary is None:
             continue
         runs = [cell for cell in cells if (cell.model, cell.dataset) == (row.model, name)]
-        points = [_run(cell) for cell in runs if cell.test is not None]
+        points = [_run(cell, 100 * cell.test) for cell in runs if cell.test is not None]
         text = wording.EMPTY if summary.mean is None else f"{summary.mean:.1f}"
         lanes.append(Lane(row.model, row.role, points, summary.mean, text + wording.marks([summary])))
     known = sorted((row.scores[name], row.model) for row in rows if row.published and name in row.scores)
@@ -58,8 +58,7 @@ def _dataset(cells: Sequence[Cell], rows: Sequence[Row], name: str, title: str) 
     return f"<figure><figcaption>{caption}</figcaption>{draw(lanes, described)}</figure>"
 
 
-def _run(cell: Cell) -> Point:
-    score = 100 * cell.test
+def _run(cell: Cell, score: float) -> Point:
     title = f"{cell.model}, seed {cell.seed}: {score:.2f}"
     if cell.failed is None:
         return Point(score, title)

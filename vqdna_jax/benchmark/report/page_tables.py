@@ -52,7 +52,7 @@ def _blocks(rows: Sequence[Row], lines: dict[int, list[TableCell]]) -> list[Bloc
 
 
 def _name(row: Row) -> TableCell:
-    extra = f"<br><small>{escape(wording.budget(row.published))}</small>" if row.published else ""
+    extra = f"<br><small>{escape(wording.budget(row))}</small>" if row.published else ""
     return TableCell(escape(row.model) + extra, row.model)
 
 
@@ -71,17 +71,18 @@ def scores(cells: Sequence[Cell], published: Sequence[PublishedRow]) -> str:
     rows, found = summaries.rows(cells, published), summaries.summarise(cells)
     datasets = summaries.datasets(cells)
     own = [row for row in rows if not row.published]
-    centres = {name: summaries.mean(row.scores[name] for row in own if name in row.scores) for name in datasets}
+    of_dataset = {name: [row.scores[name] for row in own if name in row.scores] for name in datasets}
+    centres = {name: summaries.mean(found) for name, found in of_dataset.items() if found}
     distances = [abs(score - centres[name]) for row in own for name, score in row.scores.items()]
     widest = max([*distances, 1.0])
     metrics = {cell.dataset: cell.metric for cell in cells}
     lines = []
     for name in datasets:
-        best = max((row.scores[name] for row in own if name in row.scores), default=None)
+        best = max(of_dataset[name], default=None)
         line = [TableCell(f"{escape(name)} <small>{escape(wording.metric_name(metrics[name]))}</small>", name)]
         for row in rows:
             summary = None if row.published else found.get((row.model, name))
-            line.append(_heat(row.scores.get(name), summary, centres[name], widest, row in own and best))
+            line.append(_heat(row.scores.get(name), summary, centres.get(name), widest, row in own and best))
         if len(own) < len(rows):  # a gap between what was run here and what was not
             line[1 + len(own)] = line[1 + len(own)]._replace(classes="edge")
         lines.append(line)
@@ -139,7 +140,7 @@ def _by_dataset(place: int, row: Row, known: Sequence[Row], datasets: Sequence[s
 
 
 def _mean_points(by_dataset: dict[str, float]) -> TableCell:
-    return TableCell(wording.difference(by_dataset), summaries.mean(by_dataset.values()))
+    return TableCell(wording.difference(by_dataset), summaries.mean_if_any(by_dataset.values()))
 
 
 def _points(difference: float | None) -> TableCell:

@@ -48,7 +48,7 @@ def _ranks(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _delta(row: Row, known: Row) -> dict[str, Any]:
     by_dataset = comparisons.deltas(row, known)
-    mean = summaries.mean(by_dataset.values())
+    mean = summaries.mean_if_any(by_dataset.values())
     return {"model": row.model, "published": known.model, "mean": mean, "n": len(by_dataset), "by_dataset": by_dataset}
 
 

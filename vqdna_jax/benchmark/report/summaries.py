@@ -5,12 +5,12 @@ Cells have scores on the metric's own scale; summaries and published rows are ti
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vqdna_jax.benchmark.cells import Cell
+from vqdna_jax.benchmark.cells import Cell, Role
 from vqdna_jax.benchmark.sets.cards import in_order
 from vqdna_jax.benchmark.sets.published import PublishedRow
 
@@ -66,14 +66,17 @@ def _summary(cells: Sequence[Cell]) -> Summary:
     dev = [100 * cell.dev for cell in cells if cell.dev is not None]
     errors = sum(cell.is_error for cell in cells)
     collapsed = sum(cell.failed is not None for cell in cells) - errors
-    figures = mean(test), sd(test), mean(dev), sd(dev)
-    return Summary(cells[0].metric, len(cells), len(test), *figures, collapsed, errors)
+    means = {"mean": mean_if_any(test), "sd": sd(test), "dev_mean": mean_if_any(dev), "dev_sd": sd(dev)}
+    return Summary(cells[0].metric, len(cells), len(test), **means, collapsed=collapsed, errors=errors)
 
 
-def mean(values: Iterable[float]) -> float | None:
-    """Exact before its one rounding, so that no order of the values changes it; None without any."""
-    values = list(values)
-    return math.fsum(values) / len(values) if values else None
+def mean(values: Collection[float]) -> float:
+    """Of one or more; exact before its one rounding, so that no order of the values changes it."""
+    return math.fsum(values) / len(values)
+
+
+def mean_if_any(values: Collection[float]) -> float | None:
+    return mean(values) if values else None
 
 
 def sd(values: list[float]) -> float | None:
@@ -86,7 +89,8 @@ def rows(cells: Sequence[Cell], published: Iterable[PublishedRow] = ()) -> list[
 
     Rows that lack a dataset come after those that have all, then by name.
     """
-    summaries, roles = summarise(cells), {cell.model: cell.role for cell in cells}
+    summaries = summarise(cells)
+    roles: dict[str, Role] = {cell.model: cell.role for cell in cells}
     names = datasets(cells)
     table = [Row(model, role, {}) for model, role in roles.items()]
     for row, dataset in itertools.product(table, names):

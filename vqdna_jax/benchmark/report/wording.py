@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from vqdna_jax.benchmark.cells import Cell
 from vqdna_jax.benchmark.report import summaries
 from vqdna_jax.benchmark.report.comparisons import Ranked
-from vqdna_jax.benchmark.report.summaries import Mean, Summary
-from vqdna_jax.benchmark.sets.published import PublishedRow
+from vqdna_jax.benchmark.report.summaries import Mean, Row, Summary
 
 COLLAPSED, ERROR = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
 EMPTY = "\N{EN DASH}"
@@ -38,7 +37,7 @@ def of_all(mean: Mean) -> str:
 
 def difference(by_dataset: dict[str, float]) -> str:
     """The mean difference in points with its sign, and over how many datasets."""
-    mean = summaries.mean(by_dataset.values())
+    mean = summaries.mean_if_any(by_dataset.values())
     return EMPTY if mean is None else f"{signed(mean)} ({len(by_dataset)})"
 
 
@@ -80,8 +79,10 @@ def failure(cell: Cell) -> str:
     return f"{cell.model}, {cell.dataset}, seed {cell.seed}: {cell.failed}{again}"
 
 
-def budget(published: PublishedRow) -> str:
-    """What a published row was trained with, in words."""
-    tokens, parameters = published.train_tokens_b, published.parameters_m
+def budget(row: Row) -> str:
+    """What a published row was trained with, in words; nothing of a row run here."""
+    if row.published is None:
+        return ""
+    tokens, parameters = row.published.train_tokens_b, row.published.parameters_m
     words = ["token budget unknown" if tokens is None else f"{tokens:g} B tokens"]
     return ", ".join(words + ([] if parameters is None else [f"{parameters:g} M parameters"]))

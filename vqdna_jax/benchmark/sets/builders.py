@@ -44,7 +44,9 @@ class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
 
     @property
     def card(self) -> Card:
-        return next(card for card in CARDS.values() if card.key == self.builder_config.name)
+        assert self.builder_config is not None  # there is no default config
+        name = self.builder_config.name
+        return next(card for card in CARDS.values() if card.key == name)
 
     def _info(self) -> tfds.core.DatasetInfo:
         label = np.float32 if self.card.kind == "regression" else tfds.features.ClassLabel(**self._classes())
@@ -69,9 +71,11 @@ class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         labelled = self._labelled or find.read(self.card, _place(self.card, dl_manager.manual_dir))
-        classes = getattr(self.info.features["label"], "num_classes", None)
-        if classes and labelled.classes != classes:
-            raise InputError(f"{self.card.name}: {labelled.classes} classes; expected {classes}")
+        classes = self._classes()
+        expected = len(classes["names"]) if "names" in classes else classes["num_classes"]
+        if expected and labelled.classes != expected:
+            raise InputError(f"{self.card.name}: {labelled.classes} classes; expected {expected}")
+        assert self.info.metadata is not None  # as `_info` made it
         self.info.metadata["digest"] = labelled.digest
         return {_SPLITS[name]: self._generate_examples(split) for name, split in labelled.splits.items()}
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from vqdna_jax.errors import InputError
 
 SPLITS = ("train", "dev", "test")
+Metric = Literal["mcc", "macro_f1", "spearman", "accuracy"]
 Recipe = Mapping[str, Any]  # key of configs/finetune.py: value
 
 
@@ -30,7 +31,7 @@ class Card:
     licence: str
     classes: int  # 0 for regression
     kind: Literal["classification", "regression"]
-    metric: Literal["mcc", "macro_f1", "spearman", "accuracy"]  # the headline
+    metric: Metric  # the headline
     spellings: tuple[str, ...]  # of its folder, or of its table without the ending; in any case
     recipe: Recipe  # over configs/finetune.py, which has what is the same for all sets
     label_names: tuple[str, ...] = ()  # by label, empty where unknown
@@ -55,27 +56,36 @@ def _gue(
     name: str,
     group: str,
     title: str,
-    positive: str,
+    label_names: tuple[str, ...],
     length_bp: int,
     sizes: _Sizes,
     spellings: tuple[str, ...],
     recipe: Recipe,
-    **rest,
+    classes: int = 2,
+    metric: Metric = "mcc",
+    licence: str = "none stated for the data",
+    note: str = "",
+    other_train_sizes: tuple[int, ...] = (),
+    other_lengths_bp: tuple[int, ...] = (),
 ) -> Card:
-    """A set of GUE; of two classes, by MCC, unless `rest` says otherwise."""
-    known = dict(classes=2, label_names=("no", positive), metric="mcc", licence="none stated for the data") | rest
     return Card(
         name,
         group,
         title,
         source="GUE of DNABERT-2 (Zhou et al., ICLR 2024)",
-        homepage="https://github.com/MAGICS-LAB/DNABERT_2",
+        licence=licence,
+        classes=classes,
         kind="classification",
-        length_bp=length_bp,
-        sizes=dict(zip(SPLITS, sizes)),
+        metric=metric,
         spellings=(name, *spellings),
         recipe=recipe,
-        **known,
+        label_names=label_names,
+        length_bp=length_bp,
+        sizes=dict(zip(SPLITS, sizes)),
+        note=note,
+        homepage="https://github.com/MAGICS-LAB/DNABERT_2",
+        other_train_sizes=other_train_sizes,
+        other_lengths_bp=other_lengths_bp,
     )
 
 
@@ -91,19 +101,29 @@ _CHROMATIN: dict[str, _Sizes] = {
     "H4": (11679, 1461, 1461),
     "H4ac": (27275, 3410, 3410),
 }
-_SWAPPED = {
-    "note": "the appendix prints 26483 training rows; 8:1:1 with 3,305 gives 26,438 to 26,440, so two digits are "
-    "probably swapped",
-    "other_train_sizes": (26438, 26439, 26440),
-}
+_SWAPPED = (
+    "the appendix prints 26483 training rows; 8:1:1 with 3,305 gives 26,438 to 26,440, so two digits are probably "
+    "swapped"
+)
 
 
 def _chromatin() -> Iterator[Card]:
     for mark, sizes in _CHROMATIN.items():
-        rest = _SWAPPED if mark == "H3K14ac" else {}
+        note, others = (_SWAPPED, (26438, 26439, 26440)) if mark == "H3K14ac" else ("", ())
         title = f"yeast histone {'occupancy' if mark in ('H3', 'H4') else 'mark'} {mark}"
         spellings, recipe = (f"emp_{mark}", mark), {"train.total_epochs": 3.0}
-        yield _gue(f"EMP/{mark}", "EMP", title, mark, 500, sizes, spellings, recipe, **rest)
+        yield _gue(
+            f"EMP/{mark}",
+            "EMP",
+            title,
+            ("no", mark),
+            500,
+            sizes,
+            spellings,
+            recipe,
+            note=note,
+            other_train_sizes=others,
+        )
 
 
 _REGIONS = {
@@ -123,7 +143,7 @@ def _promoters() -> Iterator[Card]:
         for part, (genes, sizes, recipe) in _PARTS.items():
             group, title = f"prom_{region}", f"{genes}: {what}"
             name = f"{group}_{part}"
-            yield _gue(f"prom/{name}", group, title, "promoter", length, sizes, (name,), recipe)
+            yield _gue(f"prom/{name}", group, title, ("no", "promoter"), length, sizes, (name,), recipe)
 
 
 _HUMAN: dict[str, _Sizes] = {
@@ -145,13 +165,23 @@ _MOUSE_RECIPE: Recipe = {"train.total_epochs": 0.0, "train.total_steps": 1000, "
 
 
 def _binding() -> Iterator[Card]:
-    rest = {"note": "peaks of 101 bp, published as 100", "other_lengths_bp": (101,)}
-    for i, (experiment, sizes) in enumerate(_HUMAN.items()):
-        title, spellings = f"human transcription factor binding, {experiment}", (f"human_tf_{i}", f"tf_{i}", f"tf{i}")
-        yield _gue(f"tf/{i}", "tf", title, "bound", 100, sizes, spellings, _HUMAN_RECIPE, **rest)
-    for i, (experiment, sizes) in enumerate(_MOUSE.items()):
-        title, spellings = f"mouse transcription factor binding, {experiment}", (f"mouse_{i}", f"mouse{i}")
-        yield _gue(f"mouse/{i}", "mouse", title, "bound", 100, sizes, spellings, _MOUSE_RECIPE, **rest)
+    for group, species, experiments, prefixes, recipe in (
+        ("tf", "human", _HUMAN, ("human_tf_", "tf_", "tf"), _HUMAN_RECIPE),
+        ("mouse", "mouse", _MOUSE, ("mouse_", "mouse"), _MOUSE_RECIPE),
+    ):
+        for i, (experiment, sizes) in enumerate(experiments.items()):
+            yield _gue(
+                f"{group}/{i}",
+                group,
+                f"{species} transcription factor binding, {experiment}",
+                ("no", "bound"),
+                100,
+                sizes,
+                tuple(f"{prefix}{i}" for prefix in prefixes),
+                recipe,
+                note="peaks of 101 bp, published as 100",
+                other_lengths_bp=(101,),
+            )
 
 
 def _splice_sites() -> Card:
@@ -159,13 +189,12 @@ def _splice_sites() -> Card:
         "splice/reconstructed",
         "splice",
         "human splice sites: donor, acceptor, neither",
-        "",
+        (),
         400,
         (36496, 4562, 4562),
         ("splice_reconstructed",),
         {"train.total_epochs": 5.0},
         classes=3,
-        label_names=(),
         note="which label is which class is unverified",
     )
 
@@ -175,13 +204,12 @@ def _virus() -> Card:
         "virus/covid",
         "virus",
         "SARS-CoV-2 variants: Alpha Beta Delta Eta Gamma Iota Kappa Lambda Zeta",
-        "",
+        (),
         1000,
         (77669, 7000, 7000),
         ("virus_covid", "covid"),
         {"train.total_epochs": 8.0},
         classes=9,
-        label_names=(),
         metric="macro_f1",
         licence="terms of GISAID EpiCoV",
         note="which label is which variant is unverified",

@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vqdna_jax.benchmark.sets import layout
@@ -71,8 +71,10 @@ def prepare(table: str | os.PathLike, out_dir: str | os.PathLike, seed: int = 0)
     with layout.writing(out_dir) as (staging, files):
         for site, name in zip(sites, groups):
             files[splits[name]].write(f"{site.sequence},{site.value!r}\n")
-        counts = Counter(splits[name] for name in groups), Counter(splits.values())
-        prepared = Prepared(*({split: count[split] for split in SPLITS} for count in counts), dict(left_out))
+        rows, of_groups = Counter(splits[name] for name in groups), Counter(splits.values())
+        prepared = Prepared(
+            {split: rows[split] for split in SPLITS}, {split: of_groups[split] for split in SPLITS}, dict(left_out)
+        )
         summary = {"table": table.name, "seed": seed, "neighbourhood_bp": NEIGHBOURHOOD_BP}
         layout.write_summary(staging, summary | dataclasses.asdict(prepared))
     return prepared
@@ -111,8 +113,7 @@ def _canonical(sequence: str) -> str:
 def _read(table: pathlib.Path, left_out: Counter[str]) -> Iterator[Site]:
     try:
         with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
-            dialect = {"delimiter": "," if table.suffix == ".csv" else "\t", "strict": True}
-            reader = csv.DictReader(file, **dialect)
+            reader = csv.DictReader(file, delimiter="," if table.suffix == ".csv" else "\t", strict=True)
             columns = _columns(table, reader.fieldnames or ())
             for row in reader:
                 place = f"{table}:{reader.line_num}"
@@ -124,23 +125,27 @@ def _read(table: pathlib.Path, left_out: Counter[str]) -> Iterator[Site]:
         raise InputError(f"{table}: {error}; expected tab- or comma-separated columns") from error
 
 
-def _columns(table: pathlib.Path, header: Iterable[str]) -> dict[str, str | None]:
-    """The column of each meaning, None for one that a table may lack."""
-    header = list(header)
-    found = {
-        meaning: next((name for name in names if name in header), None)
-        for meaning, names in {"sequence": _SEQUENCE, "value": _VALUE, "position": _POSITION}.items()
-    }
-    for meaning, names in (("sequence", _SEQUENCE), ("value", _VALUE)):
-        if not found[meaning]:
-            raise InputError(f"{table}:1: the columns {','.join(header)[:80]!r}; expected {' or '.join(names)}")
-    return found
+class _Columns(NamedTuple):
+    """The names of the columns."""
+
+    sequence: str
+    value: str
+    position: str | None
 
 
-def _site(place: str, row: Mapping[str, str], columns: Mapping[str, str | None], left_out: Counter[str]) -> Site | None:
+def _columns(table: pathlib.Path, header: Sequence[str]) -> _Columns:
+    found = [next((name for name in names if name in header), None) for names in (_SEQUENCE, _VALUE, _POSITION)]
+    sequence, value, position = found
+    if sequence is None or value is None:
+        names = _SEQUENCE if sequence is None else _VALUE
+        raise InputError(f"{table}:1: the columns {','.join(header)[:80]!r}; expected {' or '.join(names)}")
+    return _Columns(sequence, value, position)
+
+
+def _site(place: str, row: Mapping[str, str], columns: _Columns, left_out: Counter[str]) -> Site | None:
     if None in row or None in row.values():
         raise InputError(f"{place}: another number of fields than the header; expected as many")
-    sequence, value = row[columns["sequence"]].strip().upper(), row[columns["value"]].strip()
+    sequence, value = row[columns.sequence].strip().upper(), row[columns.value].strip()
     if not sequence:
         left_out["without a context"] += 1
         return None
@@ -148,11 +153,11 @@ def _site(place: str, row: Mapping[str, str], columns: Mapping[str, str | None],
         sequence = to_text(to_bases(sequence))
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
-    number = _number(place, columns["value"], value)
+    number = _number(place, columns.value, value)
     if number is None:
         left_out["without an efficiency"] += 1
         return None
-    return Site(sequence, number, _locus(place, row, columns["position"]), _gene(row.get("guide", "")))
+    return Site(sequence, number, _locus(place, row, columns.position), _gene(row.get("guide", "")))
 
 
 def _number(place: str, column: str, text: str) -> float | None:

@@ -22,7 +22,7 @@ def draw(*path: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(path).encode(), digest_size=8).digest(), "little")
 
 
-def deal(sizes: Mapping[Group, int], seed: int) -> dict[Group, str]:
+def deal(sizes: Mapping[Group, int], seed: object) -> dict[Group, str]:
     """A split for each group, so that the sum of sizes in a split comes close to its share in SHARES.
 
     Groups come in the order of a hash of the seed and the group, and each goes to the split that is least full. What
@@ -38,7 +38,7 @@ def deal(sizes: Mapping[Group, int], seed: int) -> dict[Group, str]:
 
 
 @contextlib.contextmanager
-def writing(out: str | os.PathLike) -> Iterator[tuple[pathlib.Path, dict[str, TextIO]]]:
+def writing(out: str | os.PathLike) -> Iterator[tuple[pathlib.Path, Mapping[str, TextIO]]]:
     """A folder that becomes `out` if all goes well and vanishes if not, and its CSV files by split, headers written.
 
     Raises InputError where `out` is there and not an empty folder, or cannot be written; StorageError on a full disk.

@@ -118,8 +118,8 @@ def _rows_of_figure() -> tuple[PublishedRow, ...]:
     for block in _TABLE.strip().split("\n\n"):
         model, parameters, tokens, *scores = [cell for line in block.split("\n") for cell in line.strip().split("  ")]
         values = [float(score) for cell in scores for score in cell.split()]
-        budget = [None if cell == "-" else float(cell) for cell in (parameters, tokens)]
-        rows.append(PublishedRow(model, dict(zip(_ORDER, values, strict=True)), _FIGURE, *budget))
+        parameters_m, tokens_b = (None if cell == "-" else float(cell) for cell in (parameters, tokens))
+        rows.append(PublishedRow(model, dict(zip(_ORDER, values, strict=True)), _FIGURE, parameters_m, tokens_b))
     return tuple(rows)
 
 

@@ -89,7 +89,7 @@ def _by_contig(contigs: Sequence[Contig], length: int, seed: int) -> Regions:
     for attempt in range(_DEALS):
         splits = deal(sizes, (seed, attempt))
         found: Regions = {split: [] for split in SHARES}
-        for contig, split in zip(contigs, map(splits.get, sizes)):
+        for contig, split in zip(contigs, (splits[key] for key in sizes)):
             found[split].append(Region(contig, 0, contig.length))
         bases = [sum(part.length for part in parts) for parts in found.values()]
         if min(bases) >= LEAST_SHARE * sum(bases):
