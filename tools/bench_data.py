@@ -16,20 +16,22 @@ from pathlib import Path
 
 import tyro
 
-from vqdna_jax.genome import corpus as corpus_lib
 from vqdna_jax.genome import fasta, windows
+from vqdna_jax.genome.build.build import build_corpus
+from vqdna_jax.genome.build.bundled import BUNDLED
+from vqdna_jax.genome.corpus import open_corpus
 
 _BUNDLED_COPIES = 5
-_READ_BASES = 500_000_000
 _SHAPES = [(512, 256), (512, 1024), (256, 16), (1024, 64), (65536, 8)]
 
 
-def bench(fasta: Path | None = None, repeats: int = 3) -> None:
+def bench(fasta: Path | None = None, repeats: int = 3, read_bases: int = 500_000_000) -> None:
     """Prints one table. Figures are the best of `repeats`.
 
     Args:
         fasta: A plain or gzip FASTA file; the bundled genomes, repeated to 62 Mb, when not given.
         repeats: How often each measurement is made.
+        read_bases: How many bases of windows are read for one.
     """
     with tempfile.TemporaryDirectory() as directory:
         files = _variants(fasta, Path(directory))
@@ -42,7 +44,7 @@ def bench(fasta: Path | None = None, repeats: int = 3) -> None:
         for name in ("plain", "gzip"):
             for reader, parse in parsers.items():
                 _row(f"parse to upper-case text or bases, {name}, {reader}", size, repeats, parse, files[name])
-        _bench_windows(Path(directory) / "out", repeats)
+        _bench_windows(Path(directory) / "out", repeats, read_bases)
 
 
 def _variants(source: Path | None, directory: Path) -> dict[str, Path]:
@@ -53,7 +55,7 @@ def _variants(source: Path | None, directory: Path) -> dict[str, Path]:
             with (gzip.open if source.suffix == ".gz" else open)(source, "rb") as file:
                 shutil.copyfileobj(file, plain)
         for copy in range(0 if source else _BUNDLED_COPIES):
-            for genome in sorted((Path(corpus_lib.__file__).parent / "bundled").glob("*.fa.gz")):
+            for genome in sorted(BUNDLED.glob("*.fa.gz")):
                 plain.write(gzip.decompress(genome.read_bytes()).replace(b">", b">%d_" % copy))
     with open(files["plain"], "rb") as plain, gzip.open(files["gzip"], "wb", 6) as packed:
         shutil.copyfileobj(plain, packed)
@@ -100,7 +102,7 @@ def _peak_mb() -> float:
 def _build(path: Path, out: Path) -> float:
     shutil.rmtree(out, ignore_errors=True)
     start = time.perf_counter()
-    corpus_lib.build_corpus([path], out, progress=False)
+    build_corpus([path], out, progress=False)
     return time.perf_counter() - start
 
 
@@ -130,11 +132,11 @@ def _parse_biopython(path: Path) -> float:
     return time.perf_counter() - start
 
 
-def _bench_windows(path: Path, repeats: int) -> None:
-    corpus = corpus_lib.open_corpus(path)
+def _bench_windows(path: Path, repeats: int, read_bases: int) -> None:
+    corpus = open_corpus(path)
     for window_bp, global_batch in _SHAPES:
         batches = windows.WindowBatches(corpus, "train", window_bp, global_batch, seed=0)
-        steps = min(_READ_BASES // (window_bp * global_batch), 20_000)
+        steps = max(1, min(read_bases // (window_bp * global_batch), 20_000))
         bases = steps * window_bp * global_batch
         for name, read in [("by index", map(batches.__getitem__, range(steps))), ("grain", None)]:
             seconds = min(_read(read or windows.train_iterator(batches), steps) for _ in range(1 if read else repeats))

@@ -1,5 +1,6 @@
 """Prints how many bases two FASTA files share, position by position: python tools/compare_fasta.py A B"""
 
+import argparse
 import gzip
 import pathlib
 import sys
@@ -12,7 +13,11 @@ def bases(path: str) -> str:
     return "".join(line.strip().upper() for line in text.splitlines() if not line.startswith(">"))
 
 
-def main(original: str, other: str) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("original")
+    parser.add_argument("other")
+    original, other = vars(parser.parse_args()).values()
     first, second = bases(original), bases(other)
     if len(first) != len(second):
         sys.exit(f"error: {original} has {len(first):,} bases, {other} has {len(second):,}")
@@ -21,4 +26,4 @@ def main(original: str, other: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -11,12 +11,12 @@ from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.remote.cache import cache_directory
 
-_BUNDLED = Path(__file__).parents[1] / "bundled"
+BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 def bundled_corpus() -> Path:
     """The corpus of the eight bundled genomes, built on first use into the cache directory; processes may race."""
-    genomes = sorted(_BUNDLED.glob("*.fa.gz"))
+    genomes = sorted(BUNDLED.glob("*.fa.gz"))
     key = hashlib.sha256(SCHEMA.encode())
     for genome in genomes:
         key.update(f"{genome.name} {places.sha256_of(genome)}\n".encode())

@@ -1,0 +1,58 @@
+"""Every tool starts, and those that take seconds are run."""
+
+import gzip
+import pathlib
+import runpy
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PHIX = ROOT / "vqdna_jax/genome/bundled/phiX174.fa.gz"
+# processes.py is the start of a training process, and the tests of several processes run it; the other needs torch.
+COMMANDS = sorted(
+    path.name for path in (ROOT / "tools").glob("*.py") if path.name not in ("processes.py", "bench_step_torch.py")
+)
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a tool in this process; returns its exit code."""
+
+    def run(name: str, *arguments: object) -> int | str | None:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(ROOT))
+        try:
+            runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    return run
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_how_to_use_it(run, name, capsys):
+    assert not run(name, "--help")
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: ") and "--help" in printed
+
+
+def test_compare_fasta_counts_what_came_back(run, tmp_path, capsys):
+    text = gzip.decompress(PHIX.read_bytes()).decode()
+    header, _, sequence = text.partition("\n")
+    letters = sequence.replace("\n", "")
+    other = "".join("A" if letter != "A" else "C" for letter in letters[:100]) + letters[100:].lower()
+    (tmp_path / "other.fa").write_text(f"{header}\n{other}\n")
+    assert run("compare_fasta.py", PHIX, tmp_path / "other.fa") == 0
+    same = len(letters) - 100
+    assert capsys.readouterr().out == f"{same:,} of {len(letters):,} bases came back ({same / len(letters):.2%})\n"
+    (tmp_path / "short.fa").write_text(f"{header}\n{letters[:-1]}\n")
+    assert f"has {len(letters):,} bases" in run("compare_fasta.py", PHIX, tmp_path / "short.fa")
+
+
+def test_bench_data_measures_what_there_is(tmp_path):
+    bench = runpy.run_path(str(ROOT / "tools/bench_data.py"))
+    genomes = sorted(PHIX.parent.glob("*.fa.gz"))
+    assert bench["_build"](genomes[0], tmp_path) > 0 and bench["_parse_ours"](genomes[0]) > 0
+    bench["_bench_windows"](tmp_path, 1, 1000)
