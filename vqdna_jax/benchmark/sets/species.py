@@ -142,12 +142,17 @@ def _windows(
 
 def _window(bases: np.ndarray, length: int, path: tuple) -> np.ndarray:
     """`length` bases from a random start, or all; the last draw, if each was mostly N."""
-    for attempt in range(MAX_DRAWS):
-        start = draw(*path, "start", attempt) % (max(bases.size - length, 0) + 1)
-        window = bases[start : start + length]
+    window = _drawn(bases, length, path, 0)
+    for attempt in range(1, MAX_DRAWS):
         if not _is_mostly_n(window):
             break
+        window = _drawn(bases, length, path, attempt)
     return window
+
+
+def _drawn(bases: np.ndarray, length: int, path: tuple, attempt: int) -> np.ndarray:
+    start = draw(*path, "start", attempt) % (max(bases.size - length, 0) + 1)
+    return bases[start : start + length]
 
 
 def _is_mostly_n(window: np.ndarray) -> bool:
