@@ -1,17 +1,19 @@
 """The benchmark as a whole, over a tiny model of random weights and two small sets in GUE's layout."""
 
+import functools
 import json
 import os
 import pathlib
 import shutil
 import signal
 
+import jax
 import pytest
 from small_finetune import CONTEXT, gc, write_set
 from tiny_pretrained import save_tiny_pretrained
 from tiny_tokenizer import refusal
 
-from vqdna_jax import train
+from vqdna_jax import retries, train
 from vqdna_jax.benchmark import command, controls, jobs, runner
 from vqdna_jax.benchmark.cells import finished
 from vqdna_jax.benchmark.report import publish
@@ -41,15 +43,12 @@ def place(tmp_path_factory) -> pathlib.Path:
     return directory
 
 
-@pytest.fixture(autouse=True)
-def one_device(monkeypatch):
-    import functools
-
-    import jax
-
-    from vqdna_jax import partition
-
-    monkeypatch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    with pytest.MonkeyPatch.context() as patch:
+        on_one = functools.partial(retries.train_with_retries, devices=jax.devices()[:1])
+        patch.setattr(retries, "train_with_retries", on_one)
+        yield
 
 
 def plan(place: pathlib.Path, out: str, **changes) -> jobs.Plan:
@@ -60,15 +59,7 @@ def plan(place: pathlib.Path, out: str, **changes) -> jobs.Plan:
 @pytest.fixture(scope="module")
 def whole(place) -> pathlib.Path:
     """A benchmark that was never disturbed."""
-    import functools
-
-    import jax
-
-    from vqdna_jax import partition
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "make_mesh", functools.partial(partition.make_mesh, devices=jax.devices()[:1]))
-        assert runner.run(plan(place, "whole")) == 0
+    assert runner.run(plan(place, "whole")) == 0
     return place / "whole"
 
 
