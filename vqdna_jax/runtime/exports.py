@@ -17,7 +17,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.runtime.files import replace_directory
+from vqdna_jax.runtime.files import read_json, replace_directory
 from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.version import __version__
 
@@ -121,13 +121,8 @@ def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -
 
     Raises InputError: no such file, damaged, of a newer version, of a run instead of its export, of another schema.
     """
-    try:
-        described = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected the export directory of a run") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); copy the export directory again") from error
-    schema = described.get("schema") if isinstance(described, dict) else None
+    described = read_json(path, "the export directory of a run; if it is one, copy it again")
+    schema = described.get("schema")
     if schema not in schemas:
         raise InputError(_unexpected(path, schema, schemas))
     missing = SCHEMAS[schema].keys - described.keys()

@@ -15,6 +15,7 @@ import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_bases, to_text
+from vqdna_jax.runtime.files import read_json
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
 MERGES = "tokenizer.json"
@@ -138,13 +139,7 @@ def to_json(merges: Merges) -> str:
 
 def from_json(path: pathlib.Path) -> Merges:
     """The merges of a file that `to_json` made. Raises InputError: missing, damaged, or of another kind."""
-    try:
-        stored = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; copy the tokenizer's directory again") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); copy the tokenizer's directory again") from error
-    return read_merges(stored, str(path))
+    return read_merges(read_json(path, "the merges of a tokenizer; copy its directory again"), str(path))
 
 
 def read_merges(stored, where: str) -> Merges:
