@@ -136,7 +136,7 @@ pack() { # FILE
   git -C "$root" archive --format=tar.gz --output="$1" "${changed:-HEAD}"
 }
 
-# Reads the exit codes of all hosts, one a line, and prints the one that says what happened. Hosts that lost a peer end
+# Reads the exit codes of all hosts, one per line, and prints the one that says what happened. Hosts that lost a peer end
 # with 46, 134, 137 or 143: never the cause while another host has a code of its own.
 verdict() {
   awk '$1 == 0 || $1 == 42 { seen[$1] = 1; next }

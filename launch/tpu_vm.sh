@@ -65,7 +65,7 @@ default_version() { # as of https://cloud.google.com/tpu/docs/runtimes
   esac
 }
 
-# One line a host. Fails when a host does not answer.
+# One line per host. Fails when a host does not answer.
 statuses() { on_hosts all "$worker status" 2>"$scratch/said" | grep '^vqdna-status '; }
 
 # Whether the run is going on already, from an earlier call of this script that was ended.

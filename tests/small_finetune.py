@@ -15,7 +15,7 @@ from vqdna_jax.genome.windows import evaluation_windows
 
 STEPS = 16
 CONTEXT = 32  # codes of the base, CLS included
-LENGTHS = (15, 31)  # bases, one a code: two shapes, each without padding
+LENGTHS = (15, 31)  # bases, one per code: two shapes, each without padding
 ROWS = {"train": 192, "dev": 64, "test": 64}
 
 

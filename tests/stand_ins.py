@@ -2,7 +2,7 @@
 
 `python stand_ins.py COMMAND ARGUMENT...` writes its arguments to calls.jsonl in the folder $STAND_IN and answers as the
 real command would, from the facts in that folder's plan.json and from what earlier calls did. Commands for hosts are
-really run, by bash, in a home folder a host. A test calls
+really run, by bash, in a home folder per host. A test calls
 this many times: what takes long to import is imported where it is used.
 """
 

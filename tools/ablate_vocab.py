@@ -1,12 +1,12 @@
 """Trains grids of small vocabularies and prints their tables: what size, rate and denoising do to the codes.
 
-    python tools/ablate_vocab.py sizes     VQVAE and HRQ over K at one base a code, beside the paper's ablation
+    python tools/ablate_vocab.py sizes     VQVAE and HRQ over K at one base per code, beside the paper's ablation
     python tools/ablate_vocab.py rates     over bases_per_code and K: rate against distortion, with a plot
     python tools/ablate_vocab.py denoise   a share of the input bases hidden
     python tools/ablate_vocab.py collapse  the EMA decay and the revival of dead codes
 
 Every cell is one run of `vqdna_jax.main`, preset tiny, in its own workdir under --out: a grid that was stopped goes on
-where it stopped. The batch grows with bases_per_code, so that every run sees as many codes a step.
+where it stopped. The batch grows with bases_per_code, so that every run sees as many codes per step.
 """
 
 import argparse
@@ -19,7 +19,7 @@ TINY_BATCH = 16
 # Published reconstruction accuracy (%), paper Table "code size": (VQVAE, HRQ).
 PAPER = {128: (98.2, 98.4), 256: (98.8, 99.1), 512: (99.5, 99.6), 1024: (99.6, 99.8)}
 QUANTIZERS = ("vqvae", "hrq")
-RATES = {128: (1, 2, 4, 8, 16), 512: (2, 4, 8, 16)}  # bases a code; K=512 at one base a code is among the sizes
+RATES = {128: (1, 2, 4, 8, 16), 512: (2, 4, 8, 16)}  # bases per code; K=512 at one base per code is among the sizes
 
 
 def cell(quantizer="hrq", code_size=128, bases_per_code=1, hidden_share=0.0, ema_decay=0.9, revive_below=0.03) -> dict:
@@ -62,7 +62,7 @@ def run(cell: dict, steps: int, out: pathlib.Path) -> dict:
 
 
 def level_cells(row: dict, pattern: str) -> str:
-    """One number a level, joined by a slash."""
+    """One number per level, joined by a slash."""
     levels = [n for n in (1, 2) if f"codebook_{n}_size" in row]
     return " / ".join(pattern.format(**{key: row[f"codebook_{n}_{key}"] for key in LEVEL_KEYS}) for n in levels)
 
@@ -81,13 +81,13 @@ COLUMNS = {
     "model": lambda row: row["quantizer"].upper(),
     "K": lambda row: row["code_size"],
     "codes": lambda row: level_cells(row, "{size}"),
-    "bases a code": lambda row: row["bases_per_code"],
+    "bases per code": lambda row: row["bases_per_code"],
     "hidden": lambda row: f"{row['hidden_share']:.0%}",
     "EMA decay": lambda row: row["ema_decay"],
     "revival": lambda row: f"under {row['revive_below']:.0%} of the mean count" if row["revive_below"] else "none",
     "reconstruction %": lambda row: f"{100 * row['reconstruction_accuracy']:.2f}",
     "paper %": lambda row: PAPER[row["code_size"]][QUANTIZERS.index(row["quantizer"])],
-    "bits a base": lambda row: f"{row['code_bits_per_base']:.2f}",
+    "bits per base": lambda row: f"{row['code_bits_per_base']:.2f}",
     "used %": lambda row: level_cells(row, "{utilisation:.1%}").replace("%", ""),
     "perplexity": lambda row: level_cells(row, "{perplexity:.0f}"),
     "k-mer that explains most": lambda row: level_cells(row, "{best_kmer_k}-mer {best_kmer_explained_share:.0%}"),
@@ -100,7 +100,7 @@ COLUMNS = {
 }
 SHOWN = {
     "sizes": [
-        name for name in COLUMNS if name not in ("bases a code", "hidden", "hidden base %", "EMA decay", "revival")
+        name for name in COLUMNS if name not in ("bases per code", "hidden", "hidden base %", "EMA decay", "revival")
     ],
     "rates": [name for name in COLUMNS if name not in ("hidden", "paper %", "hidden base %", "EMA decay", "revival")],
     "denoise": [name for name in COLUMNS if name not in ("model", "K", "paper %", "EMA decay", "revival")],
@@ -126,7 +126,7 @@ def controls(row: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", choices=grids())
-    parser.add_argument("--steps", type=int, default=400, help="training steps a cell")
+    parser.add_argument("--steps", type=int, default=400, help="training steps per cell")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/ablation"))
     arguments = parser.parse_args()
     rows = [run(cell, arguments.steps, arguments.out) for cell in grids()[arguments.grid]]

@@ -48,7 +48,7 @@ def bench(fasta: Path | None = None, repeats: int = 3, read_bases: int = 500_000
 
 
 def _variants(source: Path | None, directory: Path) -> dict[str, Path]:
-    """The same sequence plain, gzipped and with one line a record."""
+    """The same sequence plain, gzipped and with one line per record."""
     files = {name: directory / f"{name}.fa{end}" for name, end in [("plain", ""), ("gzip", ".gz"), ("single-line", "")]}
     with open(files["plain"], "wb") as plain:
         if source is not None:

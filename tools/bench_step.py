@@ -207,7 +207,7 @@ def agreement(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, torch: 
 
 
 def make_rows(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, torch: TorchHalf | None) -> dict[str, tuple]:
-    """name -> (block of steps, FLOPs a step), in an order that gives the sides their turns."""
+    """name -> (block of steps, FLOPs per step), in an order that gives the sides their turns."""
     inputs = make_inputs(settings, tokenizer)
     given = JaxHalf(GivenCodes, settings, tokenizer, *inputs)
     rows = {JAX: (given.block, given.flops)}
@@ -225,7 +225,7 @@ def make_rows(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, torch: 
 def table(rows: dict[str, tuple], seconds: dict[str, list[float]], codes: int, peak: float) -> str:
     """A ratio over 1: so many times as fast as that PyTorch row, from blocks of the same turn."""
     rivals = [name for name in (EAGER, COMPILED) if name in rows]
-    heads = ["step", "ms a step", "codes/s", "TFLOP/s", "MFU", *(f"speed, {name} = 1" for name in rivals)]
+    heads = ["step", "ms per step", "codes/s", "TFLOP/s", "MFU", *(f"speed, {name} = 1" for name in rivals)]
     lines = [heads, ["---"] * len(heads)]
     for name, (_, flops) in rows.items():
         median = np.median(seconds[name])

@@ -1,10 +1,10 @@
 """The PyTorch half of tools/bench_step.py: the masked-code transformer once more, with its training step.
 
-It shares no code with vqdna_jax and needs only torch and numpy. It reads one JSON command a line from stdin and answers
-each with one JSON line on stdout; arrays come as .npz files without pickle.
+It shares no code with vqdna_jax and needs only torch and numpy. It reads one JSON command per line from stdin and
+answers each with one JSON line on stdout; arrays come as .npz files without pickle.
 
 Legend: B batch, S bases, L codes, N levels, K codebook size, E width of a code vector, D width, H heads, C channels a
-head, F hidden, M masked codes, R bases a code. Matrices are [outputs, inputs], as F.linear wants them.
+head, F hidden, M masked codes, R bases per code. Matrices are [outputs, inputs], as F.linear wants them.
 """
 
 import json

@@ -3,7 +3,7 @@
     python tools/compare_masking.py --steps 400 --probe ../GUE
 
 Every cell is one run of `vqdna_jax.main` over a tokenizer that the cells of its kind share, each in its own workdir
-under --out: a comparison that was stopped goes on where it stopped. All see 256 codes a window. Probes are optional:
+under --out: a comparison that was stopped goes on where it stopped. All see 256 codes per window. Probes are optional:
 --probe names a folder of labelled sets in the GUE layout, of which only train and dev are read.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 CODES = 256  # a window
-# (bases a code, share of the bases hidden from the tokenizer in its training, masking)
+# (bases per code, share of the bases hidden from the tokenizer in its training, masking)
 CELLS = (
     (1, 0.15, "codes"),
     (1, 0.15, "bases"),
@@ -61,12 +61,12 @@ def run(bases_per_code: int, hidden_share: float, kind: str, arguments) -> dict:
 
 
 COLUMNS = {
-    "bases a code": lambda row: row["bases_per_code"],
+    "bases per code": lambda row: row["bases_per_code"],
     "hidden from the tokenizer in stage 1": lambda row: f"{row['hidden_share']:.0%}",
     "masking": lambda row: row["kind"],
     "masked codes named %": lambda row: " / ".join(f"{100 * row[f'code_{n}_accuracy']:.1f}" for n in (1, 2)),
-    "bits a masked base, as trained": lambda row: f"{row['base_bits_as_trained']:.3f}",
-    "bits a hidden base": lambda row: f"{row['masked_base_bits']:.3f}",
+    "bits per masked base, as trained": lambda row: f"{row['base_bits_as_trained']:.3f}",
+    "bits per hidden base": lambda row: f"{row['masked_base_bits']:.3f}",
     "order 0 / Markov 11 / context 5+5": lambda row: " / ".join(
         f"{row[f'{name}_bits']:.3f}" for name in ("order0", "markov11", "context55")
     ),
@@ -86,7 +86,7 @@ def controls(row: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=400, help="pretraining steps a cell")
+    parser.add_argument("--steps", type=int, default=400, help="pretraining steps per cell")
     parser.add_argument("--tokenizer-steps", type=int, default=300)
     parser.add_argument("--windows", type=int, default=512, help="held-out windows")
     parser.add_argument("--corpus", default="", help="a directory made by `vqdna corpus`; the bundled genomes else")

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/tokenizers"))
     parser.add_argument("--budget", choices=BUDGETS, default="hours")
     parser.add_argument("--tokenizers", default="one-hot,3-mer,6-mer,BPE,VQVAE-1,HRQ-1,VQVAE-4,HRQ-4",
-                        help="learned ones with their bases a code")  # fmt: skip
+                        help="learned ones with their bases per code")  # fmt: skip
     parser.add_argument("--tasks", default="", help="names of sets; all that are found")
     parser.add_argument("--shard", default="0/1", help="i/n: do every n-th cell of the benchmark from the i-th on")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the fine-tuning, after the budget's")

@@ -1,4 +1,4 @@
-"""Batches of labelled codes: every row once an epoch, nothing cut off, a function of (seed, step) and of no process."""
+"""Batches of labelled codes: each row once per epoch, nothing cut off, a function of (seed, step) and of no process."""
 
 import hypothesis
 import hypothesis.strategies as st

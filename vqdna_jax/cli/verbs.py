@@ -134,7 +134,7 @@ def predict(
     Args:
         file: a FASTA file, or a CSV file with a column `sequence`; plain or .gz
         model: a fine-tuned model, the export directory of a run with configs/finetune.py
-        out: the CSV file to write, a row a sequence in their order: id, prediction, a probability a label, error
+        out: the CSV file to write, a row per sequence in their order: id, prediction, a probability per label, error
         base: the pretrained model under it, if it is no longer where it was
         as_json: print the summary as JSON on stdout
     """
@@ -249,9 +249,9 @@ def plan(
         topology: v5e:16x16, v5p:4x4x4 and the like, 2xv5e:16x16 for two slices; may be given several times
         set: KEY=VALUE of the config, mesh.fsdp=16; may be given several times
         mfu: share of the chips' peak FLOP/s at which times are stated
-        price: US dollars a chip-hour, for the cost of the whole run
+        price: US dollars per chip-hour, for the cost of the whole run
         largest_batch: find the largest global batch that fits, in about five compilations
-        scaling: compare the topologies at the same windows a chip, and at the same global batch
+        scaling: compare the topologies at the same windows per chip, and at the same global batch
         as_json: print the findings as JSON on stdout
     """
     # jax computes on the CPU here; the compiler asks no metadata server, and several may run at once.

@@ -1,7 +1,7 @@
 """What a learned DNA vocabulary holds: code usage, rate, k-mer content, strand agreement, context, linear probes.
 
-Reconstruction alone says little: at one code a base it stays near 100 % while the codebook dies, and codes of two bits
-a base may be plain k-mers. These pure functions measure the rest from codes and bases, with a control for each figure.
+Reconstruction alone says little: at one code per base it stays near 100 % while the codebook dies, and codes of two
+bits per base may be plain k-mers. These pure functions measure the rest from codes and bases, each with a control.
 
 Bases are uint8, A C G T = 0 1 2 3, else 4. Code i covers bases [i * R, (i + 1) * R), R = bases_per_code, S = L * R; M
 counts the positions that a mask keeps.
@@ -92,7 +92,7 @@ def _kmers_at(bases_BxS: Array, starts_L: Array, k: int) -> tuple[Array, Array]:
 def _patch_starts(codes_BxL: Array, bases_BxS: Array, bases_per_code: int) -> Array:
     """First base of each code [L], once the two arrays are known to fit."""
     if bases_BxS.shape != (len(codes_BxL), codes_BxL.shape[1] * bases_per_code):
-        raise ValueError(f"codes {codes_BxL.shape} x {bases_per_code} bases a code do not cover {bases_BxS.shape}")
+        raise ValueError(f"codes {codes_BxL.shape} x {bases_per_code} bases per code do not cover {bases_BxS.shape}")
     return np.arange(codes_BxL.shape[1]) * bases_per_code
 
 
@@ -204,7 +204,7 @@ def strand_consistency(codes_BxL: Array, reverse_codes_BxL: Array, codebook_size
 
 
 def substitution_effect(codes_BxLxN: Array, mutated_codes_BxLxN: Array, position_B: Array, bases_per_code: int) -> dict:
-    """What one substituted base a window does to the codes; position_B is the base's index in its window.
+    """What one substituted base per window does to the codes; position_B is the base's index in its window.
 
     changed_per_level: mean number of codes changed, a list of N. silent_share: share of the substitutions that change
     no code of any level. reach_max, reach_p95: distance in codes from the code that holds the base to the codes

@@ -1,4 +1,4 @@
-"""Count-based language models of DNA: what a masked model's bits a base are to be compared with.
+"""Count-based language models of DNA: what a masked model's bits per base are to be compared with.
 
 A table predicts a base from the bases at fixed offsets from it, ordered from the nearest to the farthest. It is fitted
 on both strands of a split and smoothed by recursive interpolation: with c_k(x) the count of base x in the context of

@@ -1,6 +1,6 @@
 """Evaluates a masked-code model on held-out windows, beside count-based models of DNA, as flat numbers.
 
-Legend: B windows, S bases, L codes, N levels, M masked codes, R bases a code, P scored bases. `predict` is
+Legend: B windows, S bases, L codes, N levels, M masked codes, R bases per code, P scored bases. `predict` is
 {"bases", "masks"} -> MaskedCodes.scores as numpy arrays.
 
 The honest protocol: single bases, far apart, are hidden before the tokenizer, whatever the training masked. Codes
@@ -40,7 +40,7 @@ class HiddenBases:
 
 
 def masked_codes(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> dict[str, float]:
-    """Accuracy and perplexity of every level's masked codes, and bits a masked base, masked as in training."""
+    """Accuracy and perplexity of every level's masked codes, and bits per masked base, masked as in training."""
     windows, bases = bases_BxS.shape
     per_code = task.tokenizer.bases_per_code
     masks = draw_on_host(task.masking, windows, bases // per_code - task.model.cls, per_code, SEED)

@@ -32,14 +32,14 @@ _STYLE: dict[Any, Any] = {
 _ACCURACY = "reconstruction_accuracy"
 _CURVES = {  # metric key to panel title; {} is the number of the codebook
     "loss": "loss (nats)",
-    "reconstruction_loss": "reconstruction loss (nats a base)",
+    "reconstruction_loss": "reconstruction loss (nats per base)",
     _ACCURACY: "bases decoded wrongly (share)",
     "commitment_loss": "commitment loss",
     "codebook_{}_utilisation": "codes in use (share of the codebook)",
     "codebook_{}_perplexity": "perplexity of the codes (codes)",
     "code_{}_accuracy": "masked codes named (share)",
-    "base_bits": "masked bases, as trained (bits a base)",
-    "masked_base_bits": "bases hidden before the tokenizer (bits a base)",
+    "base_bits": "masked bases, as trained (bits per base)",
+    "masked_base_bits": "bases hidden before the tokenizer (bits per base)",
     "gradient_norm": "gradient norm",
 }
 
@@ -99,7 +99,7 @@ def _draw_curve(axes, title: str, lines: list[dict[str, Any]], as_errors: bool) 
 
 
 def plot_curves(metrics: Sequence[dict[str, Any]], path: str | os.PathLike) -> None:
-    """Training curves from the rows of metrics.jsonl, one panel a quantity, against the step.
+    """Training curves from the rows of metrics.jsonl, one panel per quantity, against the step.
 
     Rows may carry any of: loss, reconstruction_loss, reconstruction_accuracy, commitment_loss, codebook_<n>_utilisation
     and codebook_<n>_perplexity, each also with the prefix eval_. What no row carries gets no panel, and values that
@@ -121,7 +121,7 @@ def plot_curves(metrics: Sequence[dict[str, Any]], path: str | os.PathLike) -> N
 
 
 def plot_codebook_usage(counts: Sequence[np.ndarray], path: str | os.PathLike) -> None:
-    """Share of every code, busiest first, on a log axis, one panel a codebook; counts holds one array [K] for each.
+    """Share of every code, busiest first, on a log axis, one panel per codebook; counts holds one array [K] for each.
 
     The dashed line is the uniform share 1 / K; codes that never occur are the shaded part on the right.
     """
@@ -145,10 +145,10 @@ def plot_codebook_usage(counts: Sequence[np.ndarray], path: str | os.PathLike) -
 
 
 def plot_rate_distortion(rows: Sequence[dict[str, Any]], path: str | os.PathLike) -> None:
-    """Bits a base of the code stream against the share of bases decoded right, one line a kind of model.
+    """Bits per base of the code stream against the share of bases decoded right, one line per kind of model.
 
     Each row holds kind (or name), bases_per_code, bits_per_base and reconstruction_accuracy. Each point is labelled
-    with its bases a code; the vertical line marks 2 bits, the rate at which DNA can be stored with no model at all.
+    with its bases per code; the vertical line marks 2 bits, the rate at which DNA can be stored with no model at all.
     """
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -165,9 +165,9 @@ def plot_rate_distortion(rows: Sequence[dict[str, Any]], path: str | os.PathLike
                 # Opposite sides of the curves, because those of similar models nearly coincide.
                 away, side = ((-7, 5), "right") if index % 2 == 0 else ((7, -13), "left")
                 axes.annotate(str(row["bases_per_code"]), at, away, textcoords="offset points", ha=side, color=colour)
-        axes.axvline(2, color="0.4", linestyle=":", label="2 bits a base")
-        axes.set_title("rate and reconstruction; labels are bases a code")
-        axes.set(xlabel="bits a base (order-0 entropy of the codes)", ylabel="bases decoded right (share)")
+        axes.axvline(2, color="0.4", linestyle=":", label="2 bits per base")
+        axes.set_title("rate and reconstruction; labels are bases per code")
+        axes.set(xlabel="bits per base (order-0 entropy of the codes)", ylabel="bases decoded right (share)")
         axes.set_xlim(left=0)
         axes.margins(y=0.12)
         axes.legend(loc="lower right")

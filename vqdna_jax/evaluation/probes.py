@@ -60,7 +60,7 @@ def read_set(path: str | os.PathLike, rows: int) -> LabelledSet:
     """At most `rows` training and `rows` dev rows of the set in a folder, in file order, the same at every call.
 
     The rows kept are a seeded draw that gives each label its share and leaves none out. Raises InputError as
-    `labelled.read_set` does on a classification, and on fewer than MIN_ROWS_A_LABEL training rows a label.
+    `labelled.read_set` does on a classification, and on fewer than MIN_ROWS_A_LABEL training rows per label.
     """
     found = labels_sets.read_set(path, "classification", splits=("train", "dev"))
     train, classes = found.splits["train"], found.classes

@@ -24,7 +24,7 @@ PROBE_KMER = 4
 def reconstruction(
     predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig
 ) -> tuple[dict[str, float], list[np.ndarray]]:
-    """(what the training log shows at every evaluation, counts of each code a level)."""
+    """(what the training log shows at every evaluation, counts of each code per level)."""
     outputs = predict(bases_BxS)
     known_BxS = bases_BxS != N
     right_BxS = (outputs["rebuilt"] == bases_BxS) | ~known_BxS
@@ -91,7 +91,7 @@ def strands(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig) ->
 
 
 def substitutions(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig, rng) -> dict[str, float]:
-    """How many codes one substitution a window changes, and how far away."""
+    """How many codes one substitution per window changes, and how far away."""
     rows = np.arange(len(bases_BxS))
     position_B = rng.integers(0, bases_BxS.shape[1], len(rows))
     mutated_BxS = bases_BxS.copy()

@@ -210,7 +210,7 @@ def _windows_by_species(segments: Segments, windows: np.ndarray, species_count: 
 
 
 class _WindowReader:
-    """Windows by their position on the split; each chunk is read once a call."""
+    """Windows by their position on the split; each chunk is read once per call."""
 
     def __init__(self, corpus: Corpus, split: str, window_bp: int):
         self._records = corpus.records(split)

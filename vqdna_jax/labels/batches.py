@@ -1,4 +1,4 @@
-"""Batches of labelled code sequences: by length, padded, every row once an epoch, a pure function of (seed, step).
+"""Batches of labelled code sequences: by length, padded, every row once per epoch, a pure function of (seed, step).
 
 Legend: B sequences, W windows of a sequence, L codes of a window, N levels.
 """
@@ -19,7 +19,7 @@ _QUANTILES = (0.25, 0.5, 0.75, 1.0)  # of the lengths, where padding stops growi
 
 
 class Shape(NamedTuple):
-    """What a batch is padded to: windows a sequence, and codes a window."""
+    """What a batch is padded to: windows per sequence, and codes per window."""
 
     windows: int
     codes: int
@@ -101,7 +101,7 @@ class LabelledBatches:
     """`batches[step]`: this process's rows of every global batch, for grain or by hand.
 
     A batch has one shape. What is left over of a shape when an epoch ends goes into batches of the next larger shape,
-    and the last batch is filled up with rows of weight 0, so every sequence counts once an epoch.
+    and the last batch is filled up with rows of weight 0, so every sequence counts once per epoch.
     """
 
     def __init__(

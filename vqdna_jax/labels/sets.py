@@ -1,7 +1,7 @@
 """Labelled sequences: the one strict reader of the tables that heads are trained on, evaluated on and predict for.
 
 A set is a folder in the layout of GUE, train.csv, dev.csv and perhaps test.csv, or one CSV file that is split here.
-The header names a column `sequence` and either `label` or, for several labels a row, columns `label_NAME` of 0 and 1;
+The header names a column `sequence` and either `label` or, for several labels per row, columns `label_NAME` of 0 and 1;
 other columns are passed over.
 
 Shape letters: B rows, S bases, V classes. Bases are uint8 [S], A C G T N = 0 1 2 3 4, of any lengths.
@@ -88,7 +88,7 @@ def read_set(
 
 
 def label_names(directory: str | os.PathLike) -> tuple[str, ...]:
-    """The names in the set's labels.txt, one a line; none where there is no such file."""
+    """The names in the set's labels.txt, one per line; none where there is no such file."""
     path = pathlib.Path(directory) / NAMES
     try:
         return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()

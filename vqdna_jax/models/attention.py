@@ -1,6 +1,6 @@
 """Bidirectional self-attention by the fastest kernel that a platform has, behind one function.
 
-Legend: B batch, L codes, H heads, C channels a head. No kernel is given a mask array: a local window is a property of
+Legend: B batch, L codes, H heads, C channels per head. No kernel is given a mask array: a local window is a property of
 the kernel, and sequences that end early are told by their lengths.
 """
 

@@ -3,7 +3,7 @@
 A weight W of [in, out] becomes W + alpha / rank * A B with A [in, r] and B [r, out]; B begins at zero, so an adapted
 network begins as the one it adapts.
 
-Legend: B batch, L codes, D width, H heads, C channels a head, F hidden, T matrices up, r rank.
+Legend: B batch, L codes, D width, H heads, C channels per head, F hidden, T matrices up, r rank.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """Vector quantization with EMA codebooks, as pure functions.
 
-Legend: B batch, L codes a window, T tokens on one device, N levels, K codebook size, D width. A codebook is a pair of
+Legend: B batch, L codes per window, T tokens on one device, N levels, K codebook size, D width. A codebook is a pair of
 exponential moving averages over the vectors assigned to each code, (counts, sums); its codes are sums / counts.
 Gradients never touch it: `ema_update` is a step of its own, beside the optimizer's. No array of [tokens, K] is kept:
 on a TPU the scores fuse into their argmax, elsewhere they are made one block of tokens at a time.
@@ -21,7 +21,7 @@ TOKENS = ("batch", "length", "act_embed")
 
 @flax.struct.dataclass
 class Codebook:
-    """EMA statistics of one level, f32: vectors a step that fall to each code, and their sums."""
+    """EMA statistics of one level, f32: vectors per step that fall to each code, and their sums."""
 
     counts_K: Array
     sums_KxD: Array
@@ -32,7 +32,7 @@ class Codebook:
 
 @flax.struct.dataclass
 class Assignments:
-    """What one global batch says to one codebook: vectors a code, their sums, K vectors drawn from the batch."""
+    """What one global batch says to one codebook: vectors per code, their sums, K vectors drawn from the batch."""
 
     counts_K: Array
     sums_KxD: Array
@@ -118,7 +118,7 @@ def look_up(codes_BxL: Array, codes_KxD: Array) -> Array:
 
 
 def statistics(h_BxLxD: Array, codes_BxL: Array, codebook_size: int, key: Array) -> Assignments:
-    """Counts and sums a code over the global batch, and K of its vectors drawn with `key`: one psum.
+    """Counts and sums per code over the global batch, and K of its vectors drawn with `key`: one psum.
 
     The drawn vectors are chosen by their place in the global batch, so every mesh draws the same ones.
     """

@@ -1,6 +1,6 @@
 """The VQDNA tokenizer: one-hot DNA -> features at the quantised depths, embedding -> 4-way logits (paper Sec. 3.3).
 
-Legend: B batch, S bases, L = S / bases_per_code codes, D width, R bases a code, C stem channels.
+Legend: B batch, S bases, L = S / bases_per_code codes, D width, R bases per code, C stem channels.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ class TokenizerConfig:
         return self.blocks * (self.kernel_size // 2) + stem_codes
 
     def encoder_flops_per_base(self) -> float:
-        """Multiply-adds x 2 of one forward pass of encoder and quantizer, a base."""
+        """Multiply-adds x 2 of one forward pass of encoder and quantizer, per base."""
         return 2 * (self._block_madds() + sum(self.codebook_sizes) * self.width) / self.bases_per_code + self._ends()
 
     def flops_per_base(self) -> float:

@@ -1,7 +1,7 @@
 """The masked-code transformer: frozen code vectors in, a context vector for every code out, and heads that name codes.
 
-Legend: B batch, L codes, N levels, K codebook size, E width of a code vector, D width, H heads, C channels a head,
-F hidden, M masked codes, R bases a code. The weights of all layers are stacked, [layers, ...], however they are run.
+Legend: B batch, L codes, N levels, K codebook size, E width of a code vector, D width, H heads, C channels per head,
+F hidden, M masked codes, R bases per code. The weights of all layers are stacked, [layers, ...], however they are run.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ class TransformerConfig:
         return 2 if self.activation == "geglu" else 1
 
     def flops_per_code(self, length: int) -> float:
-        """Multiply-adds x 2 of one forward pass through the layers, a code of a sequence of `length` codes."""
+        """Multiply-adds x 2 of one forward pass through the layers, per code of a sequence of `length` codes."""
         matrices = 4 * self.width**2 + (1 + self.matrices_up) * self.width * self.hidden
         seen = min(length, 2 * self.window + 1) if self.window else length
         return 2 * self.layers * (matrices + 2 * seen * self.width)

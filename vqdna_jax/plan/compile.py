@@ -114,7 +114,7 @@ def topology_devices(name: str) -> np.ndarray:
     slices, slice_name = re.fullmatch(r"(?:([1-9]\d{0,2}) ?x ?)?(.*)", name).groups()
     options: dict[str, Any] = {"num_slices": int(slices)} if slices else {}
     if slice_name.startswith("v4:"):
-        options["chip_config_name"] = "megacore"  # jax sees one device a chip there, which for libtpu is an option
+        options["chip_config_name"] = "megacore"  # jax sees one device per chip there, which for libtpu is an option
     if re.search(r":1x1(x1)?$", slice_name):
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:

@@ -61,7 +61,7 @@ class _Service:
             raise PeerError(f"process {index} did not answer within {wait:.0f} s ({first_line(error)})") from error
 
 
-_service = _Service()  # one a process, as the service of jax
+_service = _Service()  # one per process, as the service of jax
 
 
 def set_timeout(seconds: float) -> None:

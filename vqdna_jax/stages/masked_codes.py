@@ -107,7 +107,7 @@ def masked_codes_task(settings: MaskedCodesSettings, tokenizer: TokenizerConfig,
     r, window_bp = tokenizer.bases_per_code, settings.data.window_bp
     if window_bp % r or window_bp // r < 8:
         raise InputError(
-            f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases a code,"
+            f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases per code,"
             f" at least {8 * r}"
         )
     model, masking, compute = settings.model, settings.masking, settings.compute
@@ -123,7 +123,7 @@ def masked_codes_task(settings: MaskedCodesSettings, tokenizer: TokenizerConfig,
 
 def _say(result: Result, workdir: pathlib.Path) -> None:
     say_scores(result, [name for name in result if name.startswith(("code_", "probe_mean"))])
-    print("bits a hidden base (hidden before the tokenizer), and how often the best guess is right:")
+    print("bits per hidden base (hidden before the tokenizer), and how often the best guess is right:")
     for name in ("masked_base", "order0", "markov11", "context55"):
         print(f"  {name:26} {result[f'{name}_bits']:.4f}  {100 * result[f'{name}_accuracy']:.1f} %")
     print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")

@@ -63,7 +63,7 @@ class MaskedTokensStage(WindowStage):
         return [
             f"tokenizer  {self.settings.tokenizer} ({tokenizer.digest[:12]}), {tokenizer.description},"
             f" {tokenizer.vocabulary:,} tokens,"
-            f" {laid_out.bases_per_token:.2f} bases a token, {laid_out.length} tokens a window",
+            f" {laid_out.bases_per_token:.2f} bases per token, {laid_out.length} tokens per window",
             f"masking    {self.task.masking.kind}, {self.task.masking.rate:.0%} of the tokens, the tokenizer's own way"
             " (masking.kind, masking.span and base_weight are for learned ones)",
         ]

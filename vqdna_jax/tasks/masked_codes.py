@@ -1,6 +1,6 @@
 """Stage 2: masked code modelling over the codes of a frozen tokenizer (paper, stage b).
 
-Legend: B batch, S bases, L codes, N levels, E width of a code vector, D width, M masked codes, R bases a code. The
+Legend: B batch, S bases, L codes, N levels, E width of a code vector, D width, M masked codes, R bases per code. The
 frozen tokenizer comes with the batch, as batch["tokenizer"] = {"encoder": params, "codes": one [K, E] a level}.
 """
 
@@ -35,7 +35,7 @@ class FrozenTokenizer:
 class MaskedCodes:
     """Predict the masked codes of every level, and the bases they stand for, from what is left.
 
-    loss = mean over levels of the cross-entropy a masked code + base_weight * cross-entropy a base (nats).
+    loss = mean over levels of the cross-entropy per masked code + base_weight * cross-entropy per base (nats).
 
     Attributes:
         base_weight: 0 is the paper's objective: the head that names bases then reads the network without shaping it.

@@ -34,7 +34,7 @@ def masking_of(tokenizer: FixedTokenizer, rate: float = 0.25) -> Masking:
 
 @dataclasses.dataclass(frozen=True)
 class MaskedTokens:
-    """Predict the masked tokens. loss = cross-entropy a masked token (nats); a padding or unknown token never counts.
+    """Predict the masked tokens. loss = cross-entropy per masked token (nats); a padding or unknown token never counts.
 
     Attributes:
         vocabulary: K; its last token is the unknown one. table_width: E.

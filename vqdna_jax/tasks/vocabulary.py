@@ -22,7 +22,7 @@ from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, random_str
 class Vocabulary:
     """Stage 1: learn codes that rebuild DNA (paper Sec. 3.2, 3.3).
 
-    loss = cross-entropy a base + commitment_weight * sum of the levels' commitments.
+    loss = cross-entropy per base + commitment_weight * sum of the levels' commitments.
 
     Attributes:
         commitment_weight: the paper's beta.
@@ -120,7 +120,7 @@ class Vocabulary:
 
 
 def reconstruction_loss(logits_BxSx4: Array, bases_BxS: Array) -> tuple[Array, Metrics]:
-    """Mean cross-entropy (nats a base) over the known bases; a batch of N alone has loss 0."""
+    """Mean cross-entropy (nats per base) over the known bases; a batch of N alone has loss 0."""
     known_BxS = (bases_BxS < UNKNOWN).astype(jnp.float32)
     total = jnp.maximum(jnp.sum(known_BxS), 1)
     log_p_BxSx4 = jax.nn.log_softmax(logits_BxSx4)

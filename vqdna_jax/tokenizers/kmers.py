@@ -39,7 +39,7 @@ class _Words(FixedTokenizer):
 
 @dataclasses.dataclass(frozen=True)
 class OneHot(_Words):
-    """One base a token, N the unknown one: K = 5, and every token has its base."""
+    """One base per token, N the unknown one: K = 5, and every token has its base."""
 
     k: int = 1
 

@@ -31,7 +31,7 @@ class Span(NamedTuple):
 
 
 def window_sizes(halo: int) -> tuple[int, int]:
-    """Codes a window, for short and long sequences: at least half of a window is core."""
+    """Codes per window, for short and long sequences: at least half of a window is core."""
     scale = 1 << max(0, (4 * halo - 1) // SHORT_WINDOW).bit_length()
     return SHORT_WINDOW * scale, LONG_WINDOW * scale
 

@@ -1,7 +1,7 @@
 """All of orbax: save a state with its meta, find the newest one that is whole, restore it onto any mesh.
 
 Orbax does not notice a flipped bit. So every checkpoint carries the sha256 of its files, checked before it is read, and
-meta a digest a leaf, the same for every sharding, checked after. Processes decide together which checkpoint they take.
+meta a digest per leaf, the same for every sharding, checked after. Processes decide together which one they take.
 """
 
 import pathlib

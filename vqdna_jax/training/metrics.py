@@ -247,7 +247,7 @@ def describe(values: Mapping[str, float]) -> str:
     if "reconstruction_accuracy" in values:
         shown.append(f"acc {100 * values['reconstruction_accuracy']:.2f}%")
     if "base_bits" in values or "masked_base_bits" in values:
-        shown.append(f"bits a base {values.get('base_bits', values.get('masked_base_bits')):.4f}")
+        shown.append(f"bits per base {values.get('base_bits', values.get('masked_base_bits')):.4f}")
     codes = [100 * v for k, v in values.items() if k.startswith("code_") and k.endswith("_accuracy")]
     if codes:
         shown.append("codes " + "/".join(f"{v:.1f}" for v in codes) + "%")

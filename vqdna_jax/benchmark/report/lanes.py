@@ -1,4 +1,4 @@
-"""Dot plots as inline SVG: a lane a row, its points on one shared axis. Colours and shapes come from the page's style.
+"""Dot plots as inline SVG: a lane per row, all points on one axis. Colours and shapes come from the page's style.
 
 Everything is plain text or a number here and is escaped where it enters the markup.
 """

@@ -14,7 +14,7 @@ _WIDEST = 10  # datasets in one table; more are shown group by group
 def to_markdown(cells: Sequence[Cell], published: Sequence[PublishedRow] = ()) -> str:
     """Tables of mean ± standard deviation over seeds: models, controls and published rows, apart; then the failed runs.
 
-    Up to ten datasets come in one table; more come as one table of means by group, then one table a group.
+    Up to ten datasets come in one table; more come as one table of means by group, then one table per group.
     """
     page = _Markdown(cells, published)
     datasets = summaries.datasets(cells)
@@ -29,7 +29,7 @@ def to_markdown(cells: Sequence[Cell], published: Sequence[PublishedRow] = ()) -
 
 
 class _Markdown:
-    """Columns, as (title, one text a row), and what is put around them."""
+    """Columns, as (title, one text per row), and what is put around them."""
 
     def __init__(self, cells: Sequence[Cell], published: Sequence[PublishedRow]):
         self.cells, self.rows = cells, summaries.rows(cells, published)

@@ -80,7 +80,7 @@ def _making(results: Mapping[str, Any], datasets: Sequence[str], rows: Sequence[
 
 
 def _cards(datasets: Sequence[str], cards: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line a dataset, with all that its card holds; empty where there is no card."""
+    """A line per dataset, with all that its card holds; empty where there is no card."""
     keys = [*CARD_KEYS, *sorted({key for card in cards.values() for key in card} - set(CARD_KEYS))]
     rows = [[text_cell(name), *(text_cell(plain(cards.get(name, {}).get(key))) for key in keys)] for name in datasets]
     return table("cards", "Data cards", ["dataset", *(key.replace("_", " ") for key in keys)], [Block("", rows)])

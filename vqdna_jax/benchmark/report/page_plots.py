@@ -13,7 +13,7 @@ from vqdna_jax.report.page import escape, paragraph, section
 
 
 def datasets(cells: Sequence[Cell], published: Sequence[PublishedRow], cards: Mapping[str, Any]) -> str:
-    """A dot plot a dataset: a point a run, a bar at the mean, published rows as diamonds on one lane."""
+    """A dot plot per dataset: a point per run, a bar at the mean, published rows as diamonds on one lane."""
     rows = summaries.rows(cells, published)
     names = summaries.datasets(cells)
     plots = "".join(_dataset(cells, rows, name, cards.get(name, {}).get("title", "")) for name in names)

@@ -67,7 +67,7 @@ def _rank(rank: comparisons.Ranked | None) -> TableCell:
 
 
 def scores(cells: Sequence[Cell], published: Sequence[PublishedRow]) -> str:
-    """Every mean and deviation, a line a dataset, coloured by its distance from the mean of the rows run here."""
+    """Every mean and deviation, a line per dataset, coloured by its distance from the mean of the rows run here."""
     rows, found = summaries.rows(cells, published), summaries.summarise(cells)
     datasets = summaries.datasets(cells)
     own = [row for row in rows if not row.published]

@@ -53,7 +53,7 @@ def _delta(row: Row, known: Row) -> dict[str, Any]:
 
 
 def to_csv(cells: Sequence[Cell]) -> str:
-    """One line a cell, with the columns FIELDS; None is empty."""
+    """One line per cell, with the columns FIELDS; None is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)

@@ -28,7 +28,7 @@ _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 
 class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
-    """A config a set, named as its card with "_" for "/"."""
+    """A config per set, named as its card with "_" for "/"."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [

@@ -73,7 +73,7 @@ def check(directory: str | os.PathLike, names: Iterable[str] | None = None) -> l
 
 
 def describe(reports: Iterable[Report]) -> str:
-    """A table with a line a set, what its marks mean, and a line for each error and warning."""
+    """A table with a line per set, what its marks mean, and a line for each error and warning."""
     reports = list(reports)
     lines = [_COLUMNS, *map(_line, reports)]
     widths = [max(map(len, column)) for column in zip(*lines)]

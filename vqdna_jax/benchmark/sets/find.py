@@ -99,5 +99,5 @@ def _card_of_folder(path: pathlib.Path, cards: Mapping[str, Card]) -> Card | Non
 
 def _single(name: str, paths: list[pathlib.Path]) -> pathlib.Path:
     if len({path.resolve() for path in paths}) > 1:
-        raise InputError(f"{paths[1]}: {paths[0]} is also the set {name}; expected one folder a set, move one away")
+        raise InputError(f"{paths[1]}: {paths[0]} is also the set {name}; expected one folder per set, move one away")
     return paths[0]

@@ -32,7 +32,7 @@ Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What `prepare` wrote; `str` of it is a line a species."""
+    """What `prepare` wrote; `str` of it is one line per species."""
 
     length: int
     items: dict[str, int]  # a class, by split
@@ -64,14 +64,14 @@ def prepare(
     seed: int = 0,
     rule: Rule = "auto",
 ) -> Prepared:
-    """Writes train.csv, dev.csv, test.csv (`sequence,label`), labels.txt (a species a line) and prepared.json.
+    """Writes train.csv, dev.csv, test.csv (`sequence,label`), labels.txt (one species per line) and prepared.json.
 
     A row is `length` bases; the label is the place of the species in `fastas`, and species take turns. An item depends
     on the seed, its species, split and number alone. Genomes are read twice, one record in memory at a time.
 
     Args:
         fastas: FASTA files, plain or gzip, by species.
-        items_per_class: rows of each species, one number for all splits or a number a split.
+        items_per_class: rows of each species, one number for all splits or a number per split.
         rule: see `species_split`.
 
     Raises:

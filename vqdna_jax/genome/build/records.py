@@ -56,7 +56,7 @@ def _head(name: str, size: int, kind: bytes) -> bytes:
 
 @functools.lru_cache(1 << 14)
 def varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; all but the last byte have the highest bit set."""
+    """Seven bits per byte, the lowest first; all but the last byte have the highest bit set."""
     content = bytearray()
     while value > 127:
         content.append(value & 127 | 128)

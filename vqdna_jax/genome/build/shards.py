@@ -39,7 +39,7 @@ class Shard:
     def __init__(self, path: str | os.PathLike):
         self.records = self.bytes = 0  # bytes of the records, as TFDS counts them
         with _failures_as_os_errors():
-            self._writer = ArrayRecordWriter(os.fspath(path), "group_size:1")  # one record a group for random access
+            self._writer = ArrayRecordWriter(os.fspath(path), "group_size:1")  # one record per group for random access
 
     def add(self, records: Iterable[bytes]) -> None:
         with _failures_as_os_errors():

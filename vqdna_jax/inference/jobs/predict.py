@@ -30,7 +30,7 @@ from vqdna_jax.tokenizers.stitch import neighbours
 
 
 def columns(kind: str, label_names: Sequence[str]) -> list[str]:
-    """`prediction`, and a probability a label under the label's name; of a regression the prediction says it all."""
+    """`prediction`, and a probability per label under the label's name; of a regression the prediction says it all."""
     return ["prediction"] if kind == "regression" else ["prediction", *label_names]
 
 
