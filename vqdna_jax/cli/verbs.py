@@ -17,6 +17,8 @@ from vqdna_jax.models.pooling import POOLS, UNPOOLED
 FastaFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
 ]
+OnDuplicate = Literal["error", "rename"]
+STREAM = Path("-")  # standard input, or output
 AsJson = Annotated[bool, tyro.conf.arg(name="json")]
 if TYPE_CHECKING:
     PoolName = str
@@ -30,7 +32,7 @@ def corpus(
     species: Path | None = None,
     downloads: Path | None = None,
     validation_share: float = 0.1,
-    on_duplicate: Literal["error", "rename"] = "error",
+    on_duplicate: OnDuplicate = "error",
     beam_runner: str = "",
     beam_option: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     as_json: AsJson = False,
@@ -66,18 +68,19 @@ def corpus(
     print(json.dumps(manifest, indent=2, default=str) if as_json else f"corpus written to {out}")
 
 
-def encode(fasta: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
+def encode(fasta: tyro.conf.Positional[Path], model: Path, out: Path, on_duplicate: OnDuplicate = "error") -> None:
     """Turn sequences into codes.
 
     Args:
-        fasta: a FASTA file, plain or .gz
+        fasta: a FASTA file, plain or .gz, or - for standard input
         model: a trained tokenizer, the export directory of a run
         out: the file of codes to write
+        on_duplicate: refuse a name that occurs twice, or number it
     """
     _must_exist(fasta, model)
     from vqdna_jax.inference.jobs.encode import encode_fasta
 
-    encode_fasta(fasta, model, out)
+    encode_fasta(fasta, model, out, on_duplicate=on_duplicate)
     print(f"codes written to {out}")
 
 
@@ -87,13 +90,14 @@ def decode(codes: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
     Args:
         codes: a file written by `vqdna encode`
         model: the tokenizer that wrote it
-        out: the FASTA file to write
+        out: the FASTA file to write, gzip if it ends in .gz, or - for standard output
     """
     _must_exist(codes, model)
     from vqdna_jax.inference.jobs.encode import decode_to_fasta
 
     decode_to_fasta(codes, model, out)
-    print(f"sequences written to {out}")
+    if out != STREAM:
+        print(f"sequences written to {out}")
 
 
 def embed(
@@ -102,22 +106,24 @@ def embed(
     out: Path,
     pool: PoolName = "mean",
     layer: int = -1,
+    on_duplicate: OnDuplicate = "error",
     as_json: AsJson = False,
 ) -> None:
     """Turn sequences into vectors. Stopped and started again, it goes on where it was.
 
     Args:
-        fasta: a FASTA file, plain or .gz
+        fasta: a FASTA file, plain or .gz, or - for standard input
         model: a pretrained or fine-tuned model, the export directory of a run with configs/mcm.py or finetune.py
         out: the file of embeddings to write, which numpy.load opens
         pool: how the vectors of a sequence's codes become one, or "none": one per code
         layer: -1 after the last norm, or after so many layers, 0 for the input
+        on_duplicate: refuse a name that occurs twice, or number it
         as_json: print the summary as JSON on stdout
     """
     _must_exist(fasta, model)
     from vqdna_jax.inference.jobs.embed import embed_fasta
 
-    summary = embed_fasta(fasta, model, out, pool, layer)
+    summary = embed_fasta(fasta, model, out, pool, layer, on_duplicate=on_duplicate)
     text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
     print(json.dumps(summary, indent=2) if as_json else text.format(**summary))
 
@@ -155,6 +161,7 @@ def species(
     length: int = 1000,
     items: int = 1000,
     seed: int = 0,
+    on_duplicate: OnDuplicate = "error",
 ) -> None:
     """Make a labelled set from genomes: which species is a stretch of DNA from? (HyenaDNA's protocol)
 
@@ -164,6 +171,7 @@ def species(
         length: bases of a stretch
         items: training rows of each species; dev and test have a fifth of it each
         seed: of the draws
+        on_duplicate: refuse a name that occurs twice in a file, or number it
     """
     _must_exist(*fasta)
     from vqdna_jax.benchmark.sets import species as sets
@@ -172,7 +180,8 @@ def species(
     if len(named) < len(fasta):
         raise errors.InputError("two FASTA files have the same name before the first dot; rename one")
     held_out = max(1, items // 5)
-    print(sets.prepare(named, out, length, {"train": items, "dev": held_out, "test": held_out}, seed))
+    rows = {"train": items, "dev": held_out, "test": held_out}
+    print(sets.prepare(named, out, length, rows, seed, on_duplicate=on_duplicate))
 
 
 def benchmark(
@@ -279,7 +288,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _must_exist(*paths: Path) -> None:
     for path in paths:
-        if not path.exists():
+        if path != STREAM and not path.exists():
             raise errors.InputError(f"{path}: no such file or directory")
 
 

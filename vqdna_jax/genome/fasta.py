@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import ne
-from typing import Literal, NamedTuple, NoReturn, TypeVar
+from typing import Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -270,51 +270,27 @@ def load_fasta(
     return whole_records(FastaReader(path, on_duplicate=on_duplicate, advance=advance))
 
 
-def whole_records(batches: Iterable[Batch], keep_empty: bool = False) -> Iterator[Sequence]:
-    """The records of consecutive batches."""
-    head, blocks = None, []  # of the record that the batch before was in
+def whole_records(batches: Iterable[Batch]) -> Iterator[Sequence]:
+    """The records of consecutive batches, none that is empty."""
+    head, blocks = ("", "", 0), []  # of the record that the batch before was in
     for batch in batches:
         bases, soft_mask, ends = batch.bases, batch.soft_mask, [*batch.starts.tolist(), batch.codes.size]
         heads = zip(batch.ids, batch.headers, batch.lines)
         for index, (start, stop) in enumerate(itertools.pairwise([0, *ends])):
             if index:
-                if head and (blocks or keep_empty):
+                if blocks:
                     yield _join(head, blocks)
                 head, blocks = next(heads), []
             if start < stop:
                 blocks.append((bases[start:stop], soft_mask[start:stop], batch.ambiguous.get(index, {})))
-    if head and (blocks or keep_empty):
+    if blocks:
         yield _join(head, blocks)
 
 
 def _join(head: tuple[str, str, int], blocks: list[tuple[np.ndarray, np.ndarray, dict[str, int]]]) -> Sequence:
     """Copies, so that a record that is kept does not keep its batch."""
-    bases, soft_masks, ambiguous = zip(*blocks) if blocks else ([np.zeros(0, np.uint8)], [np.zeros(0, bool)], [{}])
+    bases, soft_masks, ambiguous = zip(*blocks)
     if len(blocks) == 1:
         return Sequence(*head, bases[0].copy(), soft_masks[0].copy(), ambiguous[0])
     counts = sum(map(Counter, ambiguous), Counter())
     return Sequence(*head, np.concatenate(bases), np.concatenate(soft_masks), dict(counts))
-
-
-Item = TypeVar("Item")
-GROUP_BASES = 4_000_000
-
-
-def records(paths: Iterable[str | os.PathLike], advance: Callable[[int], object]) -> Iterator[Sequence]:
-    """Whole records of all files, empty ones too; ids are unique over the files."""
-    names: dict[str, int] = {}
-    for path in paths:
-        yield from whole_records(FastaReader(path, advance=advance, names=names), keep_empty=True)
-
-
-def grouped(items: Iterable[Item], bases: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Neighbours, as few as have GROUP_BASES together: many short records fill the network's windows, long ones do."""
-    group, total = [], 0
-    for item in items:
-        group.append(item)
-        total += bases(item)
-        if total >= GROUP_BASES:
-            yield group
-            group, total = [], 0
-    if group:
-        yield group

@@ -37,7 +37,7 @@ def test_encoding_by_hand_is_that_of_protobuf(length, start, n_runs, soft_mask_r
     runs = [np.array(some, np.int32).reshape(-1, 2) for some in (n_runs, soft_mask_runs)]
     counts = [np.array([len(some)]) for some in runs]
     chunks = Chunks(np.array([1]), np.array([start]), np.array([length]), *counts, packed, *runs)
-    (record,) = make_records(chunks, [0], species, ["another", contig])
+    (record,) = make_records(chunks, chunks.contents(), [0], species, ["another", contig])
     values = {
         "bases": packed.tobytes(),
         "length": length,

@@ -173,7 +173,6 @@ def test_unfinished_work_of_another_job_is_refused(export, fasta, stopped, tmp_p
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (">a\nACGT\n>b\n>c\nACGT\n", ["in.fa:3", "'b'", "empty"]),
         (f">a\nACGT\n>{'b' * 256}\nACGT\n", ["in.fa:3", "255"]),
         (">a\nACGT\n>b\nAC-T\n", ["in.fa:4", "'-'"]),
         (">a\nACGT\n>a\nACGT\n", ["in.fa:3", "'a'"]),
@@ -184,6 +183,23 @@ def test_a_bad_record_is_named_before_the_work_begins(export, tmp_path, text, sa
     message = refusal(embed.embed_fasta, tmp_path / "in.fa", export, tmp_path / "out")
     assert all(word in message for word in says)
     assert [path.name for path in tmp_path.iterdir()] == ["in.fa"]
+
+
+def test_what_a_corpus_skips_is_skipped_and_counted(export, tmp_path):
+    (tmp_path / "in.fa").write_text(">a x\nACGTACGT \n>b\n>c\nACGT\n>a\nGG\n")
+    summary = embed.embed_fasta(tmp_path / "in.fa", export, tmp_path / "out", progress=False, on_duplicate="rename")
+    assert summary["skipped"] == {"empty_records": 1, "renamed_records": 1, "lines_ending_in_blanks": 1}
+    with np.load(tmp_path / "out", allow_pickle=False) as file:
+        assert file["ids"].tolist() == ["a", "c", "a_2"] and file["lengths"].tolist() == [8, 4, 2]
+
+
+def test_a_pipe_is_embedded_as_a_file_is_and_cannot_be_written_to(export, fasta, tmp_path):
+    embed.embed_fasta(fasta, export, tmp_path / "of-file", progress=False)
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cp", fasta, tmp_path / "pipe"]):
+        embed.embed_fasta(tmp_path / "pipe", export, tmp_path / "of-pipe", progress=False)
+    assert (tmp_path / "of-file").read_bytes() == (tmp_path / "of-pipe").read_bytes()
+    assert "is no stream" in refusal(embed.embed_fasta, fasta, export, "-")
 
 
 def test_places_that_cannot_be_are_named(export, fasta, tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from tiny_tokenizer import refusal, save_tiny
 
 from vqdna_jax.errors import InputError, StorageError
-from vqdna_jax.genome import fasta as genome_fasta
+from vqdna_jax.genome import fasta_files
 from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs import encode
 from vqdna_jax.tokenizers.learned import LearnedTokenizer
@@ -18,9 +20,9 @@ RECORDS = {  # id: (description, sequence)
     "chr1": ("Tiny chromosome, assembly 1", "acgtNNNNNacgtRYACGTTGCATTGACCAgggtttaaacccN" * 9),
     "one": ("", "a"),
     "hole": ("nothing but N", "n" * 85),
-    "empty": ("no sequence at all", ""),
     "odd/../name": ("", "GATTACA" * 23),
 }
+EMPTY = ">empty no sequence at all\n\n"  # after the third of them
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,8 @@ def export(tmp_path_factory):
 @pytest.fixture
 def fasta(tmp_path):
     path = tmp_path / "in.fa"
-    path.write_text("".join(f">{id} {text}\n{sequence}\n" for id, (text, sequence) in RECORDS.items()))
+    texts = [f">{id} {text}\n{sequence}\n" for id, (text, sequence) in RECORDS.items()]
+    path.write_text("".join([*texts[:3], EMPTY, *texts[3:]]))
     return path
 
 
@@ -75,9 +78,9 @@ def test_round_trip_keeps_headers_lengths_n_and_case_and_lists_every_other_diffe
     assert summary["mismatches"] == result["mismatches"] == len(differing)
     letters = "".join(sequence for _, sequence in RECORDS.values()).upper()
     unknown = sum(letters.count(letter) for letter in "NRY")
-    assert (summary["records"], summary["bases"], summary["n"]) == (5, len(letters), unknown)
+    assert (summary["records"], summary["bases"], summary["n"]) == (4, len(letters), unknown)
     assert summary["codes"] == sum(-(-len(sequence) // 8) for _, sequence in RECORDS.values())
-    assert summary["ambiguous"] == {"R": 9, "Y": 9}
+    assert summary["ambiguous"] == {"R": 9, "Y": 9} and summary["skipped"] == {"empty_records": 1}
     assert summary["mismatch_share"] == len(differing) / (len(letters) - unknown)
     assert names(tmp_path) == {"in.fa", "out.codes", "out.codes.mismatches.tsv", "back.fa"}
 
@@ -86,7 +89,12 @@ def test_the_summary_is_printed(export, fasta, tmp_path, capsys):
     encode.encode_fasta([fasta], export, tmp_path / "out.codes")
     encode.decode_to_fasta(tmp_path / "out.codes", export, tmp_path / "back.fa")
     printed = capsys.readouterr()
-    assert "5 records, 634 bases" in printed.out and "R 9, Y 9" in printed.out and "Mb/s" in printed.out
+    assert (
+        "4 records, 634 bases" in printed.out
+        and "R 9, Y 9" in printed.out
+        and "empty records: 1" in printed.out
+        and "Mb/s" in printed.out
+    )
     assert printed.err == ""  # no bar where there is no terminal
 
 
@@ -100,7 +108,7 @@ def test_python_users_get_codes_with_coordinates(export, encoded):
         for id, (_, sequence) in RECORDS.items():
             codes_LxN = file.record(id)
             assert codes_LxN.shape == (-(-len(sequence) // 8), 2) and codes_LxN.dtype == np.uint16
-            assert not sequence or np.array_equal(codes_LxN, model.encode(sequence))
+            assert np.array_equal(codes_LxN, model.encode(sequence))
             assert [sequence[a : a + n].strip("NRYnry") for a, n in file.n_runs(id)] == [""] * len(file.n_runs(id))
             assert sum(n for _, n in file.soft_mask_runs(id)) == sum(letter.islower() for letter in sequence)
         assert "odd/../name2" in refusal(file.record, "odd/../name2")
@@ -112,11 +120,11 @@ def test_numpy_opens_the_file_without_pickle(encoded):
         assert meta["schema"] == "vqdna-codes/1"
         arrays = {name: file[name] for name in file.files if name != "meta.json"}
     assert arrays["0/codes"].shape == (meta["records"][0]["codes"], 2)
-    assert {name.split("/")[0] for name in arrays} == {"0", "1", "2", "4"}  # the empty record has no arrays
+    assert {name.split("/")[0] for name in arrays} == {"0", "1", "2", "3"}
 
 
 def test_grouping_and_file_order_do_not_change_the_codes(export, fasta, encoded, tmp_path, monkeypatch):
-    monkeypatch.setattr(genome_fasta, "GROUP_BASES", 1)
+    monkeypatch.setattr(fasta_files, "GROUP_BASES", 1)
     monkeypatch.setattr(encode, "TSV_LINES", 7)
     encode.encode_fasta(fasta, export, tmp_path / "single.codes", progress=False)
     assert (tmp_path / "single.codes").read_bytes() == encoded[0].read_bytes()
@@ -132,6 +140,72 @@ def test_decoding_writes_lines_of_the_asked_width_and_gzip_by_name(export, encod
     assert [len(s) for _, s in read_text(tmp_path / name).values()] == [len(s) for _, s in RECORDS.values()]
     assert max(len(line) for line in lines if line[0] != ">") == min(width, 387)
     assert lines[0] == ">chr1 Tiny chromosome, assembly 1"
+
+
+HEADERS = [
+    "chr1\tAC:CM01\tgi:5",
+    "chr2   two  spaces ",
+    " chr3",
+    "gi|1| one\x01gi|2| two",
+    "chr5",
+    "chr6 ",
+    "é ü\u3000",
+]
+
+
+def test_headers_come_back_as_they_were(export, tmp_path):
+    text = "".join(f">{header}\nACGTNNNN\n" for header in HEADERS)
+    (tmp_path / "in.fa").write_text(text + ">chr1 again\tand again\nNNNN\n>chr9\n")
+    encode.encode_fasta(tmp_path / "in.fa", export, tmp_path / "out", progress=False, on_duplicate="rename")
+    encode.decode_to_fasta(tmp_path / "out", export, tmp_path / "back.fa", progress=False)
+    back = (tmp_path / "back.fa").read_text().split("\n")
+    assert [line[1:] for line in back if line.startswith(">")] == [*HEADERS, "chr1_2 again\tand again"]
+    with np.load(tmp_path / "out", allow_pickle=False) as file:
+        infos = json.loads(file["meta.json"])["records"]
+    assert ["header" in info for info in infos] == [True, True, True, False, False, True, True, True]
+
+
+def test_a_repeated_name_is_refused_with_what_helps_or_numbered(export, tmp_path):
+    for name in ("one.fa", "two.fa"):
+        (tmp_path / name).write_text(">a x\nACGT\n>b\nACGT\n")
+    paths = [tmp_path / "one.fa", tmp_path / "two.fa"]
+    message = refusal(encode.encode_fasta, paths, export, tmp_path / "out")
+    assert f"{paths[1]}:1: " in message and "--on-duplicate=rename" in message
+    summary = encode.encode_fasta(paths, export, tmp_path / "out", progress=False, on_duplicate="rename")
+    assert summary["skipped"] == {"renamed_records": 2}
+    with encode.open_codes(tmp_path / "out") as file:
+        assert [info.header for info in file] == ["a x", "b", "a_2 x", "b_2"]
+
+
+def test_files_of_before_with_an_empty_record_are_decoded(export, tmp_path):
+    tokenizer = load.load(export).tokenizer
+    nothing = np.zeros((0, 2), np.int64)
+    with encode.CodeFileWriter(tmp_path / "old", tokenizer.digest, tokenizer.codebook_sizes, 8) as writer:
+        for id, length in (("a", 0), ("b", 8)):
+            codes_LxN = np.zeros((length // 8, 2), np.uint16)
+            writer.write(encode.CodeRecord(id, "x", length, codes_LxN, nothing, nothing, nothing[:, 0], {}, f"{id} x"))
+    encode.decode_to_fasta(tmp_path / "old", export, tmp_path / "back.fa", progress=False)
+    lines = (tmp_path / "back.fa").read_text().splitlines()
+    assert lines[:2] == [">a x", ">b x"] and len(lines[2]) == 8
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_standard_input_and_output(export, fasta, encoded, tmp_path, pack):
+    model, verbs = str(export), [sys.executable, "-m", "vqdna_jax.cli.main"]
+
+    def run(*arguments, content: bytes) -> bytes:
+        return subprocess.run([*verbs, *arguments], input=content, check=True, stdout=subprocess.PIPE).stdout
+
+    run("encode", "-", f"--model={model}", f"--out={tmp_path}/piped", content=pack(fasta.read_bytes()))
+    assert (tmp_path / "piped").read_bytes() == encoded[0].read_bytes()
+    encode.decode_to_fasta(encoded[0], export, tmp_path / "back.fa", progress=False)
+    back = run("decode", "/dev/stdin", f"--model={model}", "--out=-", content=encoded[0].read_bytes())
+    assert back == (tmp_path / "back.fa").read_bytes()
+
+
+def test_a_file_of_codes_is_no_stream(export, fasta, tmp_path):
+    assert "is no stream" in refusal(encode.encode_fasta, fasta, export, "-")
+    assert names(tmp_path) == {"in.fa"}
 
 
 def test_another_tokenizer_is_refused(encoded, tmp_path):
@@ -206,7 +280,7 @@ def test_an_output_that_cannot_be_written_is_named(export, fasta, encoded, tmp_p
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device"), RuntimeError])
 def test_what_stops_the_work_leaves_nothing_half_written(export, fasta, encoded, tmp_path, monkeypatch, error):
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(genome_fasta, "GROUP_BASES", 1)
+    monkeypatch.setattr(fasta_files, "GROUP_BASES", 1)
     decode, calls = LearnedTokenizer.decode, []
 
     def stop(self, *arguments):
@@ -244,6 +318,6 @@ def test_the_bar_ends_at_the_size_of_the_files(export, fasta, tmp_path, monkeypa
         return bars[-1]
 
     monkeypatch.setattr(encode.tqdm, "tqdm", remember)
-    monkeypatch.setattr(genome_fasta, "GROUP_BASES", 100)
+    monkeypatch.setattr(fasta_files, "GROUP_BASES", 100)
     encode.encode_fasta(fasta, export, tmp_path / "out.codes")
     assert bars[0].total == fasta.stat().st_size == pytest.approx(bars[0].n)

@@ -22,7 +22,7 @@ from vqdna_jax.benchmark.sets.layout import draw
 from vqdna_jax.benchmark.sets.species_split import Contig, Regions, Rule, regions
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_text
-from vqdna_jax.genome.fasta import load_fasta
+from vqdna_jax.genome.fasta import OnDuplicate, load_fasta
 from vqdna_jax.labels.sets import NAMES
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
@@ -52,6 +52,7 @@ class Prepared:
 
 class _Plan(NamedTuple):
     paths: list[Path]
+    on_duplicate: OnDuplicate
     rule: str
     regions: Regions
 
@@ -63,6 +64,7 @@ def prepare(
     items_per_class: int | Mapping[str, int] = ITEMS,
     seed: int = 0,
     rule: Rule = "auto",
+    on_duplicate: OnDuplicate = "error",
 ) -> Prepared:
     """Writes train.csv, dev.csv, test.csv (`sequence,label`), labels.txt (one species per line) and prepared.json.
 
@@ -73,6 +75,7 @@ def prepare(
         fastas: FASTA files, plain or gzip, by species.
         items_per_class: rows of each species, one number for all splits or a number per split.
         rule: see `species_split`.
+        on_duplicate: refuse a name that occurs twice in a file, or number it.
 
     Raises:
         InputError: a wrong argument, a file that is not FASTA, a genome that the rule cannot split, or an `out_dir`
@@ -80,7 +83,7 @@ def prepare(
     """
     items = _items_by_split(items_per_class)
     _check(fastas, length)
-    plans = {name: _plan(name, paths, length, rule, seed) for name, paths in fastas.items()}
+    plans = {name: _plan(name, paths, length, rule, seed, on_duplicate) for name, paths in fastas.items()}
     with layout.writing(out_dir) as (staging, files):
         counts = {}
         for label, (name, plan) in enumerate(plans.items()):
@@ -111,15 +114,16 @@ def _check(fastas: Mapping[str, Paths], length: int) -> None:
             raise InputError(f"species {name!r}: expected a name of one line without blanks around it")
 
 
-def _plan(name: str, paths: Paths, length: int, rule: Rule, seed: int) -> _Plan:
+def _plan(name: str, paths: Paths, length: int, rule: Rule, seed: int, on_duplicate: OnDuplicate) -> _Plan:
     files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
     if not files:
         raise InputError(f"species {name!r}: no file; expected one or more FASTA files")
-    return _Plan(files, *regions(name, [contig for path in files for contig in _contigs(path)], length, rule, seed))
+    contigs = [contig for path in files for contig in _contigs(path, on_duplicate)]
+    return _Plan(files, on_duplicate, *regions(name, contigs, length, rule, seed))
 
 
-def _contigs(path: Path) -> Iterator[Contig]:
-    for record in load_fasta(path):
+def _contigs(path: Path, on_duplicate: OnDuplicate) -> Iterator[Contig]:
+    for record in load_fasta(path, on_duplicate=on_duplicate):
         yield Contig(str(path), record.line, record.id, record.description, record.bases.size)
 
 
@@ -134,7 +138,7 @@ def _windows(
             region = places[draw(seed, name, split, item, "contig") % len(places)]
             of_record[region.contig.path, region.contig.line].append((split, item, region))
     for path in plan.paths:
-        for record in load_fasta(path):
+        for record in load_fasta(path, on_duplicate=plan.on_duplicate):
             for split, item, region in of_record[str(path), record.line]:
                 bases = record.bases[region.start : region.stop]
                 yield split, item, _window(bases, length, (seed, name, split, item))

@@ -164,7 +164,7 @@ def _add_segment(shard: shards.Shard, split: str, segment: Segment) -> None:
         for first, (block, in_validation) in zip(before[blocks].tolist(), spool.blocks(starts, blocks)):
             rows = np.flatnonzero(in_validation == (split == "validation")).tolist()
             rows = rows[max(0, segment.first - first) : segment.stop - first]
-            shard.add(make_records(block, rows, segment.job.source.species, spool.names))
+            shard.add(make_records(block, block.contents(), rows, segment.job.source.species, spool.names))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Cuts what is read of a FASTA file into chunks, many at once: short records cost little more than one long one."""
 
 import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +23,14 @@ class Chunks(NamedTuple):
     n_runs: np.ndarray  # int32 [runs, 2], (start, length) within the chunk
     soft_mask_runs: np.ndarray  # int32 [runs, 2]
 
-    def contents(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+    def contents(self) -> list[tuple[bytes, bytes, bytes]]:
         """packed, n_runs and soft_mask_runs of each chunk."""
-        yield from zip(
+        sliced = (
             _sliced(self.packed, packed_bytes(self.length)),
             _sliced(self.n_runs, 8 * self.n_count),
             _sliced(self.soft_mask_runs, 8 * self.soft_mask_count),
         )
+        return list(zip(*sliced))
 
 
 def packed_bytes(length: np.ndarray) -> np.ndarray:
@@ -39,6 +39,8 @@ def packed_bytes(length: np.ndarray) -> np.ndarray:
 
 
 def _sliced(values: np.ndarray, sizes: np.ndarray) -> list[bytes]:
+    if not values.size:
+        return [b""] * sizes.size
     content, ends = values.tobytes(), np.cumsum(sizes).tolist()
     return [content[start:end] for start, end in itertools.pairwise([0, *ends])]
 

@@ -42,11 +42,13 @@ class Shard:
             self._writer = ArrayRecordWriter(os.fspath(path), "group_size:1")  # one record per group for random access
 
     def add(self, records: Iterable[bytes]) -> None:
+        """All are in memory at once."""
+        records = list(records)
         with _failures_as_os_errors():
             for record in records:
                 self._writer.write(record)
-                self.records += 1
-                self.bytes += len(record)
+        self.records += len(records)
+        self.bytes += sum(map(len, records))
 
     def close(self) -> None:
         with _failures_as_os_errors():

@@ -40,18 +40,21 @@ class CorpusWriter:
 
     def add(self, chunks: Chunks, in_validation: np.ndarray) -> None:
         """Appends chunks, each to its split, bool [chunks]."""
-        self._content.update(b"".join(self._described(chunks, in_validation)))
+        contents = chunks.contents()
+        self._content.update(b"".join(self._described(chunks, contents, in_validation)))
         for split, chosen in zip(SPLITS, (~in_validation, in_validation)):
             if chosen.any():
                 self._splits[split].add(len(self._species), self._contig_count, chunks, chosen)
                 self._counts[split].update(_counts(chunks, chosen))
                 rows = np.flatnonzero(chosen).tolist()
-                self._shards[split].add(make_records(chunks, rows, self._name, self._contigs))
+                self._shards[split].add(make_records(chunks, contents, rows, self._name, self._contigs))
 
-    def _described(self, chunks: Chunks, in_validation: np.ndarray) -> Iterator[bytes]:
+    def _described(
+        self, chunks: Chunks, contents: list[tuple[bytes, bytes, bytes]], in_validation: np.ndarray
+    ) -> Iterator[bytes]:
         """What the digest is of."""
         columns = zip(in_validation.tolist(), chunks.contig.tolist(), chunks.start.tolist(), chunks.length.tolist())
-        for (held_out, contig, start, length), content in zip(columns, chunks.contents()):
+        for (held_out, contig, start, length), content in zip(columns, contents):
             yield f"{SPLITS[held_out]} {self._name} {self._contigs[contig]} {start} {length}\n".encode()
             yield from content
 

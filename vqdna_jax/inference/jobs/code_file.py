@@ -1,7 +1,8 @@
 """The file of codes, schema vqdna-codes/1: an uncompressed zip that `numpy.load(path, allow_pickle=False)` opens.
 
     meta.json               schema, tokenizer_digest, codebook_sizes, bases_per_code, and for each record
-                            {id, description, length, codes, mismatches, ambiguous}
+                            {id, description, length, codes, mismatches, ambiguous}, and the header if id, a blank and
+                            description do not give it
     0/codes.npy             of record 0: codes [L, N], uint16 (uint32 for codebooks over 65,536)
     0/n_runs.npy            (start, length) of runs of unknown bases, int64 [R, 2]
     0/soft_mask_runs.npy    the same of lower case
@@ -38,6 +39,7 @@ class CodeRecord(NamedTuple):
     soft_mask_runs: np.ndarray
     mismatches: np.ndarray
     ambiguous: dict[str, int]  # IUPAC letters other than N that were read as N
+    header: str  # the line of the FASTA file without '>'
 
 
 class RecordInfo(NamedTuple):
@@ -49,6 +51,7 @@ class RecordInfo(NamedTuple):
     codes: int
     mismatches: int
     ambiguous: dict[str, int]
+    header: str
 
 
 class CodeFileWriter:
@@ -72,8 +75,12 @@ class CodeFileWriter:
         for name in ("n_runs", "soft_mask_runs", "mismatches"):
             self._write_array(f"{number}/{name}", getattr(record, name))
         counts = len(record.codes_LxN), len(record.mismatches)
-        info = RecordInfo(record.id, record.description, record.length, *counts, record.ambiguous)
-        self._records.append(info._asdict())
+        info = RecordInfo(
+            record.id, record.description, record.length, *counts, record.ambiguous, record.header
+        )._asdict()
+        if info["header"] == _plain_header(info):
+            del info["header"]
+        self._records.append(info)
 
     def _write_array(self, name: str, array: np.ndarray) -> None:
         if array.size:
@@ -157,7 +164,8 @@ class CodeFile:
         self.tokenizer_digest = str(meta["tokenizer_digest"])
         self.codebook_sizes = tuple(int(size) for size in meta["codebook_sizes"])
         self.bases_per_code = int(meta["bases_per_code"])
-        self._records = {info["id"]: (number, RecordInfo(**info)) for number, info in enumerate(meta["records"])}
+        infos = [RecordInfo(**{"header": _plain_header(info)} | info) for info in meta["records"]]
+        self._records = {info.id: (number, info) for number, info in enumerate(infos)}
         for _, info in self._records.values():
             if -(-info.length // self.bases_per_code) != info.codes:
                 raise ValueError(f"record {info.id}: {info.codes} codes for {info.length} bases")
@@ -185,6 +193,10 @@ class CodeFile:
     def _damaged(self, member: str, why: object) -> InputError:
         reason = " ".join(str(why).split())
         return InputError(f"{self.path}: {member} is damaged ({reason}); encode the sequences again")
+
+
+def _plain_header(info: dict[str, Any]) -> str:
+    return f"{info['id']} {info['description']}".rstrip()
 
 
 def open_codes(path: str | os.PathLike) -> CodeFile:

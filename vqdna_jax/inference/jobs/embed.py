@@ -29,7 +29,8 @@ import numpy as np
 
 from vqdna_jax import version
 from vqdna_jax.errors import InputError, StorageError
-from vqdna_jax.genome.fasta import records
+from vqdna_jax.genome.fasta import OnDuplicate
+from vqdna_jax.genome.fasta_files import FastaFiles
 from vqdna_jax.inference import load
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
@@ -43,12 +44,13 @@ LONGEST_ID = 255  # all ids are stored as wide as the longest
 
 
 class Input(NamedTuple):
-    """What FASTA files hold: ids, bases and codes [records], and the sha256 of ids and bases."""
+    """What FASTA files hold: ids, bases and codes [records], the sha256 of ids and bases, what was skipped."""
 
     ids: list[str]
     lengths: np.ndarray
     codes: np.ndarray
     digest: str
+    skipped: dict[str, int]
 
 
 def embed_fasta(
@@ -58,6 +60,7 @@ def embed_fasta(
     pool: str = "mean",
     layer: int = -1,
     progress: bool = True,
+    on_duplicate: OnDuplicate = "error",
 ) -> dict[str, Any]:
     """Embeds every record of FASTA files, as `Model.embed` does, into the file `out`, which appears whole.
 
@@ -66,36 +69,41 @@ def embed_fasta(
     must hold the vectors twice.
 
     Args:
+        fasta: files, pipes by their names, or "-" for standard input; ids are unique over all of them.
         progress: a bar on stderr, or a line now and then where that is no terminal.
+        on_duplicate: refuse an id that occurs twice, or number it.
 
     Returns:
-        records, bases, vectors, resumed (records that were done before), width, seconds, bases_per_s, out.
+        records, bases, skipped {what: how often}, vectors, resumed (records that were done before), width, seconds,
+        bases_per_s, out.
 
     Raises:
-        InputError: bad FASTA, an empty record, an id that occurs twice, no such model, pool or layer, unfinished work
-            of another command in OUT.partial. StorageError: `out` cannot be written.
+        InputError: bad FASTA, an id that is too long or occurs twice, no such model, pool or layer, unfinished work of
+            another command in OUT.partial. StorageError: `out` cannot be written.
     """
-    paths = [pathlib.Path(path) for path in ([fasta] if isinstance(fasta, str | os.PathLike) else fasta)]
+    paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
     out, start = pathlib.Path(out), time.perf_counter()
     _check_paths(out, paths)
     whole = load.load(model_dir)
     model = whole.embedder()
     model.check(pool, layer)
-    found = _examine(paths, model.tokenizer, progress)
-    shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
     meta = {"schema": SCHEMA, "pretrained_digest": model.digest, "pool": pool, "layer": int(layer)}
     meta |= {"finetuned_digest": whole.digest} if whole.finetuned else {}
-    with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}) as partial:
-        resumed = partial.records
-        _check_room(out, 8 * shape[0] * shape[1] - partial.size)
-        _embed_rest(model, paths, found, partial, pool, layer, progress)
-        if (partial.records, partial.size) != (len(found.ids), 4 * shape[0] * shape[1]):
-            raise InputError(f"{paths[0]}: changed while it was read; remove {partial.directory} and run again")
-        starts = _starts(model.tokenizer, paths, found) if pool == UNPOOLED else None
-        _write_file(new, partial, found, shape, meta | {"bases_per_code": model.tokenizer.bases_per_code}, starts)
+    with FastaFiles(paths, on_duplicate) as files:
+        found = _examine(files, model.tokenizer, progress)
+        shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
+        with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}) as partial:
+            resumed = partial.records
+            _check_room(out, 8 * shape[0] * shape[1] - partial.size)
+            _embed_rest(model, files, found, partial, pool, layer, progress)
+            if (partial.records, partial.size) != (len(found.ids), 4 * shape[0] * shape[1]):
+                raise InputError(f"{paths[0]}: changed while it was read; remove {partial.directory} and run again")
+            starts = _starts(model.tokenizer, files, found) if pool == UNPOOLED else None
+            _write_file(new, partial, found, shape, meta | {"bases_per_code": model.tokenizer.bases_per_code}, starts)
     partial.remove()
     seconds, bases = time.perf_counter() - start, found.lengths.tolist()
     summary = {"records": len(bases), "bases": sum(bases), "vectors": shape[0], "width": shape[1], "resumed": resumed}
+    summary |= {"skipped": found.skipped}
     return summary | {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds, "out": str(out)}
 
 
@@ -161,35 +169,34 @@ class Partial(contextlib.AbstractContextManager):
         self._vectors.close()
 
 
-def _examine(paths: list[pathlib.Path], tokenizer: Tokenizer, progress: bool) -> Input:
+def _examine(files: FastaFiles, tokenizer: Tokenizer, progress: bool) -> Input:
     """Reads all there is, and refuses what cannot be embedded with its file and line."""
-    ids, lengths, codes, sha, at = [], [], [], hashlib.sha256(), []
-    opened = (at.append(path) or path for path in paths)
-    with progress_bar("reading", sum(path.stat().st_size for path in paths), "B", progress) as bar:
-        for record in records(opened, bar.update):
-            if not record.bases.size or len(record.id) > LONGEST_ID:
-                wrong = f"has an id over {LONGEST_ID} characters" if record.bases.size else "is empty"
-                raise InputError(f"{at[-1]}:{record.line}: {record.id[:80]!r} {wrong}; change or remove it")
+    ids, lengths, codes, sha = [], [], [], hashlib.sha256()
+    with progress_bar("reading", files.size, "B", progress) as bar:
+        for record in files.read(bar.update):
+            if len(record.id) > LONGEST_ID:
+                wrong = f"{record.id[:80]!r} has an id over {LONGEST_ID} characters"
+                raise InputError(f"{files.path}:{record.line}: {wrong}; change or remove it")
             ids.append(record.id)
             lengths.append(record.bases.size)
             known = tokenizer.codes_of(record.bases.size)
             codes.append(len(tokenizer.encode([record.bases])[0]) if known is None else known)
             sha.update(f"{record.id} {record.bases.size}\n".encode())
             sha.update(record.bases)
-    return Input(ids, np.array(lengths, np.int64), np.array(codes, np.int64), sha.hexdigest())
+    arrays = np.array(lengths, np.int64), np.array(codes, np.int64)
+    return Input(ids, *arrays, sha.hexdigest(), dict(+files.skipped))
 
 
-def _starts(tokenizer: Tokenizer, paths: list[pathlib.Path], found: Input) -> Iterator[np.ndarray]:
+def _starts(tokenizer: Tokenizer, files: FastaFiles, found: Input) -> Iterator[np.ndarray]:
     """First base of each code, record by record."""
     if tokenizer.bases_per_code is not None:
         return (np.arange(codes) * tokenizer.bases_per_code for codes in found.codes)
-    again = records(paths, lambda file_bytes: None)
-    return (np.ascontiguousarray(tokenizer.spans(record.bases)[:, 0]) for record in again)
+    return (np.ascontiguousarray(tokenizer.spans(record.bases)[:, 0]) for record in files.read())
 
 
 def _embed_rest(
     model: Pretrained,
-    paths: list[pathlib.Path],
+    files: FastaFiles,
     found: Input,
     partial: Partial,
     pool: str,
@@ -198,7 +205,7 @@ def _embed_rest(
 ) -> None:
     """Embeds the records that `partial` does not have."""
     done, total = (int(codes.sum()) for codes in (found.codes[: partial.records], found.codes))
-    rest = itertools.islice(records(paths, lambda file_bytes: None), partial.records, None)
+    rest = itertools.islice(files.read(), partial.records, None)
     with progress_bar("embedding", total, " codes", progress, done) as bar:
         for group in model.grouped(rest, lambda record: record.bases.size, pool):
             bases = [record.bases for record in group]
@@ -240,12 +247,11 @@ def _write_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple, 
             member.write(piece)
 
 
-def _check_paths(out: pathlib.Path, paths: list[pathlib.Path]) -> None:
-    if out.is_dir() or out.resolve() in [path.resolve() for path in paths]:
+def _check_paths(out: pathlib.Path, paths: list[str | os.PathLike]) -> None:
+    if out.is_dir() or out.resolve() in [pathlib.Path(path).resolve() for path in paths]:
         raise InputError(f"{out}: is a directory, or the input; name another file to write")
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; expected FASTA in a file, not in a pipe: it is read twice")
+    if str(out) == "-":
+        raise InputError(f"{out}: a file of embeddings is no stream; name a file to write")
 
 
 def _check_room(out: pathlib.Path, needed: int) -> None:

@@ -20,7 +20,9 @@ import tqdm
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome import fasta as fasta_reader
 from vqdna_jax.genome.alphabet import N, to_text
-from vqdna_jax.genome.fasta import grouped, records
+from vqdna_jax.genome.fasta import OnDuplicate
+from vqdna_jax.genome.fasta_files import FastaFiles, describe_skipped, grouped
+from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.runs import runs_of
 from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
@@ -29,6 +31,7 @@ from vqdna_jax.tokenizers.base import Tokenizer, check_codes, most_codes
 
 __all__ = ["decode_to_fasta", "encode_fasta", "open_codes"]
 
+STANDARD_OUTPUT = "-"
 TSV_LINES = 1_000_000  # mismatch lines in memory at once
 _LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 _LOWER_CASE = 0x20
@@ -39,6 +42,7 @@ def encode_fasta(
     model_dir: str | os.PathLike,
     out: str | os.PathLike,
     progress: bool = True,
+    on_duplicate: OnDuplicate = "error",
 ) -> dict[str, Any]:
     """Encodes FASTA files into the code file `out`, decodes it back and lists what differs in `out`.mismatches.tsv.
 
@@ -46,35 +50,41 @@ def encode_fasta(
     them, code files keep where it is. Memory is bounded by the longest record. Both files appear whole or not at all.
 
     Args:
+        fasta: files, pipes by their names, or "-" for standard input; ids are unique over all of them.
         progress: print a bar (on a terminal) and the summary.
+        on_duplicate: refuse an id that occurs twice, or number it.
 
     Returns:
-        The summary: records, bases, codes, n, ambiguous {letter: count}, mismatches, mismatch_share (of the bases that
-        are not N), seconds, mb_per_s, out, mismatches_tsv.
+        The summary: records, bases, codes, n, ambiguous {letter: count}, skipped {what: how often}, mismatches,
+        mismatch_share (of the bases that are not N), seconds, mb_per_s, out, mismatches_tsv.
 
     Raises:
         InputError: bad FASTA, an id that occurs twice, no such model. StorageError: `out` cannot be written.
     """
-    paths = [pathlib.Path(path) for path in ([fasta] if isinstance(fasta, str | os.PathLike) else fasta)]
+    paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
     out = pathlib.Path(out)
     _refuse_output(out, paths)
+    if str(out) == STANDARD_OUTPUT:
+        raise InputError(f"{out}: a file of codes is no stream, and the list of mismatches lies beside it; name a file")
     tsv = out.with_name(f"{out.name}.mismatches.tsv")
     tokenizer, bases_per_code = _tokenizer(model_dir)
     summary = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0) | {"ambiguous": collections.Counter()}
     start = time.perf_counter()
     with (
+        FastaFiles(paths, on_duplicate) as files,
         replacing(out) as new_out,
         replacing(tsv) as new_tsv,
         CodeFileWriter(new_out, tokenizer.digest, tokenizer.codebook_sizes, bases_per_code) as writer,
         open(new_tsv, "w", encoding="utf-8") as mismatch_file,
-        _Progress(paths, progress) as bar,
+        _Progress(files.size, progress) as bar,
     ):
         mismatch_file.write("contig\tposition\tbase\trebuilt\n")
-        for group in grouped(records(paths, bar.read), lambda record: len(record.bases)):
+        for group in grouped(files.read(bar.read), lambda record: len(record.bases)):
             _encode_group(tokenizer, group, bar, writer, mismatch_file, summary)
     seconds = time.perf_counter() - start
     summary |= {
         "ambiguous": dict(summary["ambiguous"]),
+        "skipped": dict(+files.skipped),
         "mismatch_share": summary["mismatches"] / max(summary["bases"] - summary["n"], 1),
         "seconds": seconds,
         "mb_per_s": summary["bases"] / seconds / 1e6,
@@ -93,8 +103,14 @@ def decode_to_fasta(
     width: int = 80,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Writes the sequences of a code file as FASTA (gzip if `out` ends in .gz): headers, lengths, N and lower case as
-    they were, other bases as the tokenizer rebuilds them.
+    """Writes the sequences of a code file as FASTA: headers, lengths, N and lower case as they were, other bases as the
+    tokenizer rebuilds them.
+
+    Args:
+        codes: a file written by `encode_fasta`, a pipe, or "-" for standard input.
+        out: gzip if it ends in .gz; "-" is standard output.
+        width: bases on a line.
+        progress: print the summary.
 
     Returns:
         records, bases, mismatches (bases that differ from the original, as counted when encoding), out.
@@ -103,18 +119,18 @@ def decode_to_fasta(
         InputError: a damaged code file, or one of another tokenizer. StorageError: `out` cannot be written.
     """
     out = pathlib.Path(out)
-    _refuse_output(out, [pathlib.Path(codes)])
+    _refuse_output(out, [codes])
     tokenizer, _ = _tokenizer(model_dir)
-    with open_codes(codes) as file:
+    with _opened(codes) as file:
         if file.tokenizer_digest != tokenizer.digest:
             raise InputError(
                 f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {tokenizer.digest[:12]};"
                 " name the model that encoded it"
             )
-        with replacing(out) as new, _open_output(new, out.suffix == ".gz") as text:
+        with _open_output(out) as text:
             for group in grouped(file, lambda info: info.length):
                 for info, letters in zip(group, _decode_group(tokenizer, file, group)):
-                    text.write(f">{info.id} {info.description}".rstrip().encode() + b"\n")
+                    text.write(f">{info.header}\n".encode())
                     _write_lines(text, letters, width)
         infos = list(file)
     summary = {
@@ -124,7 +140,8 @@ def decode_to_fasta(
         "out": str(out),
     }
     if progress:
-        print("{records:,} records, {bases:,} bases, {mismatches:,} of them not as in the original".format(**summary))
+        text = "{records:,} records, {bases:,} bases, {mismatches:,} of them not as in the original"
+        print(text.format(**summary), file=sys.stderr if str(out) == STANDARD_OUTPUT else sys.stdout)
     return summary
 
 
@@ -155,9 +172,16 @@ def _encode_group(
         unknown = record.bases == N
         differs = (rebuilt_S[: record.bases.size] != record.bases) & ~unknown
         coded = CodeRecord(
-            record.id, record.description, record.bases.size, codes_LxN, runs_of(unknown), runs_of(record.soft_mask),
-            np.flatnonzero(differs), record.ambiguous,
-        )  # fmt: skip
+            id=record.id,
+            description=record.description,
+            length=record.bases.size,
+            codes_LxN=codes_LxN,
+            n_runs=runs_of(unknown),
+            soft_mask_runs=runs_of(record.soft_mask),
+            mismatches=np.flatnonzero(differs),
+            ambiguous=record.ambiguous,
+            header=record.header,
+        )
         writer.write(coded)
         _write_mismatches(mismatch_file, coded, record.bases, rebuilt_S)
         _count(summary, coded)
@@ -185,9 +209,23 @@ def _write_mismatches(file: TextIO, record: CodeRecord, bases: np.ndarray, rebui
 
 
 @contextlib.contextmanager
-def _open_output(path: pathlib.Path, compress: bool) -> Iterator[BinaryIO]:
-    with open(path, "wb") as file:
-        if compress:
+def _opened(codes: str | os.PathLike) -> Iterator[CodeFile]:
+    with contextlib.ExitStack() as copies:
+        try:
+            path = copies.enter_context(places.local_copy(codes))
+        except OSError as error:
+            raise places.cannot_read(codes, error) from error
+        yield copies.enter_context(open_codes(path))
+
+
+@contextlib.contextmanager
+def _open_output(out: pathlib.Path) -> Iterator[BinaryIO]:
+    if str(out) == STANDARD_OUTPUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with replacing(out) as new, open(new, "wb") as file:
+        if out.suffix == ".gz":
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:  # the same bytes at every run
                 yield zipped
         else:
@@ -216,21 +254,22 @@ def _describe(summary: dict[str, Any]) -> str:
         " ({mismatch_share:.3%} of those that are not N), listed in {mismatches_tsv}; {mb_per_s:.3g} Mb/s"
     ).format(**summary)
     letters = ", ".join(f"{letter} {count:,}" for letter, count in sorted(summary["ambiguous"].items()))
-    return text + (f"\nIUPAC letters read as N, and restored as N: {letters}" if letters else "")
+    notes = describe_skipped(summary["skipped"])
+    notes += [f"IUPAC letters read as N, and restored as N: {letters}"] if letters else []
+    return "\n".join([text, *notes])
 
 
-def _refuse_output(out: pathlib.Path, inputs: list[pathlib.Path]) -> None:
+def _refuse_output(out: pathlib.Path, inputs: list[str | os.PathLike]) -> None:
     if out.is_dir():
         raise InputError(f"{out}: is a directory; name a file to write")
-    if any(out.resolve() == path.resolve() for path in inputs):
+    if str(out) != STANDARD_OUTPUT and any(out.resolve() == pathlib.Path(path).resolve() for path in inputs):
         raise InputError(f"{out}: is the input; name another file to write")
 
 
 class _Progress:
     """A bar over the bytes of the files: what was read moves it once it has been encoded and decoded."""
 
-    def __init__(self, paths: list[pathlib.Path], wanted: bool):
-        total = sum(path.stat().st_size for path in paths if path.is_file())
+    def __init__(self, total: int, wanted: bool):
         hide = not (wanted and sys.stderr.isatty())
         self._bar = tqdm.tqdm(total=total, unit="B", unit_scale=True, dynamic_ncols=True, disable=hide)
         self._read, self._bytes_per_code = 0, 0.0
