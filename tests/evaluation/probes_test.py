@@ -6,6 +6,7 @@ import pytest
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import code_statistics, probes
 from vqdna_jax.genome.alphabet import N, to_text
+from vqdna_jax.labels.sets import LabelledSet, Split
 
 GUE = pathlib.Path(__file__).parents[3] / "shared/data/gue"  # by others, the repository may not hold them
 CONTROLS = ("4mers", "5mers", "6mers", "one_hot")
@@ -80,35 +81,38 @@ class TestReadSet:
     def test_kept_rows_are_the_files_rows_in_order_and_the_same_at_every_call(self, tmp_path):
         bases, labels = random_bases(1200, 30), np.random.default_rng(1).integers(0, 3, 1200)
         path = write_labelled(tmp_path, bases, labels)
-        whole, some, again = probes.read_set(path, ALL), probes.read_set(path, 100), probes.read_set(path, 100)
-        np.testing.assert_array_equal(whole.train_bases, bases[:ROWS])
-        np.testing.assert_array_equal(whole.dev_labels, labels[ROWS:])
-        assert len(some.train_bases) == len(some.dev_bases) == 100 and all(map(np.array_equal, some, again))
+        whole, some, again = (probes.read_some(path, rows).splits for rows in (ALL, 100, 100))
+        np.testing.assert_array_equal(whole["train"].bases, bases[:ROWS])
+        np.testing.assert_array_equal(whole["dev"].labels, labels[ROWS:])
+        for name in ("train", "dev"):
+            assert len(some[name].bases) == len(some[name].labels) == 100
+            assert all(map(np.array_equal, some[name].bases, again[name].bases))
+            assert np.array_equal(some[name].labels, again[name].labels)
         texts = [to_text(row) for row in bases]
-        kept = [texts.index(to_text(row)) for row in some.train_bases]
+        kept = [texts.index(to_text(row)) for row in some["train"].bases]
         assert kept == sorted(kept) and kept[-1] < ROWS
-        np.testing.assert_array_equal(labels[kept], some.train_labels)
+        np.testing.assert_array_equal(labels[kept], some["train"].labels)
 
     def test_labels_keep_their_shares_and_rare_ones_stay(self, tmp_path):
         labels = np.array([0] * 300 + [1] * 98 + [2] * 2)
         path = write_labelled(tmp_path, random_bases(2 * ROWS, 8), np.tile(labels, 2))
-        counts = np.bincount(probes.read_set(path, 40).train_labels)
+        counts = np.bincount(probes.read_some(path, 40).splits["train"].labels)
         np.testing.assert_allclose(counts, [30, 10, 1], atol=1)
         assert counts[2] >= 1
 
     def test_byte_order_mark_crlf_quotes_blank_lines_and_more_columns(self, tmp_path):
         rows = "".join(f'"ACgtnR",{i},{i % 2}\r\n\r\n' for i in range(8))
         path = write_set(tmp_path, "\ufeffsequence,id,label\r\n" + rows, '"sequence","label"\r\nACGT,1\r\nTT,0')
-        found = probes.read_set(path, 100)
-        assert [to_text(row) for row in found.train_bases] == ["ACGTNN"] * 8
-        assert [to_text(row) for row in found.dev_bases] == ["ACGT", "TT"]
-        assert found.train_labels.tolist() == [0, 1] * 4 and found.dev_labels.tolist() == [1, 0]
+        train, dev = probes.read_some(path, 100).splits.values()
+        assert [to_text(row) for row in train.bases] == ["ACGTNN"] * 8
+        assert [to_text(row) for row in dev.bases] == ["ACGT", "TT"]
+        assert train.labels.tolist() == [0, 1] * 4 and dev.labels.tolist() == [1, 0]
 
     @pytest.mark.parametrize("file", ["train.csv", "dev.csv"])
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("seq,label\nACGT,1\n", "1:1: the columns 'seq', 'label'; expected 'sequence' among them"),
+            ("read,label\nACGT,1\n", "1:1: the columns 'read', 'label'; expected 'sequence' among them"),
             ("sequence,label\n", "1:1: no rows after the header; expected"),
             ("sequence,label\nAC,0\nAC,high\n", "3:4: the label 'high' is not .*; expected "),
             ("sequence,label\nAC,0.5\nAC,1.5\n", "2:4: the label '0.5' is not .*; expected "),
@@ -121,27 +125,27 @@ class TestReadSet:
         path = write_small(tmp_path)
         (path / file).write_bytes(text.encode("latin-1"))
         with pytest.raises(InputError, match=f"{file}:{message}") as caught:
-            probes.read_set(path, 100)
+            probes.read_some(path, 100)
         assert "\n" not in str(caught.value)
 
     def test_label_of_dev_that_train_lacks(self, tmp_path):
         path = write_small(tmp_path)
         (path / "dev.csv").write_text("sequence,label\nAC,0\nAC,2\n")
         with pytest.raises(InputError, match="dev.csv:3:4: the label '2' is not known; expected one of 0, 1 as in"):
-            probes.read_set(path, 100)
+            probes.read_some(path, 100)
 
     def test_nothing_to_tell_apart_or_too_little_to_learn_from(self, tmp_path):
         with pytest.raises(InputError, match="dev.csv is missing"):
-            probes.read_set(tmp_path, 100)
+            probes.read_some(tmp_path, 100)
         path = write_small(tmp_path)
         with pytest.raises(InputError, match="train.csv:9: 7 training rows; expected at least 8 for 2 labels"):
-            probes.read_set(path, 7)
+            probes.read_some(path, 7)
         write_set(path, "sequence,label\n" + "AC,1\n" * 9, "sequence,label\nAC,1\n")
         with pytest.raises(InputError, match="train.csv:1:10: no training row has the label '0'; expected"):
-            probes.read_set(path, 100)
+            probes.read_some(path, 100)
         write_set(path, "sequence,label\n" + "AC,0\n" * 9, "sequence,label\nAC,0\n")
         with pytest.raises(InputError, match="train.csv:1:10: '0' is the only label; expected two or more"):
-            probes.read_set(path, 100)
+            probes.read_some(path, 100)
 
 
 class TestFeatures:
@@ -219,9 +223,11 @@ class TestProbe:
         """Inverted labels of dev invert the score, to the bit, so that they changed no prediction."""
         bases, rng = random_bases(800, 20), np.random.default_rng(1)
         labels = (bases[:, 3] // 2) ^ (rng.random(800) < 0.35)
-        labelled = probes.LabelledSet(list(bases[:400]), labels[:400], list(bases[400:]), labels[400:])
-        score = probes._score(probes.one_hot, labelled)
-        assert score == -probes._score(probes.one_hot, labelled._replace(dev_labels=1 - labels[400:])) > 0.15
+        train = Split([], list(bases[:400]), labels[:400])
+        devs = [Split([], list(bases[400:]), dev) for dev in (labels[400:], 1 - labels[400:])]
+        sets = [LabelledSet("classification", ("0", "1"), {"train": train, "dev": dev}, "") for dev in devs]
+        score, inverted = (probes._score(probes.one_hot, labelled_set) for labelled_set in sets)
+        assert score == -inverted > 0.15
 
     def test_penalty_is_strong_against_noise_and_weak_where_a_small_difference_of_features_matters(self):
         """Chosen on the rows fitted, it would be weak both times."""

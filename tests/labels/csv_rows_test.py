@@ -61,6 +61,38 @@ class TestReadRows:
                 first = field[:1] if field[:1] not in ('"', "\n") else ""
                 assert lines[line - 1][offset - 1 :].removeprefix('"').startswith(first)
 
+    @pytest.mark.parametrize("name", ["a.tsv", "A.TSV", "a.tsv.gz", "a.Tsv.GZ"])
+    def test_name_says_tabs_and_gzip(self, tmp_path, name):
+        text = b'one\ttwo,three\n"a\tb"\tc\n'
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.lower().endswith("gz") else text)
+        assert [row.fields for row in read_rows(tmp_path / name)] == [["one", "two,three"], ["a\tb", "c"]]
+        bad = text + b"a\tb\tc\n"
+        (tmp_path / name).write_bytes(gzip.compress(bad) if name.lower().endswith("gz") else bad)
+        assert refusal(tmp_path / name) == "3:5: 3 fields; expected 2 as in the header; quote fields that hold a tab"
+
+    @pytest.mark.parametrize("cut", [1, 8, 12, 40])
+    def test_damaged_gzip_is_refused(self, tmp_path, cut):
+        path = tmp_path / "a.csv.gz"
+        path.write_bytes(gzip.compress(GOOD.encode() * 9)[:-cut])
+        assert "damaged or truncated" in refusal(path)
+
+    def test_gzip_is_read_by_its_name_or_where_that_is_asked_for(self, tmp_path):
+        large = "sequence,label\r\n" + "".join(f"{'ACGT' * 30},{i}\r\n" for i in range(30_000))
+        for name, packed in (("a.csv.gz", None), ("a.csv", True)):
+            (tmp_path / name).write_bytes(gzip.compress(large.encode(), 1))
+            rows = list(read_rows(tmp_path / name, packed))
+            assert [row.fields[1] for row in rows[1:]] == list(map(str, range(30_000)))
+        (tmp_path / "plain.csv.gz").write_text(GOOD)
+        assert len(list(read_rows(tmp_path / "plain.csv.gz"))) == 3
+
+    def test_blanks_around_quotes(self, tmp_path):
+        (tmp_path / "a.csv").write_text('one,two , three\n "a,b" ,  "" ,"c" \n')
+        rows = list(read_rows(tmp_path / "a.csv"))
+        assert [row.fields for row in rows] == [["one", "two ", " three"], ["a,b", "", "c"]]
+        assert [rows[1].place(column).rsplit(":", 1)[1] for column in range(3)] == ["2", "11", "15"]
+        (tmp_path / "a.csv").write_text('one,two\n x "a",b\n')
+        assert refusal(tmp_path / "a.csv").startswith("2:4: a quote within a field")
+
     @pytest.mark.parametrize("name", BAD_FILES)
     def test_bad_file_is_named_with_line_and_column(self, tmp_path, name):
         text, message = BAD_FILES[name]

@@ -138,7 +138,7 @@ def predict(
     """Predict the labels of sequences. A row that cannot be predicted says why, and the others are.
 
     Args:
-        file: a FASTA file, or a CSV file with a column `sequence`; plain or .gz
+        file: a FASTA file, or a CSV or .tsv file with a column `sequence`; plain or .gz
         model: a fine-tuned model, the export directory of a run with configs/finetune.py
         out: the CSV file to write, a row per sequence in their order: id, prediction, a probability per label, error
         base: the pretrained model under it, if it is no longer where it was
@@ -148,6 +148,8 @@ def predict(
     from vqdna_jax.inference.jobs.predict import predict_file
 
     summary = predict_file(file, model, out, base)
+    for note in summary["notes"]:
+        print(f"{file}: {note}", file=sys.stderr)
     if summary["errors"]:
         told = "{errors:,} of {records:,} sequences have no prediction; the column error of {out} says why"
         print(told.format(**summary), file=sys.stderr)

@@ -1,9 +1,7 @@
 """Linear probes: what an embedding of a sequence says about small labelled sets, beside controls that learnt nothing.
 
 A set is a folder in the layout of GUE: train.csv and dev.csv, header `sequence,label`, labels 0, 1, ... Their
-test.csv is never read: it is kept for a last comparison.
-
-Shape letters: B sequences, S bases of the longest, F features. Bases are uint8, A C G T N = 0 1 2 3 4, of any lengths.
+test.csv is never read: it is kept for a last comparison. Bases are uint8, A C G T N = 0 1 2 3 4, of any lengths.
 """
 
 import collections
@@ -12,28 +10,19 @@ import glob
 import os
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import code_statistics as statistics
 from vqdna_jax.genome.alphabet import N
-from vqdna_jax.labels import sets as labels_sets
+from vqdna_jax.labels import sets
+from vqdna_jax.labels.sets import LabelledSet
 
 Bases = list[np.ndarray]
 Embed = Callable[[Bases], np.ndarray]  # B uint8 arrays -> features [B, F]
 MIN_ROWS_A_LABEL = 4
 _INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-
-
-class LabelledSet(NamedTuple):
-    """Training rows and rows to score; bases are a list of B uint8 arrays, labels int64 [B]."""
-
-    train_bases: Bases
-    train_labels: np.ndarray
-    dev_bases: Bases
-    dev_labels: np.ndarray
 
 
 def find_sets(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
@@ -44,34 +33,30 @@ def find_sets(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
     """
     root = pathlib.Path(os.path.abspath(directory))
     names = sorted(map(os.path.dirname, glob.glob("**/train.csv", root_dir=root, recursive=True)))
-    sets = {root.name: root} if "" in names else {name: root / name for name in names}
-    if not sets:
+    found = {root.name: root} if "" in names else {name: root / name for name in names}
+    if not found:
         raise InputError(f"{directory}: no train.csv in or below it; expected folders with train.csv and dev.csv")
-    for path in sets.values():
+    for path in found.values():
         if not (path / "dev.csv").is_file():
             raise InputError(f"{path}: dev.csv is missing; expected it beside train.csv")
-    keys = [_key(name, kind) for name in ["mean", *sets] for kind in _KINDS]
+    keys = [_key(name, kind) for name in ["mean", *found] for kind in _KINDS]
     if clash := [key for key, count in collections.Counter(keys).items() if count > 1]:
         raise InputError(f"{directory}: two figures would be called {clash[0]}; rename a folder")
-    return sets
+    return found
 
 
-def read_set(path: str | os.PathLike, rows: int) -> LabelledSet:
+def read_some(path: str | os.PathLike, rows: int) -> LabelledSet:
     """At most `rows` training and `rows` dev rows of the set in a folder, in file order, the same at every call.
 
     The rows kept are a seeded draw that gives each label its share and leaves none out. Raises InputError as
-    `labelled.read_set` does on a classification, and on fewer than MIN_ROWS_A_LABEL training rows per label.
+    `sets.read_set` does on a classification, and on fewer than MIN_ROWS_A_LABEL training rows per label.
     """
-    found = labels_sets.read_set(path, "classification", splits=("train", "dev"))
-    train, classes = found.splits["train"], found.classes
+    whole = sets.read_set(path, "classification", splits=("train", "dev"))
+    train, classes = whole.splits["train"], whole.classes
     kept, least = min(rows, len(train.labels)), MIN_ROWS_A_LABEL * classes
     if kept < least:
         raise InputError(f"{train.places[-1]}: {kept} training rows; expected at least {least} for {classes} labels")
-    parts = []
-    for split in found.splits.values():
-        drawn = labels_sets.draw(split.labels, rows)
-        parts += [[split.bases[row] for row in drawn], split.labels[drawn]]
-    return LabelledSet(*parts)
+    return sets.subset(whole, {"train": rows, "dev": rows})
 
 
 def probe(embed: Embed, untrained: Embed, directory: str | os.PathLike, rows: int) -> dict[str, float]:
@@ -82,12 +67,12 @@ def probe(embed: Embed, untrained: Embed, directory: str | os.PathLike, rows: in
     The inverse penalty is the one of 1e-4, 1e-3, ... 10 with the best MCC on a quarter of the training rows after a fit
     to the rest (the strongest of equals); then all training rows are fitted. So dev chooses nothing, and features of
     any number are treated alike: with one penalty for all, 4,096 6-mers overfit where 64 features would underfit.
-    Every set is read before the first is embedded. Raises InputError as `find_sets` and `read_set` do.
+    Every set is read before the first is embedded. Raises InputError as `find_sets` and `read_some` do.
     """
-    sets = {name: read_set(path, rows) for name, path in find_sets(directory).items()}
+    found = {name: read_some(path, rows) for name, path in find_sets(directory).items()}
     features = {"": embed, "untrained": untrained, **_CONTROLS}
-    values = {_key(name, kind): _score(features[kind], sets[name]) for name in sets for kind in _KINDS}
-    means = {_key("mean", kind): float(np.mean([values[_key(name, kind)] for name in sets])) for kind in _KINDS}
+    values = {_key(name, kind): _score(features[kind], found[name]) for name in found for kind in _KINDS}
+    means = {_key("mean", kind): float(np.mean([values[_key(name, kind)] for name in found])) for kind in _KINDS}
     return values | means
 
 
@@ -118,16 +103,17 @@ def _padded(bases: Bases) -> np.ndarray:
     return bases_BxS
 
 
-def _score(features: Embed, rows: LabelledSet) -> float:
+def _score(features: Embed, labelled_set: LabelledSet) -> float:
+    train, dev = (labelled_set.splits[name] for name in ("train", "dev"))
     # One call for both parts, so that they are padded to one length.
-    features_BxF = np.asarray(features(rows.train_bases + rows.dev_bases), np.float32)
-    train_BxF, dev_BxF = np.split(features_BxF, [len(rows.train_bases)])
-    c = _choose_inverse_penalty(train_BxF, rows.train_labels)
-    return statistics.linear_probe(train_BxF, rows.train_labels, dev_BxF, rows.dev_labels, c)["mcc"]
+    features_BxF = np.asarray(features(train.bases + dev.bases), np.float32)
+    train_BxF, dev_BxF = np.split(features_BxF, [len(train.bases)])
+    c = _choose_inverse_penalty(train_BxF, train.labels)
+    return statistics.linear_probe(train_BxF, train.labels, dev_BxF, dev.labels, c)["mcc"]
 
 
 def _choose_inverse_penalty(features_BxF: np.ndarray, labels_B: np.ndarray) -> float:
-    fit = labels_sets.draw(labels_B, len(labels_B) * 3 // 4)
+    fit = sets.draw(labels_B, len(labels_B) * 3 // 4)
     rest = np.delete(np.arange(len(labels_B)), fit)
     split = features_BxF[fit], labels_B[fit], features_BxF[rest], labels_B[rest]
     return max(_INVERSE_PENALTIES, key=lambda c: statistics.linear_probe(*split, c)["mcc"])

@@ -36,12 +36,11 @@ def to_bases(text: str | bytes) -> np.ndarray:
     Raises InputError, with the 0-based position, on everything else (gaps, U, digits, blanks, protein letters).
     """
     raw = text.encode("utf-8") if isinstance(text, str) else bytes(text)
-    bases = np.frombuffer(raw.translate(_BASE_OF_LETTER), np.uint8)
-    if bases.size and bases.max() == _NOT_A_BASE:
-        position = int(bases.argmax())
+    bases = raw.translate(_BASE_OF_LETTER)
+    if (position := bases.find(_NOT_A_BASE)) >= 0:
         letter = raw[position : position + 1].decode("latin-1")
         raise InputError(f"sequence position {position}: {letter!r} is not a DNA letter (A C G T N or IUPAC)")
-    return bases.copy()
+    return np.frombuffer(bases, np.uint8).copy()
 
 
 def to_text(bases: np.ndarray) -> str:

@@ -1,7 +1,4 @@
-"""Batches of labelled code sequences: by length, padded, every row once per epoch, a pure function of (seed, step).
-
-Legend: B sequences, W windows of a sequence, L codes of a window, N levels.
-"""
+"""Batches of labelled code sequences: by length, padded, every row once per epoch, a pure function of (seed, step)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

@@ -1,27 +1,29 @@
 """Labelled sequences: the one strict reader of the tables that heads are trained on, evaluated on and predict for.
 
-A set is a folder in the layout of GUE, train.csv, dev.csv and perhaps test.csv, or one CSV file that is split here.
-The header names a column `sequence` and either `label` or, for several labels per row, columns `label_NAME` of 0 and 1;
-other columns are passed over.
+A set is a folder in the layout of GUE, train.csv, dev.csv and perhaps test.csv, or one file that is split here. The
+header names a column `sequence` and either `label` or, for several labels per row, columns `label_NAME` of 0 and 1;
+other columns are passed over. Tabs will do in .tsv, either may be .gz, and `header` has the other names of columns.
 
-Shape letters: B rows, S bases, V classes. Bases are uint8 [S], A C G T N = 0 1 2 3 4, of any lengths.
+Bases are uint8 [S], A C G T N = 0 1 2 3 4, of any lengths.
 """
 
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.alphabet import reverse_complement
-from vqdna_jax.labels.table import Kind, Table, read, values
+from vqdna_jax.labels import divide
+from vqdna_jax.labels.header import Kind, Stated
+from vqdna_jax.labels.table import Meaning, Table, check_names, check_options, meaning_of, notes_of, read, take, values
 
-NAMES = "labels.txt"  # of the classes, in the folder of a set
-_SEED = b"0:"  # another one divides single files otherwise
+NAMES = "labels.txt"  # of the classes, in the folder of a set or beside its file
+_TOO_FEW = "expected 3 or more, one for each split; add rows, or name a folder with train.csv and dev.csv"
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class LabelledSet:
     label_names: tuple[str, ...]  # V; of an unnamed classification "0", "1", ...; of an unnamed regression "value"
     splits: dict[str, Split]
     digest: str  # sha256 over kind, label names and the splits' names, bases and labels
+    notes: tuple[str, ...] = ()  # what was accepted although it is not to the letter, a line per point, to be said once
 
     @property
     def classes(self) -> int:
@@ -54,52 +57,56 @@ def read_set(
     label_names: Sequence[str] = (),
     splits: Sequence[str] = ("train", "dev", "test"),
 ) -> LabelledSet:
-    """The set in a folder, or in one CSV file: 80 % train, 10 % dev, 10 % test by a hash of the sequence.
+    """The set in a folder, or in one file: of each class 80 % train, 10 % dev, 10 % test, by a hash of the sequence.
 
     Equal sequences and reverse complements of each other share a split of one file. train.csv is read in any case: it
-    says how many classes there are. A test split that is absent is left out.
+    says which classes there are. A test split that is absent is left out.
 
     Args:
-        kind: "auto" takes `label_NAME` columns for multilabel, integers for classification, other numbers for
-            regression.
+        kind: "auto" takes `label_NAME` columns for multilabel, integers and names for classification, other numbers
+            for regression.
         label_names: of a classification, in order: a label may then be a name or its number. Of multilabel, the
             columns to read, in order. Of regression, one name.
 
     Raises:
         InputError: as `file:line:column: what; expected ...; what to do`, on anything that is not a labelled DNA
-            sequence; on an empty split, a class that train lacks, or a multilabel column that is the same in each row.
+            sequence; on an empty split, a class that train lacks or that has too few sequences for three splits, or a
+            multilabel column that is the same in each row.
     """
     path = pathlib.Path(directory)
-    if path.is_dir():
-        tables = _read_folder(path, kind, tuple(label_names), splits)
-    else:
-        tables = _divide(read(path, kind, tuple(label_names)), path, splits)
-    train = tables["train"]
-    labels, names = values(train, train.names), train.names
-    if train.kind == "classification":
-        names = names or tuple(map(str, range(labels.max() + 1)))
-    _check_train(train, labels, names)
-    found = {
-        name: Split(table.places, table.bases, labels if name == "train" else values(table, names))
-        for name, table in tables.items()
-        if name in splits
-    }
-    return LabelledSet(train.kind, names, found, _digest(train.kind, names, found))
+    reader = _read_folder if path.is_dir() else _read_file
+    names = tuple(label_names)
+    tables, meaning = reader(path, check_options(kind, names), names, splits)
+    labels = {"train": values(tables["train"], meaning)}
+    _check_train(tables["train"], labels["train"], meaning)
+    labels |= {name: values(table, meaning) for name, table in tables.items() if name != "train"}
+    found = {name: Split(tables[name].places, tables[name].bases, labels[name]) for name in tables if name in splits}
+    digest, notes = _digest(meaning.kind, meaning.names, found), _notes(tables.values(), labels.values(), meaning)
+    return LabelledSet(meaning.kind, meaning.names, found, digest, notes)
 
 
-def label_names(directory: str | os.PathLike) -> tuple[str, ...]:
-    """The names in the set's labels.txt, one per line; none where there is no such file."""
-    path = pathlib.Path(directory) / NAMES
+def label_names(path: str | os.PathLike) -> tuple[str, ...]:
+    """The names in the set's labels.txt, one per line; none where there is no such file in its folder."""
+    path = pathlib.Path(path)
+    path = (path if path.is_dir() else path.parent) / NAMES
+    if not path.is_file():
+        return ()
     try:
-        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+        names = tuple(map(str.strip, path.read_text(encoding="utf-8-sig").strip().splitlines()))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); expected a name of a class on each line") from error
+    check_names(names, str(path))
+    return names
 
 
-def read_table(path: str | os.PathLike, kind: str, label_names: Sequence[str]) -> Split:
-    """One file, its labels meaning what the stated names say. Raises InputError as `read_set` does, on a row."""
-    table = read(pathlib.Path(path), kind, tuple(label_names))
-    return Split(table.places, table.bases, values(table, table.names))
+def subset(whole: LabelledSet, rows: Mapping[str, int], seed: int = 0) -> LabelledSet:
+    """At most so many rows of each split (0: all), as `draw` chooses them."""
+    splits = {}
+    for name, split in whole.splits.items():
+        drawn = draw(split.labels, rows[name] or len(split.labels), seed)
+        places, bases = ([parts[row] for row in drawn] for parts in (split.places, split.bases))
+        splits[name] = Split(places, bases, split.labels[drawn])
+    return replace(whole, splits=splits)
 
 
 def draw(labels: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
@@ -117,49 +124,96 @@ def draw(labels: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
     return np.sort(order[np.argsort(quantile_B[order], kind="stable")][:rows])
 
 
-def _read_folder(path: pathlib.Path, kind: str, names: tuple[str, ...], splits: Sequence[str]) -> dict[str, Table]:
-    if "dev" in splits and not (path / "dev.csv").is_file():
+def _read_folder(
+    path: pathlib.Path, kind: Stated, names: tuple[str, ...], splits: Sequence[str]
+) -> tuple[dict[str, Table], Meaning]:
+    """Train first."""
+    files = {name: _file(path, name) for name in dict.fromkeys(["train", *splits])}
+    if "dev" in files and not files["dev"].is_file():
         raise InputError(f"{path}: dev.csv is missing; expected train.csv and dev.csv; add it, or name one CSV file")
-    train = read(path / "train.csv", kind, names)
-    others = [name for name in splits if name != "train" and (name != "test" or (path / "test.csv").exists())]
-    return {"train": train} | {name: read(path / f"{name}.csv", train.kind, train.names) for name in others}
+    tables = {"train": read(files["train"], kind, names)}
+    meaning = meaning_of(tables["train"])
+    names = tables["train"].names if meaning.kind == "classification" else meaning.names
+    for name, file in files.items():
+        if name == "dev" or (name == "test" and file.exists()):
+            tables[name] = read(file, meaning.kind, names)
+    return tables, meaning
 
 
-def _divide(table: Table, path: pathlib.Path, splits: Sequence[str]) -> dict[str, Table]:
-    rows = {"train": [], "dev": [], "test": []}
-    for row, bases in enumerate(table.bases):
-        rows[_split_of(bases)].append(row)
-    for name in ("train", *splits):
-        if not rows[name]:
-            raise InputError(
-                f"{path}: none of its {len(table.places)} rows falls into {name}; expected some in each split;"
-                " add rows, or name a folder with train.csv and dev.csv"
+def _file(path: pathlib.Path, name: str) -> pathlib.Path:
+    """The first there is of a split's files, train.csv if there is none."""
+    files = [path / f"{name}{suffix}" for suffix in _SUFFIXES]
+    return next((file for file in files if file.exists()), files[0])
+
+
+def _read_file(
+    path: pathlib.Path, kind: Stated, names: tuple[str, ...], splits: Sequence[str]
+) -> tuple[dict[str, Table], Meaning]:
+    """All three splits, whichever are wanted."""
+    whole = read(path, kind, names)
+    meaning, groups_B = meaning_of(whole), divide.group(whole.hashes)
+    if meaning.kind == "classification":
+        labels_B = values(whole, meaning)
+        _check_train(whole, labels_B, meaning)
+        _check_groups(path, groups_B, labels_B, meaning)
+        split_B = divide.divide_classes(groups_B, labels_B)
+        _check_splits(path, split_B, labels_B, meaning)
+    elif (groups := groups_B.max() + 1) < divide.LEAST_GROUPS:
+        raise InputError(f"{path}: too few distinct sequences, {groups}; {_TOO_FEW}")
+    else:
+        split_B = divide.divide(groups_B)
+    rows = {name: np.flatnonzero(split_B == number).tolist() for number, name in enumerate(divide.SPLITS)}
+    return {name: take(whole, of) for name, of in rows.items()}, meaning
+
+
+def _check_groups(path: pathlib.Path, groups_B: np.ndarray, labels_B: np.ndarray, meaning: Meaning) -> None:
+    counts_V = divide.count_classes(groups_B, labels_B, len(meaning.names))
+    least = int(counts_V.argmin())
+    if counts_V[least] < divide.LEAST_GROUPS:
+        counted = "" if _named(meaning) else ", or, if labels are counts or measured, state kind=regression"
+        found = f"the class {meaning.names[least]!r} has too few distinct sequences, {counts_V[least]}"
+        raise InputError(f"{path}: {found}; {_TOO_FEW}{counted}")
+
+
+def _check_splits(path: pathlib.Path, split_B: np.ndarray, labels_B: np.ndarray, meaning: Meaning) -> None:
+    for split, name in enumerate(divide.SPLITS):
+        if (lacking := np.setdiff1d(labels_B, labels_B[split_B == split])).size:
+            found = (
+                f"no sequence of the class {meaning.names[lacking[0]]!r} can go to {name}, for many have other labels"
             )
-    return {name: _take(table, rows[name]) for name in rows}
+            advice = "remove those with several labels, or name a folder with train.csv and dev.csv"
+            raise InputError(f"{path}: {found} too; expected each class in each split; {advice}")
 
 
-def _take(table: Table, rows: Sequence[int]) -> Table:
-    parts = {part: [getattr(table, part)[row] for row in rows] for part in ("places", "bases", "labels")}
-    return table._replace(**parts)
+def _named(meaning: Meaning) -> bool:
+    """Whether the classes have other names than their numbers."""
+    return meaning.names != tuple(map(str, range(len(meaning.names))))
 
 
-def _split_of(bases: np.ndarray) -> str:
-    strand = min(bases.tobytes(), reverse_complement(bases).tobytes())
-    share = int.from_bytes(hashlib.sha256(_SEED + strand).digest()[:8], "big") / 2**64
-    return "train" if share < 0.8 else "dev" if share < 0.9 else "test"
+def _notes(tables: Collection[Table], labels: Collection[np.ndarray], meaning: Meaning) -> tuple[str, ...]:
+    notes = [note for table in tables for note in notes_of(table, meaning)] + [*meaning.notes]
+    hashes = [hashed for table in tables for hashed in table.hashes]
+    distinct = len(set(hashes))
+    if distinct < len(hashes) and (several := divide.count_of_several(divide.group(hashes), np.concatenate([*labels]))):
+        of = f"{several:,} of {distinct:,} sequences"
+        notes.append(f"{of} have more than one label, a sequence and its reverse complement being one")
+    return tuple(dict.fromkeys(notes))
 
 
-def _check_train(train: Table, labels: np.ndarray, names: tuple[str, ...]) -> None:
-    if train.kind == "classification":
+def _check_train(train: Table, labels: np.ndarray, meaning: Meaning) -> None:
+    names = meaning.names
+    if meaning.kind == "classification":
         counts_V = np.bincount(labels, minlength=len(names))
         if missing := [name for name, count in zip(names, counts_V) if not count]:
+            advice = "number the labels from 0 without gaps, or state kind=regression where they are counts or measured"
+            advice = "or state fewer label_names" if _named(meaning) else advice
             raise InputError(
                 f"{train.columns[0]}: no training row has the label {missing[0]!r}; expected rows of all {len(names)}"
-                " classes; add some, number the labels from 0 without gaps, or state fewer label_names"
+                f" classes; add some, {advice}"
             )
-        if len(names) < 2:
+        if len(names) == 1:
             raise InputError(f"{train.columns[0]}: {names[0]!r} is the only label; expected two or more; add rows")
-    if train.kind == "multilabel":
+    if meaning.kind == "multilabel":
         for place, name, flags_B in zip(train.columns, names, labels.T):
             if flags_B.all() or not flags_B.any():
                 raise InputError(

@@ -85,7 +85,7 @@ def _finetune(run: FinetuneSettings, source: str) -> Planned:
     base, tokenizer, window_bp = _base(run.pretrained, source)
     run.check_base(base)
     kind: Kind = run.data.kind if run.data.kind in get_args(Kind) else "classification"
-    outputs = 1 if kind == "regression" else len(run.data.label_names) or 2
+    outputs = 1 if kind == "regression" else len(run.data.names) or 2
     return Planned(finetune_task(run, base, kind, outputs, "tpu"), tokenizer, window_bp)
 
 

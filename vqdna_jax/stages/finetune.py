@@ -171,6 +171,7 @@ def run_data(
     lines = [
         f"labelled   {settings.data.labelled}: {rows}",
         f"           {labelled_set.kind}, labels {', '.join(labelled_set.label_names)[:80]}; windows x codes {shapes}",
+        *(f"           {note}" for note in labelled_set.notes),
     ]
     bases = np.mean([len(bases) for bases in labelled_set.splits["train"].bases])
     return RunData(batches, encoded["dev"], float(bases) * batch, lines)
@@ -192,21 +193,9 @@ def finetune_task(
 
 
 def read_labelled(data: LabelledData) -> LabelledSet:
-    """The set that config.data names, cut down to the rows it asks for. Raises InputError as `labelled.read_set`."""
-    names = tuple(data.label_names) or sets.label_names(data.labelled)
-    whole = sets.read_set(data.labelled, data.kind, names)
-    return subset(whole, {"train": data.train_rows, "dev": data.dev_rows, "test": data.test_rows})
-
-
-def subset(whole: LabelledSet, rows: dict[str, int]) -> LabelledSet:
-    """At most so many rows of each split (0: all), each label with its share."""
-    splits = {}
-    for name, split in whole.splits.items():
-        wanted = rows[name] or len(split.bases)
-        drawn = sets.draw(split.labels, wanted, DRAW_SEED) if wanted < len(split.bases) else range(len(split.bases))
-        chosen = [[values[i] for i in drawn] for values in (split.places, split.bases)]
-        splits[name] = Split(*chosen, split.labels[np.asarray(drawn)])
-    return LabelledSet(whole.kind, whole.label_names, splits, whole.digest)
+    """The set that config.data names, cut down to the rows it asks for. Raises InputError as `sets.read_set`."""
+    whole = sets.read_set(data.labelled, data.kind, data.names or sets.label_names(data.labelled))
+    return sets.subset(whole, {"train": data.train_rows, "dev": data.dev_rows, "test": data.test_rows}, DRAW_SEED)
 
 
 def target_of(labelled_set: LabelledSet) -> tuple[float, float]:

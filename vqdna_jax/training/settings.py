@@ -146,6 +146,12 @@ class LabelledData(DataSettings):
     dev_rows: NonNegative
     test_rows: NonNegative
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`label_names`, which a command line gives as one text with commas."""
+        only, *others = self.label_names or ("",)
+        return self.label_names if others or "," not in only else tuple(map(str.strip, only.split(",")))
+
 
 @dataclasses.dataclass(frozen=True)
 class CodebookSettings:

@@ -152,8 +152,35 @@ def test_every_form_of_file_gives_the_same_predictions(base, models, tmp_path):
     assert ids["in.fa"] == ids["in.fa.gz"] == [f"r{i}" for i in order]
 
 
-BAD = ["ACGT", "", "ACGXT", "A" * (4 * SIZE + 1), "AC GT", "acgRYn", "AC-T", "é", "A" * 4 * SIZE]
+@pytest.mark.parametrize(
+    ("name", "header", "said"),
+    [
+        ("a.csv", "label,Seq,extra", ["'Seq' is read as 'sequence'"]),
+        ("a.csv", "label, sequence ,extra", ["blanks around fields"]),
+        ("table", "label,DNA,extra", ["'DNA' is read as 'sequence'"]),
+        ("a.TSV", "label,sequence,extra", ["tabs"]),
+        ("a.tsv.gz", "label,text,extra", ["tabs", "'text' is read as 'sequence'"]),
+        ("a.csv", "label,sequence,ID", ["'ID' is read as 'id'"]),
+        ("a.fa", "", ["blanks at line ends"]),
+    ],
+)
+def test_what_is_not_to_the_letter_is_predicted_and_said_once(base, models, tmp_path, capsys, name, header, said):
+    sequences = SEQUENCES[:3]
+    source = write_csv(tmp_path / "plain", sequences, header) if header else write_fasta(tmp_path / "plain", sequences)
+    text = source.read_text().replace('"a, b"', "x")
+    text = text.replace(",", "\t") if "tsv" in name.lower() else text.replace("\n", " \t\n") if not header else text
+    raw = text.replace("7,A", "7, A").encode() if " sequence" in header else text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+    main.main(["predict", str(tmp_path / name), f"--model={base.with_name('classification')}", f"--out={tmp_path}/out"])
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"{tmp_path / name}: ")]
+    assert len(notes) == len(said) and all(map(str.count, notes, said))
+    found = numbers(read(tmp_path / "out"), models["classification"].label_names)
+    assert np.array_equal(found, models["classification"].predict(sequences).values)
+
+
+BAD = ["ACGT", "", "ACGXT", "A" * (4 * SIZE + 1), "AC GT", "acgRYn", "AC-T", "é", "A" * 4 * SIZE, "NNNNNN", "nRY", "N"]
 ERRORS = ["", "empty", "position 3: 'X'", "64 codes", "position 2: ' '", "", "position 2: '-'", "position 0", ""]
+ERRORS += ["no known base"] * 3
 
 
 @pytest.mark.parametrize("write", [write_csv, write_fasta])
@@ -162,9 +189,9 @@ def test_a_bad_row_says_why_and_costs_nothing_else(base, models, tmp_path, write
     main.main(["predict", str(source), f"--model={base.with_name('classification')}", f"--out={out}", "--json"])
     printed, rows = capsys.readouterr(), read(out)
     summary = json.loads(printed.out)
-    assert (summary["records"], summary["errors"], summary["out"]) == (9, 6, str(out))
+    assert (summary["records"], summary["errors"], summary["out"]) == (12, 9, str(out))
     assert summary["finetuned_digest"] == model.digest
-    assert "6 of 9" in printed.err and "100%" not in printed.out
+    assert "9 of 12" in printed.err and "100%" not in printed.out
     assert [bool(row["error"]) for row in rows] == [bool(error) for error in ERRORS]
     assert all(error in row["error"] and "\n" not in row["error"] for row, error in zip(rows, ERRORS))
     for row, error in zip(rows, ERRORS):
@@ -188,7 +215,16 @@ def test_a_model_that_windows_long_sequences_refuses_none(base, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", b"text,label\nACGT,0\n", ["a.csv:1:1", "'sequence'"]),
+        ("a.csv", b"read,label\nACGT,0\n", ["a.csv:1:1", "'sequence'"]),
+        ("a.csv", b"text,DNA\nACGT,ACGT\n", ["a.csv:1:6", "'DNA' beside 'text'"]),
+        (
+            "a.csv",
+            b"label,sequence\nACGTACGTAC,0\nCCGTACGTAC,1\n",
+            ["a.csv", "none of its 2", "'0'", "column 'label'", "swapped"],
+        ),
+        ("a.csv", b"sequence\nACGU\nACU\n", ["a.csv", "none of its 2", "position 3: 'U'"]),
+        ("a.fa", b">a\nNNN\n", ["a.fa", "none of its 1", "no known base"]),
+        ("a.fa", b">a\nMEF\n>b\n\n", ["a.fa", "none of its 2", "position 1: 'E'"]),
         ("a.csv", b"sequence\tlabel\nACGT\t0\n", ["a.csv:1:1", "tabs"]),
         ("a.tsv", b"label;sequence\n0;ACGT\n", ["a.tsv:1:1", "semicolons"]),
         ("a.csv", b"sequence,sequence\nACGT,ACGT\n", ["a.csv:1:10", "second"]),

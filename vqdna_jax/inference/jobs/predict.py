@@ -13,12 +13,12 @@ import os
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.alphabet import to_bases
+from vqdna_jax.genome.alphabet import N, to_bases
 from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import sequence_rows
@@ -63,42 +63,51 @@ def predict_file(
 
     The file is read to its end before the first prediction, so one that is broken is found at once, and then again.
     `out` appears whole or not at all. Memory is bounded by the longest record and a group of them. A sequence that is
-    empty, not DNA or too long for the model costs its own prediction only.
+    empty, N alone, not DNA or too long for the model costs its own prediction only, unless all of them are.
 
     Args:
         base: the directory of the pretrained model under it; where it lay by default.
         progress: a bar on stderr, or a line now and then where that is no terminal.
 
     Returns:
-        records, errors (records without a prediction), seconds, records_per_s, finetuned_digest, out.
+        records, errors (records without a prediction), notes (what was accepted although it is not to the letter),
+        seconds, records_per_s, finetuned_digest, out.
 
     Raises:
-        InputError: a file that is not CSV or FASTA, as `sequence_rows.reading`; another model, or another base than it
-            was trained on, as `inference.load`. StorageError: `out` cannot be written.
+        InputError: a file that is not CSV or FASTA, as `sequence_rows.survey`, or has no good sequence; another model,
+            or another base than it was trained on, as `inference.load`. StorageError: `out` cannot be written.
     """
     path, out, start = pathlib.Path(path), pathlib.Path(out), time.perf_counter()
     if out.is_dir() or out.resolve() == path.resolve():
         raise InputError(f"{out}: is a directory, or the input; name another file to write")
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected CSV or FASTA in a file, not in a pipe: it is read twice")
-    with sequence_rows.reading(path) as read:
-        total = sum(1 for _ in read())
-        model = load.load(model_dir, base=base).predictor()
-        header = ["id", *columns(model.kind, model.label_names), "error"]
-        records = errors = 0
-        with replacing(out) as new, open(new, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            with progress_bar("predicting", total, " sequences", progress) as bar:
-                for row in _table(model, read(), bar.update):
-                    writer.writerow(row)
-                    records, errors = records + 1, errors + bool(row[-1])
-            if records != total:
-                raise InputError(f"{path}: changed while it was read; run again")
-            sync(file)
+    source = sequence_rows.survey(path)
+    model = load.load(model_dir, base=base).predictor()
+    header = ["id", *columns(model.kind, model.label_names), "error"]
+    with replacing(out) as new, open(new, "w", encoding="utf-8", newline="") as file:
+        with progress_bar("predicting", source.records, " sequences", progress) as bar:
+            records, errors, first = _write(file, header, _table(model, source.read(), bar.update))
+        if records != source.records:
+            raise InputError(f"{path}: changed while it was read; run again")
+        if errors == records:
+            found = f"none of its {records:,} sequences can be predicted, the first: {first}"
+            raise InputError(f"{path}: {found}; {source.hint or 'correct them, or name another file'}")
+        sync(file)
     seconds = time.perf_counter() - start
-    summary = {"records": records, "errors": errors, "seconds": seconds, "records_per_s": records / seconds}
-    return summary | {"finetuned_digest": model.digest, "out": str(out)}
+    summary = {"records": records, "errors": errors, "notes": list(source.notes), "seconds": seconds}
+    return summary | {"records_per_s": records / seconds, "finetuned_digest": model.digest, "out": str(out)}
+
+
+def _write(file: TextIO, header: list[str], rows: Iterable[list[str]]) -> tuple[int, int, str]:
+    """How many rows there are, how many of them have an error, and the first error."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    records, errors, first = 0, 0, ""
+    for row in rows:
+        writer.writerow(row)
+        records, errors, first = records + 1, errors + bool(row[-1]), first or row[-1]
+    return records, errors, first
 
 
 def _table(model: FineTuned, rows: Iterable[SequenceRow], advance: Advance) -> Iterator[list[str]]:
@@ -116,6 +125,8 @@ def _item(model: FineTuned, row: SequenceRow) -> Item:
     codes = model.base.tokenizer.codes_of(bases.size)
     if bases.size and codes is not None:  # nothing need be encoded to know
         error = model.problem(codes)
+    if bases.size and bases.min() == N:
+        error = "no known base, N or other letters for several alone; expected A, C, G or T among them"
     return Item(row.id, bases[:0] if error else bases, error)
 
 

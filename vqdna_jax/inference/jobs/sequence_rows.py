@@ -3,22 +3,24 @@
 A file that is neither is refused; a record never is. So the FASTA reader here is not `genome.fasta`, which is strict.
 """
 
-import contextlib
 import functools
+import itertools
 import os
-import pathlib
-import tempfile
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.streams import read_chunks
-from vqdna_jax.labels.csv_rows import read_rows
-from vqdna_jax.labels.table import find_column
+from vqdna_jax.labels import header as headers
+from vqdna_jax.labels.csv_rows import Row, read_rows
+from vqdna_jax.labels.header import BLANKS
+from vqdna_jax.labels.table import like_dna
 
 ID_COLUMNS = ("id", "name")  # the first that there is
-_CSV_NAMES = (".csv", ".csv.gz")
+_CSV_NAMES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _GZIP_MAGIC = b"\x1f\x8b"
+_LINE_ENDS = "blanks at line ends are dropped"
 
 
 class SequenceRow(NamedTuple):
@@ -28,49 +30,87 @@ class SequenceRow(NamedTuple):
     text: str | bytes
 
 
-@contextlib.contextmanager
-def reading(path: str | os.PathLike) -> Iterator[Callable[[], Iterator[SequenceRow]]]:
-    """A function that reads the file from its beginning, as often as it is called, a record in memory at a time.
+class SequenceFile(NamedTuple):
+    """What one reading of a file found.
 
-    FASTA begins with '>'. CSV is named so, or has `sequence` in its first line.
+    Attributes:
+        records: how many, at least 1.
+        notes: what was accepted although it is not to the letter, a line per point.
+        hint: why none of the records may be DNA; empty where nothing is suspected.
+        read: reads the file again, from its beginning, a record in memory at a time.
+    """
+
+    records: int
+    notes: tuple[str, ...]
+    hint: str
+    read: Callable[[], Iterator[SequenceRow]]
+
+
+def survey(path: str | os.PathLike) -> SequenceFile:
+    """Reads a file to its end. FASTA begins with '>'; CSV is named so, or its first line names a column of sequences.
 
     Raises:
-        InputError: here, a file that is neither or cannot be read; from the function, a CSV file without a column
-            `sequence` or without rows, one that is not CSV (as `csv_rows.read_rows`), damaged compression.
+        InputError: a file that is neither or cannot be read, CSV without a column `sequence` or without rows or that is
+            not CSV (as `csv_rows.read_rows`), damaged compression.
     """
     start = next((chunk for chunk in _chunks(path) if chunk.strip()), b"").lstrip(b"\n")
+    notes: dict[str, None] = {}
     if start.startswith(b">"):
-        yield functools.partial(_of_fasta, path)
-    elif str(path).lower().endswith(_CSV_NAMES) or b"sequence" in start.partition(b"\n")[0]:
-        with _unpacked(path) as plain:
-            yield functools.partial(_of_csv, plain)
-    else:
+        records = sum(1 for _ in _of_fasta(path, notes))
+        return SequenceFile(records, tuple(notes), "", functools.partial(_of_fasta, path, {}))
+    if not str(path).lower().endswith(_CSV_NAMES) and not _names_sequences(start):
         found = f"begins with {start[:10].decode('latin-1')!r}" if start else "is empty"
         raise InputError(f"{path}:1:1: {found}; expected FASTA, '>' first, or CSV with a column 'sequence'")
+    packed = _is_gzip(path)
+    records = sum(1 for _ in _of_csv(path, packed, notes))
+    if not records:
+        raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
+    hint = _swapped(*itertools.islice(read_rows(path, packed), 2))
+    return SequenceFile(records, tuple(notes), hint, functools.partial(_of_csv, path, packed, {}))
 
 
-def _of_fasta(path: str | os.PathLike) -> Iterator[SequenceRow]:
+def _names_sequences(start: bytes) -> bool:
+    line = start.partition(b"\n")[0].decode("utf-8", "replace").lower()
+    return "sequence" in line or any(part.strip(' \t"') in headers.SEQUENCE for part in re.split("[,\t;|]", line))
+
+
+def _swapped(header: Row, first: Row) -> str:
+    sequence = headers.find(header, headers.SEQUENCE)
+    for column, name in enumerate(header.fields):
+        if column != sequence and like_dna(first.fields[column]) and not like_dna(first.fields[sequence]):
+            return f"the column {name!r} looks like DNA: are two columns swapped?"
+    return ""
+
+
+def _of_fasta(path: str | os.PathLike, notes: dict[str, None]) -> Iterator[SequenceRow]:
     header, parts = None, []
     for line in _lines(_chunks(path)):
         if not line.startswith(b">"):
+            if line[-1:] in (b" ", b"\t"):
+                line = line.rstrip(b" \t")
+                notes[_LINE_ENDS] = None
             parts.append(line)
             continue
         if header is not None:
             yield SequenceRow(header, b"".join(parts))
         words = line[1:].decode("utf-8", "backslashreplace").replace("\t", " ").strip()
         header, parts = words.partition(" ")[0], []
-    yield SequenceRow(header, b"".join(parts))
+    yield SequenceRow(header or "", b"".join(parts))
 
 
-def _of_csv(path: str | os.PathLike) -> Iterator[SequenceRow]:
-    rows = read_rows(path)
-    header, number = next(rows), 0
-    sequence = find_column(header, "sequence")
-    named = next((find_column(header, name) for name in ID_COLUMNS if name in header.fields), None)
+def _of_csv(path: str | os.PathLike, packed: bool, notes: dict[str, None]) -> Iterator[SequenceRow]:
+    rows = read_rows(path, packed)
+    header = next(rows)
+    titles = {headers.find(header, headers.SEQUENCE): headers.SEQUENCE[0]}
+    if named := next((name for name in ID_COLUMNS if headers.has(header, [name])), None):
+        titles[headers.find(header, [named])] = named
+    notes.update(dict.fromkeys(headers.notes(header, titles)))
+    sequence, *id_column = titles
     for number, row in enumerate(rows, start=1):
-        yield SequenceRow(str(number) if named is None else row.fields[named], row.fields[sequence])
-    if not number:
-        raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
+        text = row.fields[sequence].strip(BLANKS)
+        if len(text) < len(row.fields[sequence]):
+            notes[headers.BLANKS_DROPPED] = None
+        yield SequenceRow(row.fields[id_column[0]].strip(BLANKS) if id_column else str(number), text)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -91,29 +131,6 @@ def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected FASTA or CSV") from error
 
 
-@contextlib.contextmanager
-def _unpacked(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
-    """The file itself, or if it is gzip a copy, on disk, that is not."""
+def _is_gzip(path: str | os.PathLike) -> bool:
     with open(path, "rb") as file:
-        packed = file.read(2) == _GZIP_MAGIC
-    if not packed:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="vqdna-") as directory:
-        copy = pathlib.Path(directory) / "unpacked.csv"
-        with open(copy, "wb") as file:
-            file.writelines(_chunks(path))
-        yield _Copy(copy, path)
-
-
-class _Copy(os.PathLike):
-    """Opens `where`; errors name `original`."""
-
-    def __init__(self, where: pathlib.Path, original: str | os.PathLike):
-        self._where, self._original = where, original
-
-    def __fspath__(self) -> str:
-        return str(self._where)
-
-    def __str__(self) -> str:
-        return str(self._original)
+        return file.read(2) == _GZIP_MAGIC

@@ -1,0 +1,65 @@
+"""What a fine-tuning run opens: the labelled data that the config names, and what the plan says of it."""
+
+import gzip
+
+import jax
+import pytest
+from small_finetune import small_config
+from small_labelled import write_file
+
+from vqdna_jax import partition
+from vqdna_jax.stages import read_settings
+from vqdna_jax.stages.finetune import FinetuneStage, read_labelled
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("inputs")
+
+
+def settings_of(place, **data):
+    config = small_config(place)
+    config.data.update(data)
+    return read_settings(config)
+
+
+def test_plan_says_once_what_of_the_data_was_not_to_the_letter(place, tmp_path):
+    rows = write_file(tmp_path / "a.csv", ["promoter", "enhancer"] * 15).read_text()
+    tabs = rows.replace("sequence,label", "Seq,y").replace(",", "\t")
+    (tmp_path / "a.tsv.gz").write_bytes(
+        gzip.compress(f"{tabs}{tabs.splitlines()[1].replace('promoter', 'enhancer')}\n".encode())
+    )
+    mesh = partition.make_mesh(devices=jax.devices()[:1])
+    stage = FinetuneStage.open(settings_of(place, labelled=str(tmp_path / "a.tsv.gz")), mesh)
+    plan = "\n".join(stage.data.lines)
+    for said in (
+        "separated by tabs",
+        "'Seq' is read",
+        "'y' is read",
+        "sorted order: enhancer, promoter",
+        "1 of 30 seq",
+    ):
+        assert plan.count(said) == 1
+    assert "train 2" in plan and "dev 4" in plan and stage.set.label_names == ("enhancer", "promoter")
+    plain = FinetuneStage.open(settings_of(place), mesh)
+    assert len(plain.data.lines) == len(stage.data.lines) - 5
+
+
+def test_labels_beside_one_file_or_in_the_config_are_its_names(place, tmp_path):
+    path = write_file(tmp_path / "a.csv", ["promoter", "other"] * 9)
+    assert read_labelled(settings_of(place, labelled=str(path)).data).label_names == ("other", "promoter")
+    for names in (("promoter", "other"), ("promoter,other",), ("promoter, other",)):
+        found = read_labelled(settings_of(place, labelled=str(path), label_names=names).data)
+        assert found.label_names == ("promoter", "other") and not found.notes
+    (tmp_path / "labels.txt").write_text("promoter\nother\n")
+    beside = read_labelled(settings_of(place, labelled=str(path)).data)
+    assert beside.digest == found.digest and beside.label_names == found.label_names
+
+
+def test_rows_are_cut_down_and_what_was_said_stays(place, tmp_path):
+    path = write_file(tmp_path / "a.csv", ["promoter", "other"] * 50)
+    whole = read_labelled(settings_of(place, labelled=str(path)).data)
+    some = read_labelled(settings_of(place, labelled=str(path), train_rows=10, dev_rows=99).data)
+    assert [len(split.bases) for split in some.splits.values()] == [10, 10, 10]
+    assert (some.digest, some.notes) == (whole.digest, whole.notes)
+    assert set(some.splits["train"].places) < set(whole.splits["train"].places)
