@@ -64,13 +64,22 @@ BUDGETS = {
     "gpu": Budget(
         "base",
         steps(3000, **{"data.global_batch": 256, "eval.every_steps": 1000}),
-        steps(8000, **{
-            "data.window_bp": 512, "data.global_batch": 256, "optimizer.warmup_steps": 500, "model.layers": 6,
-            "model.width": 512, "model.heads": 8, "model.hidden": 2048, "eval.every_steps": 4000,
-        }),
+        steps(
+            8000,
+            **{
+                "data.window_bp": 512,
+                "data.global_batch": 256,
+                "optimizer.warmup_steps": 500,
+                "model.layers": 6,
+                "model.width": 512,
+                "model.heads": 8,
+                "model.hidden": 2048,
+                "eval.every_steps": 4000,
+            },
+        ),
         steps(600, **rows(6000, 1000, 1000) | {"eval.every_steps": 100, "optimizer.learning_rate": 5e-4}),
     ),
-}  # fmt: skip
+}
 FIXED = {
     "one-hot": OneHot(),
     "3-mer": OverlappingKmers(3),
@@ -86,8 +95,11 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, required=True, help="a folder of GUE sets")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/tokenizers"))
     parser.add_argument("--budget", choices=BUDGETS, default="hours")
-    parser.add_argument("--tokenizers", default="one-hot,3-mer,6-mer,BPE,VQVAE-1,HRQ-1,VQVAE-4,HRQ-4",
-                        help="learned ones with their bases per code")  # fmt: skip
+    parser.add_argument(
+        "--tokenizers",
+        default="one-hot,3-mer,6-mer,BPE,VQVAE-1,HRQ-1,VQVAE-4,HRQ-4",
+        help="learned ones with their bases per code",
+    )
     parser.add_argument("--tasks", default="", help="names of sets; all that are found")
     parser.add_argument("--shard", default="0/1", help="i/n: do every n-th cell of the benchmark from the i-th on")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the fine-tuning, after the budget's")
