@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/masking"))
     arguments = parser.parse_args()
     chosen = CELLS if arguments.only is None else [CELLS[i] for i in arguments.only]
-    rows = [run(*cell, arguments) for cell in chosen]
+    rows = [run(per_code, hidden_share, kind, arguments) for per_code, hidden_share, kind in chosen]
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for row in rows:
         print("| " + " | ".join(str(of(row)) for of in COLUMNS.values()) + " |")

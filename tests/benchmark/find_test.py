@@ -64,7 +64,7 @@ class TestFind:
     def test_a_set_that_is_there_twice_is_refused(self, tmp_path):
         write_set(tmp_path / "tf" / "0")
         write_set(tmp_path / "human_tf_0")
-        with pytest.raises(InputError, match="is also the set tf/0; expected one folder a set"):
+        with pytest.raises(InputError, match="is also the set tf/0; expected one folder per set"):
             find.find(tmp_path)
 
     def test_names_choose_in_any_spelling_and_must_be_there(self, tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import scipy.special
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vqdna_jax.evaluation import probes, scores
@@ -36,36 +36,36 @@ def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, scores.S
     ends = np.cumsum([len(split.bases) for split in splits.values()])[:-1]
     by_split = dict(zip(splits, np.split(np.asarray(features, np.float32), ends)))
 
-    def score(model, split: str) -> scores.Scores:
-        outputs = _outputs(model, labelled_set, by_split[split])
+    def score(fitted: list[Pipeline], split: str) -> scores.Scores:
+        outputs = _outputs(fitted, labelled_set, by_split[split])
         return scores.score(labelled_set.kind, splits[split].labels, outputs, labelled_set.classes)
 
-    def on_dev(model) -> float:
-        found = score(model, "dev")[metric]
+    def on_dev(fitted: list[Pipeline]) -> float:
+        found = score(fitted, "dev")[metric]
         return -math.inf if found is None else found
 
-    models = (_fit(labelled_set.kind, by_split["train"], splits["train"].labels, penalty) for penalty in _PENALTIES)
-    best = max(models, key=on_dev)
+    candidates = (_fit(labelled_set.kind, by_split["train"], splits["train"].labels, one) for one in _PENALTIES)
+    best = max(candidates, key=on_dev)
     return {split: score(best, split) for split in ("dev", "test")}
 
 
-def _fit(kind: str, features_BxP: np.ndarray, labels: np.ndarray, inverse_penalty: float):
+def _fit(kind: str, features_BxP: np.ndarray, labels: np.ndarray, inverse_penalty: float) -> list[Pipeline]:
+    """One model, or of a multi-label set one for each label."""
     if kind == "regression":
-        return make_pipeline(StandardScaler(), Ridge(1 / inverse_penalty)).fit(features_BxP, labels)
-    fitted = [
+        return [make_pipeline(StandardScaler(), Ridge(1 / inverse_penalty)).fit(features_BxP, labels)]
+    return [
         make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000)).fit(features_BxP, column)
         for column in ([labels] if kind == "classification" else np.asarray(labels).T)
     ]
-    return fitted[0] if kind == "classification" else fitted
 
 
-def _outputs(model, labelled_set: LabelledSet, features_BxP: np.ndarray) -> np.ndarray:
+def _outputs(models: list[Pipeline], labelled_set: LabelledSet, features_BxP: np.ndarray) -> np.ndarray:
     """Logits [B, V], or values [B, 1]."""
     if labelled_set.kind == "regression":
-        return model.predict(features_BxP)[:, None]
+        return models[0].predict(features_BxP)[:, None]
     if labelled_set.kind == "multilabel":
-        return np.stack([one.decision_function(features_BxP) for one in model], axis=1)
-    logits = model.decision_function(features_BxP)
+        return np.stack([one.decision_function(features_BxP) for one in models], axis=1)
+    logits = models[0].decision_function(features_BxP)
     if logits.ndim == 1:  # of label 1
         probability = scipy.special.expit(logits)
         return np.stack([1 - probability, probability], axis=1)

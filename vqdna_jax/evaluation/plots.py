@@ -9,11 +9,14 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vqdna_jax.evaluation.code_statistics import usage_from_counts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*"
@@ -78,7 +81,7 @@ def _panel_lines(metrics: Sequence[dict[str, Any]], key: str) -> list[dict[str, 
     return [line for line in lines if line["steps"]]
 
 
-def _draw_curve(axes, title: str, lines: list[dict[str, Any]], as_errors: bool) -> None:
+def _draw_curve(axes: "Axes", title: str, lines: list[dict[str, Any]], as_errors: bool) -> None:
     """One panel; accuracies become shares of errors on a log axis, with no error at all drawn on its floor."""
     if as_errors:
         errors = np.concatenate([1.0 - np.asarray(line["values"]) for line in lines])

@@ -4,7 +4,8 @@ Plain functions of arrays on the host. V counts the labels of a multi-label set,
 """
 
 import warnings
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 from scipy import special, stats
@@ -140,7 +141,7 @@ def _regression(labels_B: np.ndarray, values: np.ndarray) -> Scores:
     }
 
 
-def _correlation(compute, labels_B: np.ndarray, values_B: np.ndarray) -> float:
+def _correlation(compute: Callable[..., Any], labels_B: np.ndarray, values_B: np.ndarray) -> float:
     if min(np.ptp(labels_B), np.ptp(values_B)) == 0:
         return 0.0
     value = compute(labels_B, values_B).statistic

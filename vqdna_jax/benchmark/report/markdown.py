@@ -31,7 +31,7 @@ def to_markdown(cells: Sequence[Cell], published: Sequence[PublishedRow] = ()) -
 class _Markdown:
     """Columns, as (title, one text per row), and what is put around them."""
 
-    def __init__(self, cells: Sequence[Cell], published: Sequence[PublishedRow]):
+    def __init__(self, cells: Sequence[Cell], published: Sequence[PublishedRow]) -> None:
         self.cells, self.rows = cells, summaries.rows(cells, published)
         self.summaries = summaries.summarise(cells)
 

@@ -12,8 +12,10 @@ any letter but A C G T.
 """
 
 import os
+import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -37,7 +39,7 @@ class VqdnaBenchmark(tfds.core.GeneratorBasedBuilder):
     url_infos = None  # nothing is downloaded; to look for checksums, TFDS needs a package that it does not install
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Name the folder that holds the set, in any of the layouts of benchmark.sets.find."
 
-    def __init__(self, *, labelled: LabelledSet | None = None, **kwargs):
+    def __init__(self, *, labelled: LabelledSet | None = None, **kwargs: Any) -> None:
         """`labelled`: the set, if it is already read; with it, labels may have other names than the card's."""
         self._labelled = labelled
         super().__init__(**{"file_format": "array_record"} | kwargs)
@@ -103,5 +105,5 @@ def build(name: str, source_dir: str | os.PathLike, data_dir: str | os.PathLike)
     return builder
 
 
-def _place(card: Card, source_dir: str | os.PathLike):
+def _place(card: Card, source_dir: str | os.PathLike) -> pathlib.Path:
     return find.find(source_dir, [card.name])[card.name]
