@@ -14,7 +14,6 @@ from vqdna_jax.inference import load as inference_load
 from vqdna_jax.inference.model import Model
 from vqdna_jax.models import quantize
 from vqdna_jax.models.tokenizer import Decoder, Encoder
-from vqdna_jax.tokenizers import stitch
 
 KINDS = [("hrq", 1), ("vqvae", 2), ("hrq", 8)]
 
@@ -176,10 +175,3 @@ def test_what_is_not_dna_is_refused_with_its_place(models, sequences, says):
 def test_what_are_no_codes_is_refused_with_its_place(models, codes, lengths, says):
     message = refusal(models("hrq", 8).decode, codes, lengths)
     assert all(word in message for word in says)
-
-
-def test_windows_are_at_least_half_core_and_short_ones_exist():
-    for halo in (1, 8, 20, 64, 65, 300):
-        short, long = stitch.window_sizes(halo)
-        assert 4 * halo <= short < long and short & (short - 1) == 0
-    assert stitch.window_sizes(20) == (256, 2048)

@@ -9,8 +9,8 @@ import numpy as np
 from vqdna_jax import partition
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.transformer import Transformer
-from vqdna_jax.tasks.base import Params
 
 
 def save_untrained(model_dir: pathlib.Path, out: pathlib.Path, seed: int = 0) -> pathlib.Path:

@@ -20,7 +20,7 @@ from vqdna_jax.labels import sets
 from vqdna_jax.labels.sets import LabelledSet
 
 Bases = list[np.ndarray]
-Embed = Callable[[Bases], np.ndarray]  # B uint8 arrays -> features [B, F]
+Embed = Callable[[Bases], np.ndarray]  # B uint8 arrays -> features [B, P]
 MIN_ROWS_A_LABEL = 4
 _INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
@@ -106,14 +106,14 @@ def _padded(bases: Bases) -> np.ndarray:
 def _score(features: Embed, labelled_set: LabelledSet) -> float:
     train, dev = (labelled_set.splits[name] for name in ("train", "dev"))
     # One call for both parts, so that they are padded to one length.
-    features_BxF = np.asarray(features(train.bases + dev.bases), np.float32)
-    train_BxF, dev_BxF = np.split(features_BxF, [len(train.bases)])
-    c = _choose_inverse_penalty(train_BxF, train.labels)
-    return statistics.linear_probe(train_BxF, train.labels, dev_BxF, dev.labels, c)["mcc"]
+    features_BxP = np.asarray(features(train.bases + dev.bases), np.float32)
+    train_BxP, dev_BxP = np.split(features_BxP, [len(train.bases)])
+    c = _choose_inverse_penalty(train_BxP, train.labels)
+    return statistics.linear_probe(train_BxP, train.labels, dev_BxP, dev.labels, c)["mcc"]
 
 
-def _choose_inverse_penalty(features_BxF: np.ndarray, labels_B: np.ndarray) -> float:
+def _choose_inverse_penalty(features_BxP: np.ndarray, labels_B: np.ndarray) -> float:
     fit = sets.draw(labels_B, len(labels_B) * 3 // 4)
     rest = np.delete(np.arange(len(labels_B)), fit)
-    split = features_BxF[fit], labels_B[fit], features_BxF[rest], labels_B[rest]
+    split = features_BxP[fit], labels_B[fit], features_BxP[rest], labels_B[rest]
     return max(_INVERSE_PENALTIES, key=lambda c: statistics.linear_probe(*split, c)["mcc"])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.special
 from jax import Array
@@ -74,7 +75,7 @@ class FineTuned:
             for start in range(0, len(chosen), rows):
                 part = chosen[start : start + rows]
                 padded = np.resize(part, rows)  # the first ones again
-                logits[part] = self._apply(fill([codes[i] for i in padded], windows, self.size))[: len(part)]
+                logits[part] = self._apply(fill([codes[int(i)] for i in padded], windows, self.size))[: len(part)]
                 advance(len(part))
         return logits
 
@@ -120,4 +121,5 @@ class FineTuned:
 def _logits(
     network: Classifier, head: Params, weights: Params, vectors_KxE: tuple[Array, ...], batch: LabelledCodes
 ) -> Array:
-    return network.logits(head, network.features(weights, vectors_KxE, batch.codes_BxWxLxN, batch.lengths_BxW))
+    codes_BxWxLxN, lengths_BxW = jnp.asarray(batch.codes_BxWxLxN), jnp.asarray(batch.lengths_BxW)
+    return network.logits(head, network.features(weights, vectors_KxE, codes_BxWxLxN, lengths_BxW))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -90,16 +91,20 @@ class Model:
         Raises InputError: another shape, a code out of range (with index and position) or without bases, a length that
             is not of L codes.
         """
-        single = isinstance(codes, np.ndarray) and codes.ndim == 2
-        listed = enumerate([codes] if single else codes)
-        checked = [check_codes(i, codes_LxN, self.codebook_sizes) for i, codes_LxN in listed]
-        wanted = [None] * len(checked) if lengths is None else [lengths] if single else list(lengths)
-        if len(wanted) != len(checked):
-            raise InputError(f"lengths: {len(wanted)} for {len(checked)} sequences; expected one for each")
-        for i, (codes_LxN, length) in enumerate(zip(checked, wanted)):
+        if isinstance(codes, np.ndarray) and codes.ndim == 2:
+            return self._decode([codes], [lengths])[0]
+        codes = list(codes)
+        if lengths is None:
+            return self._decode(codes, [None] * len(codes))
+        return self._decode(codes, list(lengths) if isinstance(lengths, Iterable) else [lengths])
+
+    def _decode(self, codes: Sequence[np.ndarray], lengths: Sequence[Any]) -> list[str]:
+        checked = [check_codes(i, codes_LxN, self.codebook_sizes) for i, codes_LxN in enumerate(codes)]
+        if len(lengths) != len(checked):
+            raise InputError(f"lengths: {len(lengths)} for {len(checked)} sequences; expected one for each")
+        for i, (codes_LxN, length) in enumerate(zip(checked, lengths)):
             self._check_length(i, len(codes_LxN), length)
-        texts = [to_text(bases[:stop]) for bases, stop in zip(self.tokenizer.decode(checked), wanted)]
-        return texts[0] if single else texts
+        return [to_text(bases[:stop]) for bases, stop in zip(self.tokenizer.decode(checked), lengths)]
 
     def embed(
         self, sequences: DNA | Iterable[DNA], pool: str = "mean", layer: int = -1
@@ -158,9 +163,13 @@ class Model:
             )
         return self.finetuned
 
-    def _check_length(self, index: int, codes: int, length: int | None) -> None:
+    def _check_length(self, index: int, codes: int, length: Any) -> None:
         """Raises InputError where so many codes are not of `length` bases."""
-        if length is None or self.tokenizer.codes_of(length) in (None, codes):
+        if length is None:
+            return
+        if not isinstance(length, int | np.integer):
+            raise InputError(f"lengths, sequence {index}: {length!r}; expected a number of bases")
+        if self.tokenizer.codes_of(int(length)) in (None, codes):
             return
         r = self.bases_per_code
         bases = f"{(codes - 1) * r + 1} to {codes * r} bases" if r else "another number of bases"
@@ -169,6 +178,6 @@ class Model:
 
 def one_or_many(sequences: DNA | Iterable[DNA]) -> tuple[bool, Iterator[np.ndarray]]:
     """(whether it is one sequence, the bases of each). Raises InputError: as `as_bases`, sequence by sequence."""
-    numbers = isinstance(sequences, np.ndarray) and sequences.dtype.kind in "iufb"
-    single = numbers or isinstance(sequences, str | bytes)
-    return single, (as_bases(i, sequence) for i, sequence in enumerate([sequences] if single else sequences))
+    if isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.dtype.kind in "iufb"):
+        return True, iter([as_bases(0, sequences)])
+    return False, (as_bases(i, sequence) for i, sequence in enumerate(sequences))

@@ -25,10 +25,10 @@ from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.models import pooling, quantize
 from vqdna_jax.models.attention import best_kernel, kernel_of_padded
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.pooling import POOLS, UNPOOLED
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
-from vqdna_jax.tasks.base import Params
 from vqdna_jax.tokenizers.base import Advance, Tokenizer, most_codes, no_advance
 from vqdna_jax.tokenizers.stitch import batched, in_flight, neighbours
 
@@ -194,7 +194,7 @@ class Pretrained:
     def _apply(self, pool: str, layer: int, cut: bool, call: Call) -> Array:
         config, (rows, length, _) = self.transformer, call.codes_BxLxN.shape
         if cut:  # the windows of a sequence that is cut are full
-            call = call.replace(lengths_B=None)
+            call = dataclasses.replace(call, lengths_B=None)
             kernel = best_kernel(self._platform, length + config.cls, config.window, config.dtype)
         else:
             kernel = kernel_of_padded(self._platform, config.window, config.dtype)
@@ -221,7 +221,7 @@ def _vectors(
     call: Call,
 ) -> Array:
     """f32 [B, L, D] for "none", else [B, D]: what the pooling makes of the kept codes."""
-    vectors_BxLxNxE = code_vectors(_read(codes_KxE, standardises), call.codes_BxLxN.astype(jnp.int32))
+    vectors_BxLxNxE = code_vectors(_read(codes_KxE, standardises), jnp.asarray(call.codes_BxLxN, jnp.int32))
     masked_BxL = jnp.zeros_like(call.codes_BxLxN[..., 0], bool)
     lengths_B = None if call.lengths_B is None else call.lengths_B + config.cls
     h_BxLxD, cls_BxD = Transformer(config, Compute(attention=kernel)).apply(

@@ -1,5 +1,6 @@
 """Heads: what is read off the transformer's context vectors."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ class Heads(nn.Module):
 
     @nn.compact
     def __call__(self, h_BxMxD: Array, codes_KxE: tuple[Array, ...]) -> tuple[list[Array], Array]:
+        chex.assert_rank([h_BxMxD, *codes_KxE], [3, *[2] * len(codes_KxE)])
         zeros, width = nn.initializers.zeros, h_BxMxD.shape[-1]
         logits = []
         for n, e_KxE in enumerate(codes_KxE, start=1):
@@ -39,7 +41,7 @@ class Heads(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Context vectors [B, M, D] -> logits f32 [B, M, K]: inner products with the table, as in `transformer.Heads`.
+    """Context vectors [B, M, D] -> logits f32 [B, M, K]: inner products with the table, as in `Heads`.
 
     It begins at zero, so the first loss is log K.
     """
@@ -48,6 +50,7 @@ class TokenHead(nn.Module):
 
     @nn.compact
     def __call__(self, h_BxMxD: Array, table_KxE: Array) -> Array:
+        chex.assert_rank([h_BxMxD, table_KxE], [3, 2])
         zeros, (size, channels) = nn.initializers.zeros, table_KxE.shape
         project_DxE = self.param("project", sharded(zeros, "embed", None), (h_BxMxD.shape[-1], channels))
         bias_K = self.param("bias", sharded(zeros, None), (size,))
@@ -69,6 +72,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxP: Array, key: Array | None = None) -> Array:
+        chex.assert_rank(x_BxP, 2)
         rows = spec("batch", None)
         if self.hidden:
             init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=1)

@@ -59,14 +59,19 @@ def hierarchical(features_BxLxD: Sequence[Array], codes_KxD: Sequence[Array], dt
     codes, quantised, inputs, commitment = [], [], [], jnp.zeros(())
     previous = None
     for z, e in zip(features_BxLxD, codes_KxD, strict=True):
-        z, e = z.astype(jnp.float32), lax.stop_gradient(e)
-        h = z if previous is None else 2 * z - previous
+        h, e = level_input(z, previous), lax.stop_gradient(e)
         codes.append(assign(lax.stop_gradient(h).astype(dtype), e))
         previous = look_up(codes[-1], e)
         commitment += jnp.mean(jnp.square(h - previous))
         quantised.append(h + lax.stop_gradient(previous - h))
         inputs.append(lax.stop_gradient(h))
     return Quantized(jnp.stack(codes, axis=-1), sum(quantised) / len(quantised), commitment, tuple(inputs))
+
+
+def level_input(z_BxLxD: Array, previous_BxLxD: Array | None) -> Array:
+    """H of a level, f32, from its features and the vectors of the codes of the level above, if there is one."""
+    z_BxLxD = z_BxLxD.astype(jnp.float32)
+    return z_BxLxD if previous_BxLxD is None else 2 * z_BxLxD - previous_BxLxD
 
 
 def embed(codes_BxLxN: Array, codes_KxD: Sequence[Array]) -> Array:

@@ -123,7 +123,7 @@ def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -
     """
     described = read_json(path, "the export directory of a run; if it is one, copy it again")
     schema = described.get("schema")
-    if schema not in schemas:
+    if not isinstance(schema, str) or schema not in schemas:
         raise InputError(_unexpected(path, schema, schemas))
     missing = SCHEMAS[schema].keys - described.keys()
     if missing:

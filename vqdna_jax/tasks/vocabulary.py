@@ -60,12 +60,12 @@ class Vocabulary:
         features = Encoder(self.model).apply({"params": params["encoder"]}, batch.bases_BxS)
         codebooks: list[Codebook] = []
         for n, size in enumerate(self.model.codebook_sizes):
-            inputs = features[0].astype(jnp.float32)
+            previous = None
             if n:
                 codes_KxD = [codebook.codes_KxD() for codebook in codebooks]
                 above = quantize.hierarchical(features[:n], codes_KxD, jnp.dtype(self.model.dtype))
-                inputs = 2 * features[n] - quantize.look_up(above.codes_BxLxN[..., -1], codes_KxD[-1])
-            level_key = jax.random.fold_in(key, n)
+                previous = quantize.look_up(above.codes_BxLxN[..., -1], codes_KxD[-1])
+            inputs, level_key = quantize.level_input(features[n], previous), jax.random.fold_in(key, n)
             codebooks.append(quantize.init_codebook(inputs.astype(self.model.dtype), size, level_key, self.revive_to))
         return tuple(codebooks)
 

@@ -65,7 +65,7 @@ def layout(tokenizer: FixedTokenizer, window_bp: int, cls: bool, corpus: Corpus 
 
 def _measure(tokenizer: FixedTokenizer, window_bp: int, corpus: Corpus) -> tuple[int, float]:
     """(tokens that WHOLE_SHARE of the windows do not exceed, mean bases per token)"""
-    windows = evaluation_windows(corpus, "train", window_bp, MEASURED_WINDOWS).bases_BxS
+    windows = np.asarray(evaluation_windows(corpus, "train", window_bp, MEASURED_WINDOWS).bases_BxS)
     counts = [len(tokens_L) for tokens_L in tokenizer.tokens(windows)]
     return int(np.quantile(counts, WHOLE_SHARE, method="higher")), windows.size / sum(counts)
 
@@ -117,7 +117,7 @@ class TokenBatches:
         return len(self._windows)
 
     def __getitem__(self, step: int) -> Tokens:
-        bases_BxS = self._windows[step].bases_BxS
+        bases_BxS = np.asarray(self._windows[step].bases_BxS)
         other_B = random_bits(self._seed, int(step), _STRAND, count=self._global_batch)[self._rows] >> 63
         bases_BxS = np.where(other_B[:, None] == 1, reverse_complement(bases_BxS), bases_BxS)
         return tokens_batch(self._tokenizer, bases_BxS, self._length)

@@ -32,9 +32,9 @@ class BytePairs(FixedTokenizer):
     """
 
     merges: Merges
+    k: int = dataclasses.field(default=0, init=False)
 
     kind: ClassVar[str] = "bpe"
-    k: ClassVar[int] = 0
     description: ClassVar[str] = "byte pairs"
 
     def __post_init__(self):
@@ -43,8 +43,8 @@ class BytePairs(FixedTokenizer):
 
     @classmethod
     def read(cls, k: int, merges: Sequence[Any]) -> Self:
-        if k != cls.k:
-            raise InputError(f"tokenizer k: {k}; expected {cls.k} for {cls.kind}, whose words differ")
+        if k != 0:
+            raise InputError(f"tokenizer k: {k}; expected 0 for {cls.kind}, whose words differ")
         return cls(checked(merges, "merges"))
 
     def described(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class BytePairs(FixedTokenizer):
     def codes_of(self, bases: int) -> None:
         return None
 
-    def tokens(self, bases: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def tokens(self, bases: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         return encoded(self._encoder, bases, self.unknown)
 
     def spans(self, bases: np.ndarray) -> np.ndarray:
@@ -123,7 +123,7 @@ def encoder(merges: Merges):
     return package.Tokenizer(package.models.BPE(vocab=ids_of(merges), merges=list(merges), cache_capacity=0))
 
 
-def encoded(tokenizer, bases: Sequence[np.ndarray], unknown: int) -> list[np.ndarray]:
+def encoded(tokenizer, bases: Iterable[np.ndarray], unknown: int) -> list[np.ndarray]:
     """Token ids int32 [L] of each sequence of uint8 bases, by `encoder(merges)`; a run of N is one `unknown`."""
     parts = [_runs(sequence) for sequence in bases]
     words = [text for runs in parts for text in runs if text]

@@ -7,7 +7,7 @@ import abc
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,14 +26,12 @@ class FixedTokenizer(abc.ABC):
     Attributes:
         kind: its name on disk.
         k: bases of a word; 0 where words differ.
-        masked_together: tokens of a run that is masked as one; 0: each is masked alone.
         step: bases from each token to the next; None where they differ.
         bases_per_code, codes_KxD: as of any `Tokenizer`.
     """
 
     kind: ClassVar[str]
     k: int
-    masked_together: int = 0
     step: ClassVar[int | None] = None
     bases_per_code: ClassVar[int | None] = None
     codes_KxD: ClassVar[tuple[Array, ...]] = ()
@@ -53,7 +51,7 @@ class FixedTokenizer(abc.ABC):
         """L of a sequence of `bases` bases; None where only encoding tells."""
 
     @abc.abstractmethod
-    def tokens(self, bases: Sequence[np.ndarray]) -> Iterable[np.ndarray]:
+    def tokens(self, bases: Sequence[np.ndarray] | np.ndarray) -> Sequence[np.ndarray] | np.ndarray:
         """int32 [L] of each sequence; an array [B, L] of an array [B, S], unless `codes_of` is None."""
 
     @abc.abstractmethod
@@ -77,6 +75,11 @@ class FixedTokenizer(abc.ABC):
     def digest(self) -> str:
         """sha256 of what decides the tokens."""
         return exports.digest(self.described(), {})
+
+    @property
+    def masked_together(self) -> int:
+        """Tokens of a run that is masked as one; 0: each is masked alone."""
+        return 0
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:

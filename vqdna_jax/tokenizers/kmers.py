@@ -16,20 +16,22 @@ from vqdna_jax.tokenizers.fixed import FixedTokenizer
 LONGEST_K = 8  # sums of base-4 digits stay in int32
 
 
+@dataclasses.dataclass(frozen=True)
 class _Words(FixedTokenizer):
-    """What all of them share."""
+    """What all of them share; words of `k` bases."""
+
+    k: int
 
     @abc.abstractmethod
     def _words(self, bases: np.ndarray) -> np.ndarray:
         """int32 [..., L] of bases [..., S]."""
 
-    def tokens(self, bases: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    def tokens(self, bases: Sequence[np.ndarray] | np.ndarray) -> Sequence[np.ndarray] | np.ndarray:
         return self._words(bases) if isinstance(bases, np.ndarray) else [self._words(sequence) for sequence in bases]
 
     @classmethod
     def read(cls, k: int, merges: Sequence[Any]) -> Self:
-        if merges:
-            raise InputError(f"tokenizer merges: {len(merges)} of them for {cls.kind}; only bpe has merges")
+        _refuse_merges(cls.kind, merges)
         return cls(k)
 
     def __post_init__(self):
@@ -41,7 +43,7 @@ class _Words(FixedTokenizer):
 class OneHot(_Words):
     """One base per token, N the unknown one: K = 5, and every token has its base."""
 
-    k: int = 1
+    k: int = dataclasses.field(default=1, init=False)
 
     kind: ClassVar[str] = "one_hot"
     description: ClassVar[str] = "single bases"
@@ -50,9 +52,12 @@ class OneHot(_Words):
     step: ClassVar[int] = 1
     bases_per_code: ClassVar[int] = 1
 
-    def __post_init__(self):
-        if self.k != 1:
-            raise InputError(f"tokenizer k: {self.k}; expected 1 to 1 for {self.kind}")
+    @classmethod
+    def read(cls, k: int, merges: Sequence[Any]) -> Self:
+        _refuse_merges(cls.kind, merges)
+        if k != 1:
+            raise InputError(f"tokenizer k: {k}; expected 1 to 1 for {cls.kind}")
+        return cls()
 
     def codes_of(self, bases: int) -> int:
         return bases
@@ -149,6 +154,11 @@ class Kmers(_Words):
         single_L = tokens_L >= 4**self.k
         whole = tokens_L[~single_L, None] // 4 ** np.arange(self.k)[::-1] % 4
         return np.append(whole, tokens_L[single_L] - 4**self.k).astype(np.uint8)
+
+
+def _refuse_merges(kind: str, merges: Sequence[Any]) -> None:
+    if merges:
+        raise InputError(f"tokenizer merges: {len(merges)} of them for {kind}; only bpe has merges")
 
 
 def _base_4(bases: np.ndarray, k: int, step: int) -> np.ndarray:

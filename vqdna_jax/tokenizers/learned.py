@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.models import quantize
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
 from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.exports import CONFIG, PRETRAINED, TENSORS, TOKENIZER
@@ -44,7 +45,7 @@ class LearnedTokenizer:
     config: TokenizerConfig
     digest: str
     window_bp: int | None
-    params: dict[str, Any]
+    params: Params
     codes_KxD: tuple[Array, ...]
     counts_K: tuple[np.ndarray, ...]
     mesh: Mesh
@@ -173,7 +174,7 @@ class LearnedTokenizer:
 
 
 def tensors_of(
-    params: Mapping[str, Any], codes_KxD: Sequence[Array | np.ndarray], counts_K: Sequence[np.ndarray]
+    params: Params, codes_KxD: Sequence[Array | np.ndarray], counts_K: Sequence[Array | np.ndarray]
 ) -> dict[str, np.ndarray]:
     """`LearnedTokenizer.tensors` of its parts."""
     levels = enumerate(zip(codes_KxD, counts_K, strict=True), start=1)

@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -37,24 +39,24 @@ def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Tokenizer:
     if config["schema"] == TOKENIZER:
         return LearnedTokenizer.load(path, config, mesh)
     where = str(path / CONFIG)
-    described = {key: config[key] for key in ("kind", "k")} | {"merges": ()}
-    described["merges"] = _fixed(described, where).read_files(path)
-    tokenizer = from_described(described, where)
+    described = {key: config[key] for key in ("kind", "k")}
+    kind, _, _ = _checked(described | {"merges": ()}, where)
+    tokenizer = from_described(described | {"merges": kind.read_files(path)}, where)
     exports.check_digest(path, tokenizer.digest, config["digest"])
     return tokenizer
 
 
 def from_described(described: object, where: str) -> FixedTokenizer:
     """The inverse of `FixedTokenizer.described`. Raises InputError that begins with `where`."""
-    kind = _fixed(described, where)
+    kind, k, merges = _checked(described, where)
     try:
-        return kind.read(described["k"], described["merges"])
+        return kind.read(k, merges)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
 
-def _fixed(described: object, where: str) -> type[FixedTokenizer]:
-    """The class of what is `described`, whose values are of the right types."""
+def _checked(described: object, where: str) -> tuple[type[FixedTokenizer], int, Sequence[Any]]:
+    """The class, k and merges of what is `described`, of the right types."""
     if not isinstance(described, dict) or set(described) != {"kind", "k", "merges"}:
         raise InputError(f"{where}: expected kind, k and merges; copy the directory again")
     kind, k, merges = (described[key] for key in ("kind", "k", "merges"))
@@ -64,4 +66,4 @@ def _fixed(described: object, where: str) -> type[FixedTokenizer]:
     if found is None or not issubclass(found, FixedTokenizer):
         fixed = [name for name, of in TOKENIZERS.items() if issubclass(of, FixedTokenizer)]
         raise InputError(f"{where}: tokenizer kind: {kind!r}; expected one of {', '.join(fixed)}")
-    return found
+    return found, k, merges

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from jax import Array
 
 Item = TypeVar("Item")
 SHORT_WINDOW, LONG_WINDOW = 256, 2048  # codes; short ones so that a read does not pay for a chromosome's window
@@ -37,7 +38,7 @@ def window_sizes(halo: int) -> tuple[int, int]:
 
 
 def stitch(
-    apply: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    apply: Callable[[np.ndarray, np.ndarray], Array],
     inputs: Sequence[np.ndarray],
     outputs: Sequence[np.ndarray],
     *,
@@ -115,7 +116,8 @@ def batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 def neighbours(items: Iterable[Item], cost: Callable[[Item], int], limit: int) -> Iterator[list[Item]]:
     """Groups of neighbours that cost `limit` at most; an item that costs more is alone."""
-    group, total = [], 0
+    group: list[Item] = []
+    total = 0
     for item in items:
         needs = cost(item)
         if group and total + needs > limit:

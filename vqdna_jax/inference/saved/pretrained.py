@@ -24,11 +24,11 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
 from vqdna_jax.models.heads import Heads, TokenHead
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Transformer, TransformerConfig
 from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.exports import CONFIG, FIXED_PRETRAINED, PRETRAINED, TENSORS, TOKENIZER
-from vqdna_jax.tasks.base import Params
 from vqdna_jax.tokenizers import learned
 from vqdna_jax.tokenizers import load as tokenizers
 from vqdna_jax.tokenizers.base import Tokenizer
@@ -213,6 +213,7 @@ def _laid_out(
 ) -> _OverLearned | _OverFixed:
     if isinstance(tokenizer, FixedTokenizer):
         return _OverFixed(tokenizer, transformer, exports.flat(weights), window_bp, length)
+    assert isinstance(tokenizer, LearnedTokenizer), "there are formats for these two"
     return _OverLearned(tokenizer, transformer, exports.flat(weights), window_bp, length)
 
 

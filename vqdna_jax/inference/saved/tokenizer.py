@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from vqdna_jax.inference.saved import cards
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import TokenizerConfig
-from vqdna_jax.tasks.base import Params
 from vqdna_jax.tokenizers.learned import LearnedTokenizer, tensors_of
 
 
