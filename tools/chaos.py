@@ -25,10 +25,10 @@ import subprocess
 import sys
 import time
 
-from tools.processes import CONFIG as SMALL
-from tools.processes import TIMEOUT_S, Processes, checkpoints, leaf_digests, model, rows
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the repository is no package
+
+from tools.processes import CONFIG as SMALL  # noqa: E402
+from tools.processes import TIMEOUT_S, Processes, checkpoints, leaf_digests, model, rows  # noqa: E402
 
 BOUND_S = 8 * TIMEOUT_S  # a compile may take 6; everything else is over within 2
 STEPS = 60

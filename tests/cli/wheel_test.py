@@ -1,5 +1,6 @@
 """What users get: the wheel, in an environment of its own, in a folder where nothing of the clone is."""
 
+import functools
 import json
 import os
 import pathlib
@@ -22,37 +23,54 @@ TINY = {
 }  # fmt: skip
 
 
+PIP = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
+
+
+def copy_sources(place: pathlib.Path) -> pathlib.Path:
+    """To build from, which leaves files."""
+    for name in ("vqdna_jax", "configs"):
+        shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, place)
+    return place
+
+
+def fresh_environment(place: pathlib.Path) -> pathlib.Path:
+    """The folder of its commands. What the package needs is taken from the environment of this test."""
+    venv.create(place)
+    (packages,) = (place / "lib").glob("python*/site-packages")
+    (packages / "needed.pth").write_text("\n".join(site.getsitepackages()))
+    return place / "bin"
+
+
+def install(commands: pathlib.Path, *what: str | pathlib.Path) -> None:
+    line = [*PIP, "--python", commands / "python", "install", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*line, "--ignore-installed", *what], check=True, timeout=120)
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> pathlib.Path:
-    """The folder of the commands. What the package needs is taken from the environment of this test."""
+    """The folder of the commands of an environment with the wheel."""
     place = tmp_path_factory.mktemp("wheel")
-    for name in ("vqdna_jax", "configs"):  # not built in the clone, which would leave files there
-        shutil.copytree(ROOT / name, place / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, place / "source")
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", place, place / "source"]
-    subprocess.run([*pip, *build], check=True, timeout=120)
-    shutil.rmtree(place / "source")
-    venv.create(place / "venv")
-    (wheel,) = place.glob("*.whl")
-    python = place / "venv/bin/python"
-    subprocess.run([*pip, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True, timeout=120)
-    (packages,) = (place / "venv/lib").glob("python*/site-packages")
-    (packages / "needed.pth").write_text("\n".join(site.getsitepackages()))
-    return place / "venv/bin"
+    sources = copy_sources(place / "sources")
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", place, sources]
+    subprocess.run([*PIP, *build], check=True, timeout=120)
+    shutil.rmtree(sources)
+    commands = fresh_environment(place / "venv")
+    install(commands, *place.glob("*.whl"))
+    return commands
+
+
+def run_in(commands: pathlib.Path, command: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    line = [str(commands / command), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=200, env=clean | environment)
 
 
 @pytest.fixture
 def run(installed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def run(command: str, *arguments: str) -> subprocess.CompletedProcess:
-        line = [str(installed / command), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, timeout=200, env=environment)
-
-    return run
+    return functools.partial(run_in, installed)
 
 
 WHERE = """
@@ -65,10 +83,26 @@ for name in ("finetune", "hrq", "mcm", "vqvae"):
 """
 
 
-def test_all_experiments_are_those_of_the_installed_package(run, installed):
-    end = run("python", "-c", WHERE)
+def all_lie_in(place: pathlib.Path, end: subprocess.CompletedProcess) -> bool:
     assert end.returncode == 0, end.stderr
-    assert all(pathlib.Path(line).is_relative_to(installed.parent) for line in end.stdout.splitlines())
+    return all(pathlib.Path(line).is_relative_to(place) for line in end.stdout.splitlines())
+
+
+def test_all_experiments_are_those_of_the_installed_package(run, installed):
+    assert all_lie_in(installed.parent, run("python", "-c", f"{WHERE}\nimport vqdna_jax.configs.hrq"))
+
+
+def test_a_clone_on_the_path_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = fresh_environment(tmp_path / "venv")
+    assert all_lie_in(ROOT, run_in(commands, "python", "-c", WHERE, PYTHONPATH=str(ROOT)))
+
+
+def test_an_editable_installation_has_those_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources, commands = copy_sources(tmp_path / "sources"), fresh_environment(tmp_path / "venv")
+    install(commands, "--editable", sources)
+    assert all_lie_in(sources, run_in(commands, "python", "-c", f"{WHERE}\nimport vqdna_jax.configs.hrq"))
 
 
 @pytest.mark.parametrize("command", [["vqdna"], ["python", "-m", "vqdna_jax"]])

@@ -4,8 +4,11 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 
+import jax
+import jax.numpy as jnp
 import pytest
 from small_run import STEPS, rows_of, small_config
 
@@ -77,6 +80,23 @@ def test_other_errors_that_python_lets_not_out_are_shown_as_ever(capsys, monkeyp
         gc.collect()
         gc.callbacks.remove(one_over_nothing)
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_compile_is_finished_first():
+    """jax frees what the compiler reads where a signal's handler raises in it."""
+
+    def sorted_often(x):
+        for factor in range(200):
+            x = jnp.sort(x * (factor + time.time()))  # never in the cache of compiled programs
+        return x
+
+    lowered = jax.jit(sorted_often).lower(jnp.ones(1000))
+    with StopRequest() as stop, pytest.raises(Stopped) as stopped:
+        threading.Timer(0.2, send).start()
+        lowered.compile()
+        time.sleep(10)
+    assert stop.name == "SIGTERM"
+    assert "compiler.py" not in [entry.path.name for entry in stopped.traceback]
 
 
 def test_an_error_that_a_signal_caused_is_taken_for_the_stop():

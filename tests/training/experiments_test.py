@@ -16,7 +16,7 @@ from vqdna_jax.plan import compile
 from vqdna_jax.training import experiments
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAMES = sorted(file.stem for file in (ROOT / "configs").glob("*.py"))
+NAMES = sorted(file.stem for file in (ROOT / "configs").glob("[!_]*.py"))
 
 
 def refusal(source: str, *overrides: str) -> str:

@@ -1,6 +1,6 @@
 """How a process ends: with its own exit code, whatever its native threads are doing.
 
-jax heeds signals while XLA compiles in a thread of its own, and an error may end a run in such a moment, too. The
+jax lets Python's signal handlers run while XLA compiles in a thread of its own, so Ctrl-C may end a program there. The
 interpreter's last clean-up then destroys jax's client under the thread that compiles: a segmentation fault in place of
 the exit code (jax 0.10), after a wait for the compiler. So a program is left before that clean-up.
 

@@ -18,7 +18,8 @@ from vqdna_jax.errors import PeerError
 # jax takes seconds to import, and signals are heeded before it is there: so `processes` is imported when it is needed.
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_AGAIN_S = 0.01  # from where `Stopped` was swallowed to where it is raised again
+_AGAIN_S = 0.05  # from where `Stopped` cannot be raised to where it may
+_COMPILER = "jax._src.compiler"  # no part of jax's interface: where jax renames it, compiles are torn apart again
 _LOOK_S = 1.0  # how long one look for the notice of another process takes, and at most the end of a run with it
 _NOTICE = "stop"
 
@@ -58,12 +59,14 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.name, self._requested = signal.Signals(number).name, True
         self._leave_signals()
-        if self._at_once:
+        if self._at_once and _compiles(frame):
+            self._note_later()
+        elif self._at_once:
             raise Stopped
-        if self._watcher:
+        elif self._watcher:
             self._tell_the_others()
 
     def _tell_the_others(self) -> None:
@@ -72,11 +75,14 @@ class StopRequest:
         processes.notice(_NOTICE)
 
     def _swallowed(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Python lets no error out of a callback of the garbage collector (jax has one) or a `__del__`; a signal that
-        came there is taken for one that comes a moment later."""
-        if unraisable.exc_type is not Stopped:
+        """Python lets no error out of a callback of the garbage collector (jax has one) or a `__del__`."""
+        if unraisable.exc_type is Stopped:
+            self._note_later()
+        else:
             self._previous_hook(unraisable)
-            return
+
+    def _note_later(self) -> None:
+        """The signal as if it came a moment later."""
         number = signal.Signals[self.name]
         signal.signal(number, self._note)
         self._again = threading.Timer(_AGAIN_S, self._send_again, (number,))
@@ -150,3 +156,13 @@ class StopRequest:
         with self._lock, contextlib.suppress(PeerError):  # the training step will notice a lost process, too
             self.name = self.name or "a signal to another process"
             self._last_turn = 1 + max(map(int, processes.exchange(_NOTICE, str(self._turn))))
+
+
+def _compiles(frame: FrameType | None) -> bool:
+    """Whether this is within a compile, which an error must not end: jax (0.10) lets handlers run while XLA compiles in
+    a thread of its own, and where they raise, it frees what that thread reads."""
+    while frame:
+        if frame.f_globals.get("__name__") == _COMPILER:
+            return True
+        frame = frame.f_back
+    return False
