@@ -88,6 +88,7 @@ class MetricWriter:
         self._file.write(json.dumps({"step": step} | {k: _finite(v) for k, v in values.items()}) + "\n")
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
+        self._tensorboard.flush()  # who ends on an error, or is killed, does not close it
 
     def close(self) -> None:
         self._file.close()
