@@ -181,7 +181,7 @@ def test_a_workdir_in_the_place_of_its_export_is_told(place, tmp_path):
         message = refusal(load, tmp_path / "run")
         assert "workdir of a run" in message and str(tmp_path / "run/export") in message
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/config.json").write_text("[]")
+    (tmp_path / "other/config.json").write_text("{}")
     assert "schema is None" in refusal(vqdna_jax.load, tmp_path / "other")
 
 
