@@ -18,19 +18,13 @@ from small_finetune import LENGTHS, ROWS, STEPS, gc, gc_rich, genome_rows, small
 from small_run import Recorder, recorded, rows_of, run, stop_at
 from tiny_pretrained import save_tiny_pretrained
 
-import vqdna_jax
 from configs import finetune
 from vqdna_jax import partition, retries, train
 from vqdna_jax.errors import EXIT_STOPPED, InputError, NumericsError
-from vqdna_jax.labels.batches import Shape, fill
-from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.pooling import POOLS
-from vqdna_jax.models.transformer import Compute
 from vqdna_jax.retries import train_with_retries
 from vqdna_jax.runtime.watchdog import COMPILE_LIMITS
 from vqdna_jax.stages import read_settings
 from vqdna_jax.stages.finetune import FinetuneStage
-from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 
 
 @pytest.fixture(scope="module")
@@ -322,24 +316,6 @@ def test_several_labels_are_learnt(place, tmp_path):
     assert result["kind"] == "multilabel" and np.mean(answers == labels) > 0.7
     assert result["test_macro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, answers, average="macro"))
     assert result["test_micro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, answers, average="micro"))
-
-
-def test_features_begin_as_the_base_models_embeddings(place):
-    """In all pools at once, by another program: of the sequences alone or among windows that are not there."""
-    base = vqdna_jax.load(place / "base")
-    task = Finetune(base.transformer, Compute(), "classification", 2, "lora", LoraConfig(targets=".*"), "+".join(POOLS))
-    bases = [row[:length] for row, length in zip(genome_rows(sum(ROWS.values())), (31, 30, 17, 16, 8, 2, 1))]
-    expected = np.concatenate([base.embed(bases, pool) for pool in POOLS], axis=1)
-    frozen = FrozenBase(base.vectors_KxE(), base.weights["transformer"])
-
-    @jax.jit
-    def features(frozen, batch):
-        return task.features(task.init_params(frozen, batch, jax.random.key(0)), frozen, batch)
-
-    with jax.set_mesh(base.mesh):
-        batch = fill(base.encode_bases(bases), Shape(2, 31), 31)
-        found = features(frozen, partition.batch_to_devices(batch, base.mesh, len(bases)))
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def opened(config) -> FinetuneStage:
