@@ -80,7 +80,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
             mesh = make_mesh(**dataclasses.asdict(settings.mesh), devices=devices)
         with run.phase("prepare"):
             stage, meta = _open(settings, mesh)
-    with open_workdir(workdir) as run_id, jax.set_mesh(mesh):
+    with open_workdir(workdir) as run_id, jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         with run.stop.nothing_to_lose(), run.phase("prepare"):
             total_steps = _total_steps(settings, stage)
             program = _program(settings, stage, mesh, total_steps, run)
@@ -99,6 +99,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
             say(*plan_lines(stage, state, mesh, total_steps))
             throughput = Throughput(stage.data.bases_per_step, stage.flops_per_step(), mesh.size)
             log = _open_log(settings, workdir, first_step, total_steps, throughput)
+            stack.callback(log.abandon)
             if jax.process_index() == 0:
                 write_json(workdir / "config.json", meta["config"])
                 run.clock.record(workdir, first_step)

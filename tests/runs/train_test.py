@@ -107,6 +107,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(NumericsError, match="step [0-9]+: loss") as caught:
         run(config, tmp_path)
     assert caught.value.exit_code == 44 and "\n" not in str(caught.value)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"gradient_norm" in events.read_bytes()  # written and closed, up to the step that failed
 
 
 def losses_on(data, fsdp, tensor):

@@ -18,8 +18,6 @@ def test_rows_after_the_resumed_step_and_a_line_cut_short_are_dropped(tmp_path):
     assert [row["step"] for row in metrics.read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     writer = metrics.MetricWriter(tmp_path, first_step=2)
     writer.write(3, {"loss": float("nan"), "accuracy": 0.5})
-    (events,) = (tmp_path / "tensorboard").iterdir()
-    assert b"accuracy" in events.read_bytes()  # before it is closed: who ends on an error does not come to that
     writer.close()
     rows = metrics.read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]

@@ -88,7 +88,6 @@ class MetricWriter:
         self._file.write(json.dumps({"step": step} | {k: _finite(v) for k, v in values.items()}) + "\n")
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
-        self._tensorboard.flush()  # who ends on an error, or is killed, does not close it
 
     def close(self) -> None:
         self._file.close()
@@ -208,7 +207,12 @@ class StepLog:
         self._throughput.pause()
 
     def close(self) -> None:
+        """Writes what is pending, and closes."""
         self._flush()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Closes, without what is pending: for the end on an error."""
         self._progress.close()
         if self._writer:
             self._writer.close()
