@@ -121,9 +121,12 @@ def embed(
         as_json: print the summary as JSON on stdout
     """
     _must_exist(fasta, model)
+    from vqdna_jax.genome.fasta_files import describe_skipped
     from vqdna_jax.inference.jobs.embed import embed_fasta
 
     summary = embed_fasta(fasta, model, out, pool, layer, on_duplicate=on_duplicate)
+    for note in describe_skipped(summary["skipped"]):
+        print(f"{fasta}: {note}", file=sys.stderr)
     text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
     print(json.dumps(summary, indent=2) if as_json else text.format(**summary))
 
