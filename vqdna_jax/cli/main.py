@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -14,6 +15,8 @@ from vqdna_jax import errors
 from vqdna_jax.cli.verbs import VERBS
 from vqdna_jax.runtime.leaving import leave_with
 from vqdna_jax.version import __version__
+
+EXIT_UNREAD = 128 + signal.SIGPIPE  # as a shell says of a process that wrote to a closed pipe
 
 
 def parse(argv: Sequence[str]) -> Callable[[], None]:
@@ -40,7 +43,10 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Does what `argv`, by default the command line, asks for. Exits where that fails, after one line on stderr."""
     with errors.report_and_exit():
-        parse(sys.argv[1:] if argv is None else argv)()
+        try:
+            parse(sys.argv[1:] if argv is None else argv)()
+        except BrokenPipeError:  # who reads standard output has read enough
+            sys.exit(EXIT_UNREAD)
 
 
 def command() -> NoReturn:

@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
 def features() -> tfds.features.FeaturesDict:
     """The TFDS schema; arrays are stored as bytes because plain integer tensors become slow lists of int64."""
 
-    def runs():
+    def runs() -> tfds.features.Tensor:
         return tfds.features.Tensor(shape=(None, 2), dtype=np.int32, encoding="bytes")
 
     return tfds.features.FeaturesDict(
@@ -57,7 +57,7 @@ def parse_chunk(record: bytes) -> Chunk:
     """The chunk of a record, ten times faster than decoding every feature through TFDS."""
     feature = tf_example_pb2.Example.FromString(record).features.feature
 
-    def stored(name, dtype):
+    def stored(name: str, dtype: type[np.generic]) -> np.ndarray:
         return np.frombuffer(feature[name].bytes_list.value[0], dtype)
 
     return Chunk(

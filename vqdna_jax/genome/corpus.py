@@ -11,6 +11,7 @@ import functools
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -38,7 +39,7 @@ class Corpus:
     """An opened corpus; make it with `open_corpus`."""
 
     path: Path
-    manifest: dict
+    manifest: dict[str, Any]
 
     @property
     def digest(self) -> str:
@@ -90,7 +91,7 @@ def open_corpus(path: str | os.PathLike) -> Corpus:
     return Corpus(Path(path), manifest)
 
 
-def _manifest_of(path: str) -> tuple[bytes, dict]:
+def _manifest_of(path: str) -> tuple[bytes, dict[str, Any]]:
     try:
         stored = places.read_bytes(places.join(path, "manifest.json"))
         manifest = json.loads(stored)
@@ -107,7 +108,7 @@ def _manifest_of(path: str) -> tuple[bytes, dict]:
     return stored, manifest
 
 
-def _check_file(file: Path, expected: dict) -> None:
+def _check_file(file: Path, expected: dict[str, Any]) -> None:
     try:
         size = file.stat().st_size
         intact = size == expected["bytes"] and places.sha256_of(file) == expected["sha256"]

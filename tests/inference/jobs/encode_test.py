@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 import zipfile
@@ -201,6 +202,12 @@ def test_standard_input_and_output(export, fasta, encoded, tmp_path, pack):
     encode.decode_to_fasta(encoded[0], export, tmp_path / "back.fa", progress=False)
     back = run("decode", "/dev/stdin", f"--model={model}", "--out=-", content=encoded[0].read_bytes())
     assert back == (tmp_path / "back.fa").read_bytes()
+    (tmp_path / "long.fa").write_text(">a\n" + "ACGT" * 50_000 + "\n")  # more than a pipe holds
+    encode.encode_fasta(tmp_path / "long.fa", export, tmp_path / "long", progress=False)
+    arguments = ["decode", tmp_path / "long", f"--model={model}", "--out=-"]
+    with subprocess.Popen([*verbs, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unread:
+        unread.stdout.close()
+        assert unread.stderr.read() == b"" and unread.wait() == 128 + signal.SIGPIPE
 
 
 def test_a_file_of_codes_is_no_stream(export, fasta, tmp_path):

@@ -15,7 +15,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from vqdna_jax.genome.build.staging import Staging
 from vqdna_jax.genome.build.writer import CorpusWriter
 from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.remote import places
+
+if TYPE_CHECKING:
+    import apache_beam
 
 
 class Job(NamedTuple):
@@ -63,7 +67,9 @@ class Run:
         spools = (places.join(staging.work, f"{index:06d}") for index in range(len(sources)))
         self.jobs = [Job(source, spool, validation_share, on_duplicate) for source, spool in zip(sources, spools)]
 
-    def build(self, runner: str, options: Sequence[str], header: dict, report: Callable[[dict], None]) -> dict:
+    def build(
+        self, runner: str, options: Sequence[str], header: dict[str, Any], report: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
         """Returns the manifest. Raises InputError for bad input, and for a runner or options that Beam refuses."""
         if not places.is_remote(self._staging.work):
             os.makedirs(self._staging.work)
@@ -74,7 +80,7 @@ class Run:
             spread | "write" >> beam.Map(write_shard, self._staging.shards, self._staging.work)
         return self.finish(header, report)
 
-    def finish(self, header: dict, report: Callable[[dict], None]) -> dict:
+    def finish(self, header: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """What is left when all species are parsed and all shards are written."""
         outcomes = [json.loads(places.read_bytes(f"{job.spool}.json")) for job in self.jobs]
         for outcome in outcomes:
@@ -178,7 +184,7 @@ def _facts_path(job: ShardJob, work: str) -> str:
 
 
 @contextlib.contextmanager
-def _pipeline(runner: str, options: Sequence[str]):
+def _pipeline(runner: str, options: Sequence[str]) -> Iterator[tuple[ModuleType, "apache_beam.Pipeline"]]:
     """(apache_beam, pipeline); the pipeline runs to its end when the context closes."""
     try:
         import apache_beam
@@ -201,7 +207,7 @@ def _pipeline(runner: str, options: Sequence[str]):
     _run(pipeline, runner)
 
 
-def _run(pipeline, runner: str) -> None:
+def _run(pipeline: "apache_beam.Pipeline", runner: str) -> None:
     """A failure of the runner has its own log; the line names what came last."""
     try:
         pipeline.run().wait_until_finish()

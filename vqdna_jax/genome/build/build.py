@@ -30,7 +30,7 @@ def build_corpus(
     progress: bool = True,
     beam_runner: str = "",
     beam_options: Sequence[str] = (),
-) -> dict:
+) -> dict[str, Any]:
     """Builds a corpus directory from FASTA files, globs, directories and pipes; returns its manifest.
 
     Memory is bounded whatever the size of the genomes, and each file is parsed once. `validation_share` of the bases

@@ -5,6 +5,7 @@ Between the two stands what needs the whole file: which of its bases are for val
 
 import contextlib
 from collections.abc import Callable
+from typing import Any
 
 from vqdna_jax.genome.build.sources import Source, source_entry
 from vqdna_jax.genome.build.spool import Spool, validation_starts
@@ -30,7 +31,9 @@ def fill_spool(
     return entry
 
 
-def replay(writer: CorpusWriter, species: str, spool: Spool, validation_share: float, source: dict) -> dict:
+def replay(
+    writer: CorpusWriter, species: str, spool: Spool, validation_share: float, source: dict[str, Any]
+) -> dict[str, Any]:
     """Gives all chunks of a species to a writer; returns its entry of the manifest."""
     writer.open_species(species, spool.names)
     for chunks, in_validation in spool.blocks(validation_starts(spool.names, spool.lengths, validation_share)):

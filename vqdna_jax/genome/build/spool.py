@@ -95,13 +95,15 @@ class Spool:
         for block in range(ends.size) if which is None else which:
             rows = slice(ends[block] - self._blocks[block], ends[block])
             self._file.seek(int(offsets[rows.start]))
-            yield divide(self._chunks(*(column[rows] for column in columns)), validation_starts)
+            yield divide(self._chunks(columns[:, rows]), validation_starts)
 
     def _columns(self) -> np.ndarray:
         """int64 [5, chunks]."""
         return np.frombuffer(self._table, np.int64).reshape(-1, 5).T
 
-    def _chunks(self, contig, start, length, n_count, soft_mask_count) -> Chunks:
+    def _chunks(self, columns: np.ndarray) -> Chunks:
+        """What is in the file next, of columns int64 [5, chunks]."""
+        contig, start, length, n_count, soft_mask_count = columns
         packed = np.frombuffer(self._read(int(packed_bytes(length).sum())), np.uint8)
         n_runs, soft_mask_runs = (
             np.frombuffer(self._read(8 * int(counts.sum())), np.int32).reshape(-1, 2)

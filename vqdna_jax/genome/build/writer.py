@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -58,7 +59,9 @@ class CorpusWriter:
             yield f"{SPLITS[held_out]} {self._name} {self._contigs[contig]} {start} {length}\n".encode()
             yield from content
 
-    def close_species(self, source: dict, ambiguous: dict[str, int], skipped: dict[str, int]) -> dict:
+    def close_species(
+        self, source: dict[str, Any], ambiguous: dict[str, int], skipped: dict[str, int]
+    ) -> dict[str, Any]:
         """Ends a species; returns its entry of the manifest."""
         entry = {
             "name": self._name,
@@ -72,7 +75,7 @@ class CorpusWriter:
         self._species.append(entry)
         return entry
 
-    def finish(self, header: dict, known: Mapping[str, dict] | None = None) -> dict:
+    def finish(self, header: dict[str, Any], known: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Any]:
         """Writes the TFDS metadata, the index and the manifest, which it returns.
 
         `known` has bytes and sha256 of files of the corpus that need not be read, or are in another directory.

@@ -7,8 +7,9 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from vqdna_jax.errors import InputError, PeerError, StorageError, cannot_write
 from vqdna_jax.genome.remote import places
@@ -41,7 +42,7 @@ def one_at_a_time(path: Path) -> Iterator[bool]:
             yield True
 
 
-def cached_corpus(url: str, manifest: bytes, files: dict[str, dict]) -> Path:
+def cached_corpus(url: str, manifest: bytes, files: dict[str, dict[str, Any]]) -> Path:
     """A local copy of a remote corpus, every file compared with its manifest; made once, continued if broken off.
 
     The directory is named after the sha256 of the manifest, which holds the digest of the corpus. Raises InputError
@@ -66,7 +67,7 @@ def cached_corpus(url: str, manifest: bytes, files: dict[str, dict]) -> Path:
     return copy
 
 
-def is_intact(file: Path, expected: dict) -> bool:
+def is_intact(file: Path, expected: Mapping[str, Any]) -> bool:
     """Whether a file has the size and sha256 of the manifest; False also when it is absent."""
     try:
         return file.stat().st_size == expected["bytes"] and places.sha256_of(file) == expected["sha256"]
@@ -74,7 +75,7 @@ def is_intact(file: Path, expected: dict) -> bool:
         return False
 
 
-def _complete(url: str, copy: Path, files: dict[str, dict]) -> None:
+def _complete(url: str, copy: Path, files: dict[str, dict[str, Any]]) -> None:
     copy.mkdir(exist_ok=True)
     files = {name: expected for name, expected in files.items() if not is_intact(copy / name, expected)}
     total, free = sum(expected["bytes"] for expected in files.values()), shutil.disk_usage(copy).free
@@ -87,11 +88,11 @@ def _complete(url: str, copy: Path, files: dict[str, dict]) -> None:
             _copy_one(places.join(url, name), copy / name, expected, bar.update)
 
 
-def _copy_one(url: str, file: Path, expected: dict, advance: Callable[[int], object]) -> None:
+def _copy_one(url: str, file: Path, expected: Mapping[str, Any], advance: Callable[[int], object]) -> None:
     for attempt in range(TRIES):
-        arrived = []
+        arrived: list[int] = []
 
-        def count(file_bytes: int, arrived=arrived) -> None:
+        def count(file_bytes: int, arrived: list[int] = arrived) -> None:
             arrived.append(file_bytes)
             advance(file_bytes)
 

@@ -54,7 +54,7 @@ class _TryAgainError(Exception):
 class _Session(requests.Session):
     """Follows no redirect from https to anything else, and none but to the web."""
 
-    def get_redirect_target(self, response):
+    def get_redirect_target(self, response: requests.Response) -> str | None:
         target = super().get_redirect_target(response)
         if target is None:
             return None
@@ -95,7 +95,19 @@ def fetch(
 
 
 class _Download:
-    def __init__(self, url, file, checksum, size, advance, expect, patience, stop):
+    """One call of `fetch`."""
+
+    def __init__(
+        self,
+        url: str,
+        file: Path,
+        checksum: Checksum,
+        size: int | None,
+        advance: Callable[[int], object],
+        expect: Callable[[int], object],
+        patience: Patience,
+        stop: threading.Event,
+    ):
         self.url, self.file, self.checksum, self.size = url, file, checksum, size
         self.advance, self.expect, self.patience, self.stop = advance, expect, patience, stop
         self.expected = False

@@ -90,7 +90,7 @@ class CodeFileWriter:
     def __enter__(self) -> "CodeFileWriter":
         return self
 
-    def __exit__(self, kind, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._zip:
             if kind is None:
                 self._zip.writestr(zipfile.ZipInfo("meta.json"), json.dumps(self._meta | {"records": self._records}))
@@ -152,7 +152,7 @@ class CodeFile:
     def __enter__(self) -> "CodeFile":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _read_meta(self) -> None:

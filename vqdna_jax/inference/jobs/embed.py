@@ -96,15 +96,14 @@ def embed_fasta(
             resumed = partial.records
             _check_room(out, 8 * shape[0] * shape[1] - partial.size)
             _embed_rest(model, files, found, partial, pool, layer, progress)
-            if (partial.records, partial.size) != (len(found.ids), 4 * shape[0] * shape[1]):
-                raise InputError(f"{paths[0]}: changed while it was read; remove {partial.directory} and run again")
+            _check_whole(partial, len(found.ids), 4 * shape[0] * shape[1], paths)
             starts = _starts(model.tokenizer, files, found) if pool == UNPOOLED else None
             _write_file(new, partial, found, shape, meta | {"bases_per_code": model.tokenizer.bases_per_code}, starts)
     partial.remove()
     seconds, bases = time.perf_counter() - start, found.lengths.tolist()
     summary = {"records": len(bases), "bases": sum(bases), "vectors": shape[0], "width": shape[1], "resumed": resumed}
-    summary |= {"skipped": found.skipped}
-    return summary | {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds, "out": str(out)}
+    summary |= {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds, "out": str(out)}
+    return summary | {"skipped": found.skipped}
 
 
 class Partial(contextlib.AbstractContextManager):
@@ -252,6 +251,11 @@ def _check_paths(out: pathlib.Path, paths: list[str | os.PathLike]) -> None:
         raise InputError(f"{out}: is a directory, or the input; name another file to write")
     if str(out) == "-":
         raise InputError(f"{out}: a file of embeddings is no stream; name a file to write")
+
+
+def _check_whole(partial: Partial, records: int, size: int, paths: list[str | os.PathLike]) -> None:
+    if (partial.records, partial.size) != (records, size):
+        raise InputError(f"{paths[0]}: changed while it was read; remove {partial.directory} and run again")
 
 
 def _check_room(out: pathlib.Path, needed: int) -> None:

@@ -81,16 +81,8 @@ def encode_fasta(
         mismatch_file.write("contig\tposition\tbase\trebuilt\n")
         for group in grouped(files.read(bar.read), lambda record: len(record.bases)):
             _encode_group(tokenizer, group, bar, writer, mismatch_file, summary)
-    seconds = time.perf_counter() - start
-    summary |= {
-        "ambiguous": dict(summary["ambiguous"]),
-        "skipped": dict(+files.skipped),
-        "mismatch_share": summary["mismatches"] / max(summary["bases"] - summary["n"], 1),
-        "seconds": seconds,
-        "mb_per_s": summary["bases"] / seconds / 1e6,
-        "out": str(out),
-        "mismatches_tsv": str(tsv),
-    }
+    summary |= _totals(summary, time.perf_counter() - start)
+    summary |= {"skipped": dict(+files.skipped), "out": str(out), "mismatches_tsv": str(tsv)}
     if progress:
         print(_describe(summary))
     return summary
@@ -248,6 +240,16 @@ def _count(summary: dict[str, Any], record: CodeRecord) -> None:
     summary["ambiguous"].update(record.ambiguous)
 
 
+def _totals(summary: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What follows from the counts."""
+    return {
+        "ambiguous": dict(summary["ambiguous"]),
+        "mismatch_share": summary["mismatches"] / max(summary["bases"] - summary["n"], 1),
+        "seconds": seconds,
+        "mb_per_s": summary["bases"] / seconds / 1e6,
+    }
+
+
 def _describe(summary: dict[str, Any]) -> str:
     text = (
         "{records:,} records, {bases:,} bases, {codes:,} codes, {n:,} N; decoding changes {mismatches:,} bases"
@@ -287,5 +289,5 @@ class _Progress:
     def __enter__(self) -> "_Progress":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.close()
