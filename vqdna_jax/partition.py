@@ -7,7 +7,7 @@ those are. All axes are explicit: a sharding mistake is an error while tracing, 
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh
 from vqdna_jax.errors import InputError
 
 Tree = TypeVar("Tree")  # of arrays
+AnyArray = Any  # on the host of numpy, on devices of jax: a batch is first the one, then the other
 
 AXES = ("data", "fsdp", "tensor", "context")
 BATCH = ("data", "fsdp")  # the axes that split the global batch

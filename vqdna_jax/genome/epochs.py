@@ -139,14 +139,14 @@ class Epoch(NamedTuple):
 
     species: np.ndarray  # int32
     first: np.ndarray  # int64, position of the first window
-    count: np.ndarray  # int64, windows
+    size: np.ndarray  # int64, windows
     end: np.ndarray  # int64, windows up to and with this visit
     window_bp: int
 
     def windows(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions int64 and species int32 of the windows at `slots` of the epoch, of the shape of `slots`."""
         visit = np.searchsorted(self.end, slots, side="right")
-        nth = slots - (self.end[visit] - self.count[visit])
+        nth = slots - (self.end[visit] - self.size[visit])
         return self.first[visit] + nth * self.window_bp, self.species[visit]
 
 

@@ -65,6 +65,9 @@ class Batch(NamedTuple):
         return (self.codes & _SOFT).astype(bool)
 
 
+Block = tuple[np.ndarray, np.ndarray, dict[str, int]]  # bases, soft mask and ambiguous letters of a part of a record
+
+
 class Sequence(NamedTuple):
     """A whole record."""
 
@@ -272,7 +275,8 @@ def load_fasta(
 
 def whole_records(batches: Iterable[Batch]) -> Iterator[Sequence]:
     """The records of consecutive batches, none that is empty."""
-    head, blocks = ("", "", 0), []  # of the record that the batch before was in
+    head = ("", "", 0)  # of the record that the batch before was in
+    blocks: list[Block] = []
     for batch in batches:
         bases, soft_mask, ends = batch.bases, batch.soft_mask, [*batch.starts.tolist(), batch.codes.size]
         heads = zip(batch.ids, batch.headers, batch.lines)
@@ -287,10 +291,10 @@ def whole_records(batches: Iterable[Batch]) -> Iterator[Sequence]:
         yield _join(head, blocks)
 
 
-def _join(head: tuple[str, str, int], blocks: list[tuple[np.ndarray, np.ndarray, dict[str, int]]]) -> Sequence:
+def _join(head: tuple[str, str, int], blocks: list[Block]) -> Sequence:
     """Copies, so that a record that is kept does not keep its batch."""
     bases, soft_masks, ambiguous = zip(*blocks)
     if len(blocks) == 1:
         return Sequence(*head, bases[0].copy(), soft_masks[0].copy(), ambiguous[0])
-    counts = sum(map(Counter, ambiguous), Counter())
+    counts: Counter[str] = sum(map(Counter, ambiguous), Counter())
     return Sequence(*head, np.concatenate(bases), np.concatenate(soft_masks), dict(counts))

@@ -47,7 +47,7 @@ def first_fault(text: bytes, at_line_start: bool, any_record: bool, taken: Conta
         elif any_record:
             reason = letter_fault(line.rstrip(b" \t"))
         else:
-            reason = line.rstrip(b" \t") and _start_fault(b"\n".join(lines[number:]))
+            reason = _start_fault(b"\n".join(lines[number:])) if line.rstrip(b" \t") else ""
         if reason:
             return number, reason
     return None

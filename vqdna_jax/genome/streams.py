@@ -4,20 +4,22 @@ Damage in a compressed file is an error even where the usual readers stop quietl
 bytes after the last member, a bgzip without its end marker.
 """
 
+import contextlib
 import gzip
 import io
 import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 try:  # three times the speed of zlib, the same interface
     from isal import igzip, igzip_lib
 
-    _open_gzip, _GZIP_ERRORS = igzip.open, (EOFError, gzip.BadGzipFile, zlib.error, igzip_lib.IsalError)
+    _open_gzip: Callable[[BinaryIO], contextlib.AbstractContextManager[BinaryIO]] = igzip.open
+    _DAMAGED: Any = igzip_lib.IsalError  # which isal types as an instance
 except ImportError:
-    _open_gzip, _GZIP_ERRORS = gzip.open, (EOFError, gzip.BadGzipFile, zlib.error)
+    _open_gzip, _DAMAGED = gzip.open, zlib.error
 
 CHUNK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -26,7 +28,7 @@ _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000
 _UTF8_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_chunks(path: str | os.PathLike, advance: Callable[[int], None] = lambda file_bytes: None) -> Iterator[bytes]:
+def read_chunks(path: str | os.PathLike, advance: Callable[[int], object] = lambda file_bytes: None) -> Iterator[bytes]:
     """Yields chunks of about a megabyte; CRLF and CR become LF, a UTF-8 byte order mark is dropped.
 
     `advance` is called with how many more bytes of the file, as it is on disk, were read. Raises OSError with a message
@@ -53,7 +55,7 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
     try:
         with _open_gzip(file) as text:
             yield from iter(lambda: text.read(CHUNK_BYTES), b"")
-    except _GZIP_ERRORS as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, _DAMAGED) as error:
         raise OSError(f"gzip data is damaged or truncated ({error}); fetch it again") from error
 
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 import flax.struct
 import grain
 import numpy as np
-from jax import Array
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, unpack_bases
@@ -30,6 +29,7 @@ from vqdna_jax.genome.epochs import (
     species_quotas,
 )
 from vqdna_jax.genome.runs import spread_runs
+from vqdna_jax.partition import AnyArray
 
 _ENDLESS = 1 << 48  # steps; grain asks for a length
 _BLOCK_BASES = 1 << 26  # the most bases shuffled together, so that long windows do not fill the memory
@@ -37,12 +37,11 @@ _CHUNKS_PER_READ = 256
 _LANES = 256  # as many processes can share a batch without reading each other's chunks
 
 
-@flax.struct.dataclass
-class Windows:
+class Windows(flax.struct.PyTreeNode):
     """Bases uint8 [B, S], A C G T N = 0 1 2 3 4, and where it is known the species int32 [B] of each window."""
 
-    bases_BxS: Array | np.ndarray
-    species_B: Array | np.ndarray | None = None
+    bases_BxS: AnyArray
+    species_B: AnyArray = None
 
 
 Batch = TypeVar("Batch", covariant=True)

@@ -25,10 +25,11 @@ from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.models import pooling, quantize
 from vqdna_jax.models.attention import best_kernel, kernel_of_padded
-from vqdna_jax.models.layers import Params
+from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.pooling import POOLS, UNPOOLED
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
+from vqdna_jax.partition import AnyArray
 from vqdna_jax.tokenizers.base import Advance, Tokenizer, most_codes, no_advance
 from vqdna_jax.tokenizers.stitch import batched, in_flight, neighbours
 
@@ -50,13 +51,12 @@ class Window(NamedTuple):
     last: int
 
 
-@flax.struct.dataclass
-class Call:
+class Call(flax.struct.PyTreeNode):
     """Windows as one call computes them: codes, how many are there [B] (None: all), and which are kept [B, 2]."""
 
-    codes_BxLxN: Array | np.ndarray
-    lengths_B: Array | np.ndarray | None
-    kept_Bx2: Array | np.ndarray
+    codes_BxLxN: AnyArray
+    lengths_B: AnyArray | None
+    kept_Bx2: AnyArray
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -224,8 +224,14 @@ def _vectors(
     vectors_BxLxNxE = code_vectors(_read(codes_KxE, standardises), jnp.asarray(call.codes_BxLxN, jnp.int32))
     masked_BxL = jnp.zeros_like(call.codes_BxLxN[..., 0], bool)
     lengths_B = None if call.lengths_B is None else call.lengths_B + config.cls
-    h_BxLxD, cls_BxD = Transformer(config, Compute(attention=kernel)).apply(
-        {"params": params}, vectors_BxLxNxE, masked_BxL, masked_BxL[:, 0], lengths_B, depth
+    h_BxLxD, cls_BxD = apply(
+        Transformer(config, Compute(attention=kernel)),
+        params,
+        vectors_BxLxNxE,
+        masked_BxL,
+        masked_BxL[:, 0],
+        lengths_B,
+        depth,
     )
     chex.assert_shape(h_BxLxD, (*masked_BxL.shape, config.width))
     if pool == UNPOOLED:

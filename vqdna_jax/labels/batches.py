@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import flax.struct
 import numpy as np
-from jax import Array
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.labels.sets import Split
+from vqdna_jax.partition import AnyArray
 
 _ENDLESS = 1 << 48  # steps; grain asks for a length
 _SLOTS = 8  # a window's codes and CLS are a multiple of this
@@ -44,8 +44,7 @@ def window_starts(length: int, size: int) -> np.ndarray:
     return np.minimum(np.arange(0, length, size), max(0, length - size))
 
 
-@flax.struct.dataclass
-class LabelledCodes:
+class LabelledCodes(flax.struct.PyTreeNode):
     """Codes [B, W, L, N] of the windows of sequences, of which the first `lengths_BxW` count.
 
     The order of the fields is that of the digest of a batch.
@@ -55,10 +54,10 @@ class LabelledCodes:
         weights_B: f32, 0 of rows that only fill the batch.
     """
 
-    codes_BxWxLxN: Array | np.ndarray
-    labels: Array | np.ndarray | None
-    lengths_BxW: Array | np.ndarray
-    weights_B: Array | np.ndarray | None = None
+    codes_BxWxLxN: AnyArray
+    labels: AnyArray
+    lengths_BxW: AnyArray
+    weights_B: AnyArray = None
 
 
 def fill(codes: Sequence[np.ndarray], shape: Shape, size: int, labels: np.ndarray | None = None) -> LabelledCodes:

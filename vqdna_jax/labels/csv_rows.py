@@ -87,8 +87,9 @@ def read_rows(path: str | os.PathLike, packed: bool | None = None) -> Iterator[R
                     _fail_at_count(row, len(header.fields), delimiter)
                 yield row
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: cannot be read ({reason}); expected a CSV file; check the path") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); expected a CSV file; check the path"
+        ) from error
     if header is None:
         raise InputError(f"{path}:1:1: the file is empty; expected a header line and rows; give another file")
 

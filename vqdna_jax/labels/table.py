@@ -8,7 +8,7 @@ import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, NoReturn, cast, get_args
+from typing import Any, NamedTuple, NoReturn, cast, get_args
 
 import numpy as np
 
@@ -93,7 +93,8 @@ def read(path: pathlib.Path, kind: Stated, names: tuple[str, ...]) -> Table:
 def take(table: Table, rows: Sequence[int]) -> Table:
     """Some of its rows."""
     parts = {part: getattr(table, part) for part in ("places", "bases", "hashes", "texts", "flags")}
-    return table._replace(**{part: [of[row] for row in rows] for part, of in parts.items() if of})
+    some: dict[str, Any] = {part: [of[row] for row in rows] for part, of in parts.items() if of}
+    return table._replace(**some)
 
 
 def meaning_of(table: Table) -> Meaning:

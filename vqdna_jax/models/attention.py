@@ -4,6 +4,8 @@ Legend: B batch, L codes, H heads, C channels per head. No kernel is given a mas
 the kernel, and sequences that end early are told by their lengths.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -38,15 +40,19 @@ def attention(
         window: a code sees this many codes on both sides; 0: all.
         lengths_B: int32, codes of each sequence; those beyond are not seen.
     """
-    if kernel == "splash":
-        if lengths_B is None and q_BxLxHxC.shape[1] % LANES == 0:
-            return _splash(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, window)
-        kernel = "xla"
+    if kernel == "splash" and lengths_B is None and q_BxLxHxC.shape[1] % LANES == 0:
+        return _splash(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, window)
+    implementation: Literal["cudnn", "xla"] = "cudnn" if kernel == "cudnn" else "xla"
 
     def local(q: Array, k: Array, v: Array, lengths: Array | None) -> Array:
         lengths = lengths if lengths is None else lengths.astype(jnp.int32)
         return jax.nn.dot_product_attention(
-            q, k, v, implementation=kernel, local_window_size=window or None, key_value_seq_lengths=lengths
+            q,
+            k,
+            v,
+            implementation=implementation,
+            local_window_size=window or None,
+            key_value_seq_lengths=lengths,
         )
 
     # Every device has whole sequences and whole heads: nothing is exchanged.

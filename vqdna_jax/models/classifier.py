@@ -9,7 +9,7 @@ from jax import Array
 
 from vqdna_jax.models import lora
 from vqdna_jax.models.heads import Head
-from vqdna_jax.models.layers import Params
+from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.lora import Adapter, LoraConfig
 from vqdna_jax.models.pooling import pool
 from vqdna_jax.models.quantize import code_vectors
@@ -47,7 +47,7 @@ class Classifier:
 
     def logits(self, head: Params, features_BxP: Array, key: Array | None = None) -> Array:
         """f32 [B, V] of `features`; dropout where there is a `key`."""
-        return self.head.apply({"params": head}, features_BxP, key)
+        return apply(self.head, head, features_BxP, key)
 
     def features(
         self,
@@ -67,8 +67,9 @@ class Classifier:
         codes_RxLxN = jnp.reshape(codes_BxWxLxN.astype(jnp.int32), (rows * windows, length, levels), out_sharding=flat)
         lengths_R = jnp.reshape(lengths_BxW, (rows * windows,), out_sharding=spec("batch"))
         unmasked_RxL = jnp.zeros_like(codes_RxLxN[..., 0], bool)
-        h_RxLxD, cls_RxD = Transformer(self.model, self.compute).apply(
-            {"params": transformer},
+        h_RxLxD, cls_RxD = apply(
+            Transformer(self.model, self.compute),
+            transformer,
             code_vectors(vectors_KxE, codes_RxLxN),
             unmasked_RxL,
             unmasked_RxL[:, 0],

@@ -7,7 +7,7 @@ Convolutions are shifted multiply-adds, or one matmul over shifted copies: on a 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import flax.linen as nn
 import jax
@@ -22,6 +22,11 @@ ACTIVATION = ("batch", "length", "act_embed")
 Dtype = Annotated[str, one_of("float32", "bfloat16")]  # of activations and matmuls
 truncated_normal = nn.initializers.truncated_normal
 variance_scaling = nn.initializers.variance_scaling
+
+
+def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
+    """`module.apply` of parameters alone. Its own type allows for other state beside the outputs; there is none."""
+    return module.apply({"params": params}, *inputs)
 
 
 def shift(x_BxLxD: Array, by: int) -> Array:
@@ -78,7 +83,7 @@ class Conv1d(nn.Module):
             y = jnp.einsum("blc,cd->bld", taps_BxLxKC, kernel.reshape(taps * inputs, -1))
         else:  # one matmul to all taps at once, then shift the short results
             y_BxLxKC = jnp.einsum("blc,kcd->blkd", x, kernel)
-            y = sum(shift(y_BxLxKC[:, :, k], i) for k, i in enumerate(offsets(taps)))
+            y = cast(Array, sum(shift(y_BxLxKC[:, :, k], i) for k, i in enumerate(offsets(taps))))
         return y + bias.astype(self.dtype)[None, None]
 
 

@@ -74,8 +74,7 @@ class LoraConfig:
         return self.alpha / self.rank
 
 
-@flax.struct.dataclass
-class Adapter:
+class Adapter(flax.struct.PyTreeNode):
     """What the layers read: factors with the scale in B; with `keys` [layers], a share `rate` of A's inputs is 0."""
 
     factors: Factors

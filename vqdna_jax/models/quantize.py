@@ -7,6 +7,7 @@ on a TPU the scores fuse into their argmax, elsewhere they are made one block of
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import flax.struct
 import jax
@@ -65,7 +66,7 @@ def hierarchical(features_BxLxD: Sequence[Array], codes_KxD: Sequence[Array], dt
         commitment += jnp.mean(jnp.square(h - previous))
         quantised.append(h + lax.stop_gradient(previous - h))
         inputs.append(lax.stop_gradient(h))
-    return Quantized(jnp.stack(codes, axis=-1), sum(quantised) / len(quantised), commitment, tuple(inputs))
+    return Quantized(jnp.stack(codes, axis=-1), cast(Array, sum(quantised)) / len(quantised), commitment, tuple(inputs))
 
 
 def level_input(z_BxLxD: Array, previous_BxLxD: Array | None) -> Array:
@@ -77,7 +78,7 @@ def level_input(z_BxLxD: Array, previous_BxLxD: Array | None) -> Array:
 def embed(codes_BxLxN: Array, codes_KxD: Sequence[Array]) -> Array:
     """The decoder's input for given codes: the mean over levels of their vectors, f32 [B, L, D]."""
     vectors = [look_up(codes_BxLxN[..., n], e) for n, e in enumerate(codes_KxD)]
-    return sum(vectors) / len(vectors)
+    return cast(Array, sum(vectors)) / len(vectors)
 
 
 def standardised(codes_KxD: Array) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from vqdna_jax.models import quantize
-from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, Dtype, LayerNorm, variance_scaling
+from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, Dtype, LayerNorm, apply, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
 from vqdna_jax.runtime.typed import OddSize, Positive, expect, one_of
 
@@ -124,7 +124,7 @@ def encode(
     config: TokenizerConfig, params, codes_KxD: Sequence[Array], bases_BxS: Array, valid_BxL: Array | None = None
 ) -> quantize.Quantized:
     """Codes and embedding of windows, by the encoder's `params` and the codebooks' vectors, one [K, D] a level."""
-    features = Encoder(config).apply({"params": params}, bases_BxS, valid_BxL)
+    features = apply(Encoder(config), params, bases_BxS, valid_BxL)
     return quantize.hierarchical(features, codes_KxD, jnp.dtype(config.dtype))
 
 

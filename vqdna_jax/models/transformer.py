@@ -6,6 +6,7 @@ F hidden, M masked codes, R bases per code. The weights of all layers are stacke
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Annotated
 
 import flax.linen as nn
@@ -149,7 +150,7 @@ def run_layers(
 ) -> Array:
     """x through the first `layers` layers (all by default), unrolled or scanned."""
     layers = c.layers if layers is None else layers
-    body = functools.partial(layer, c, compute.attention, lengths_B)
+    body: Callable[..., Array] = functools.partial(layer, c, compute.attention, lengths_B)
     if compute.remat != "none":
         policy = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims if compute.remat == "dots" else None
         body = jax.checkpoint(body, policy=policy)

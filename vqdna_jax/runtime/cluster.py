@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 
@@ -82,7 +83,7 @@ def start(cluster: Cluster, timeout_s: float) -> None:
         _start_by_hand(cluster, bounds)
 
 
-def _start_by_hand(cluster: Cluster, bounds: Mapping[str, int]) -> None:
+def _start_by_hand(cluster: Cluster, bounds: Mapping[str, Any]) -> None:
     here = None
     try:
         if cluster.process:
@@ -134,7 +135,7 @@ def _await_coordinator(address: str, timeout_s: float) -> None:
             time.sleep(0.2)
 
 
-def _start_in_cluster(found_by: str, bounds: Mapping[str, int]) -> None:
+def _start_in_cluster(found_by: str, bounds: Mapping[str, Any]) -> None:
     problem: Exception | None = None
     for method in _CLUSTERS[found_by]:
         try:

@@ -42,7 +42,9 @@ class _Service:
 
     @property
     def client(self) -> _Client:
-        return jax_distributed.global_state.client
+        client = jax_distributed.global_state.client
+        assert client is not None  # of one process it is not asked for
+        return client
 
     def key(self, name: str) -> str:
         """Of this call, the same on every process: each makes the calls of one name in the same order."""

@@ -22,6 +22,7 @@ def progress_bar(name: str, total: int, unit: str, wanted: bool, done: int = 0) 
 class _Lines(io.TextIOBase):
     """What tqdm draws again and again, as lines on stderr."""
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         if text.strip():
             print(text.strip(), file=sys.stderr, flush=True)
+        return len(text)

@@ -9,6 +9,7 @@ from vqdna_jax.errors import InputError, first_line
 # Of a training run, its final evaluation and the files that it leaves.
 OF_A_RUN = (
     "jax",
+    "chex",
     "flax.linen",
     "optax",
     "grain",

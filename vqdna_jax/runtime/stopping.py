@@ -40,7 +40,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.name, self._requested, self._at_once = "", False, True
-        self._turn, self._last_turn, self._lock = 0, None, threading.Lock()
+        self._turn, self._lock = 0, threading.Lock()
+        self._last_turn: int | None = None
         self._watcher: threading.Thread | None = None
         self._again: threading.Timer | None = None
 
@@ -90,7 +91,9 @@ class StopRequest:
 
     def _send_again(self, number: int) -> None:
         if signal.getsignal(number) == self._note:  # the run may have left meanwhile
-            signal.pthread_kill(threading.main_thread().ident, number)
+            main = threading.main_thread().ident
+            assert main is not None  # it has begun
+            signal.pthread_kill(main, number)
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:

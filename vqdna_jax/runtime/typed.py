@@ -122,7 +122,7 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"data.window_bp": 512, ...}, with lists for tuples, as JSON has them."""
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
             values |= flat(value, f"{prefix}{key}.")
@@ -137,7 +137,7 @@ def _has_default(field: dataclasses.Field) -> bool:
 
 def _value(hint: Any, value: Any, key: str, complete: bool) -> Any:
     kind, rules = _split(hint)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return read(kind, value, f"{key}.", complete=complete)
     base = get_origin(kind) or kind
     base = dict if base is Mapping else base

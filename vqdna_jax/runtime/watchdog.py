@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import IO
 
 EXIT_STUCK = 46
 NUMBER = EXIT_STUCK if EXIT_STUCK in signal.valid_signals() else signal.SIGABRT
@@ -60,7 +61,7 @@ class Watchdog:
     def __exit__(self, *_) -> None:
         if self._child:
             with contextlib.suppress(OSError):
-                os.write(self._child.stdin.fileno(), _MESSAGE.pack(_GOODBYE, self._step))
+                os.write(_pipe(self._child).fileno(), _MESSAGE.pack(_GOODBYE, self._step))
             _end(self._child)
             self._child = None
         self._forget()
@@ -73,7 +74,7 @@ class Watchdog:
         """A beat before something that may take longer, or must be shorter, than the limit: until the next beat."""
         self._step = step
         if self._child:
-            self._send(seconds)
+            self._send(self._child, seconds)
 
     @contextlib.contextmanager
     def by_thread(self) -> Iterator[None]:
@@ -96,13 +97,13 @@ class Watchdog:
             if self._limit:
                 thread.join()
 
-    def _send(self, seconds: float) -> None:
+    def _send(self, child: subprocess.Popen, seconds: float) -> None:
         try:
-            os.write(self._child.stdin.fileno(), _MESSAGE.pack(seconds, self._step))
+            os.write(_pipe(child).fileno(), _MESSAGE.pack(seconds, self._step))
         except BlockingIOError:
             pass  # the pipe is full of beats that are not read yet: one more tells nothing new
         except OSError:
-            _end(self._child)
+            _end(child)
             self._child = None
             again = self._children < CHILDREN
             _say(f"warning: the watchdog's process has gone; {'a new one is started' if again else 'none is left'}")
@@ -119,13 +120,19 @@ class Watchdog:
             self._child = subprocess.Popen(
                 command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
             )
-            os.set_blocking(self._child.stdin.fileno(), False)
+            os.set_blocking(_pipe(self._child).fileno(), False)
         except OSError as error:
             _say(f"warning: no watchdog ({error}): a run that hangs is not ended")
 
 
+def _pipe(child: subprocess.Popen) -> IO[bytes]:
+    """To its standard input."""
+    assert child.stdin is not None
+    return child.stdin
+
+
 def _end(child: subprocess.Popen) -> None:
-    child.stdin.close()
+    _pipe(child).close()
     try:
         child.wait(GRACE_S)
     except subprocess.TimeoutExpired:

@@ -14,8 +14,8 @@ from vqdna_jax.partition import spec
 UNKNOWN = 4  # N, and a base hidden from the encoder
 Codebooks = tuple[Codebook, ...]
 Metrics = dict[str, Array]
-Batch = TypeVar("Batch")
-Frozen = TypeVar("Frozen")
+Batch = TypeVar("Batch", contravariant=True)
+Frozen = TypeVar("Frozen", contravariant=True)
 
 
 class Task(Protocol[Batch, Frozen]):

@@ -19,8 +19,7 @@ from vqdna_jax.partition import replicated, spec
 from vqdna_jax.tasks.base import Codebooks, Metrics, Params
 
 
-@flax.struct.dataclass
-class FrozenBase:
+class FrozenBase(flax.struct.PyTreeNode):
     """What a step reads of the pretrained model: the code vectors of each level as its transformer reads them, the
     transformer, and of a classification the weights of the classes (none where nothing is trained)."""
 
@@ -72,6 +71,7 @@ class Finetune:
         logits_BxV = self.logits(params, frozen, batch, key)
         loss_B, weights_B = self.row_loss(logits_BxV, batch), batch.weights_B
         if self.kind == "classification":
+            assert frozen.class_weights_V is not None  # there are some in training
             weights_B = weights_B * frozen.class_weights_V.at[batch.labels].get(out_sharding=spec("batch"))
         loss = jnp.sum(loss_B * weights_B) / jnp.maximum(jnp.sum(weights_B), 1e-9)
         metrics: Metrics = {"loss": loss}

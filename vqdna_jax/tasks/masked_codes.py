@@ -15,6 +15,7 @@ from jax import Array
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models import quantize
 from vqdna_jax.models.heads import Heads
+from vqdna_jax.models.layers import apply
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.tokenizer import TokenizerConfig, encode
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
@@ -23,8 +24,7 @@ from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, cross_entr
 from vqdna_jax.tasks.masking import Masked, Masking, draw
 
 
-@flax.struct.dataclass
-class FrozenTokenizer:
+class FrozenTokenizer(flax.struct.PyTreeNode):
     """The weights of a learned tokenizer that a step needs: its encoder, and the code vectors of each level."""
 
     encoder: Params
@@ -59,7 +59,7 @@ class MaskedCodes:
         vectors, masked_BxL = self.vectors(frozen, codes_BxLxN), codes_BxLxN[..., 0].astype(bool)
         inputs = vectors, masked_BxL, masked_BxL[:, 0]
         transformer = self.transformer.init(transformer_key, *inputs)
-        h_BxLxD, _ = self.transformer.apply(transformer, *inputs)
+        h_BxLxD, _ = apply(self.transformer, transformer["params"], *inputs)
         heads = self.heads.init(heads_key, h_BxLxD, self.standard_codes(frozen))
         return {"transformer": transformer["params"], "heads": heads["params"]}
 
@@ -101,13 +101,12 @@ class MaskedCodes:
         masks, bases_BxLxR = batch.masks, self._by_code(batch.rows.bases_BxS)
         inputs, targets = self.codes(frozen, batch)
         vectors = self.vectors(frozen, inputs)
-        network = {"params": params["transformer"]}
-        h_BxLxD, _ = self.transformer.apply(network, vectors, masks.masked_BxL, masks.replaced_B)
+        h_BxLxD, _ = apply(self.transformer, params["transformer"], vectors, masks.masked_BxL, masks.replaced_B)
         h_BxMxD = take(h_BxLxD, masks.positions_BxM)
         codes_KxE = self.standard_codes(frozen)
-        logits, base_logits = self.heads.apply({"params": params["heads"]}, h_BxMxD, codes_KxE)
+        logits, base_logits = apply(self.heads, params["heads"], h_BxMxD, codes_KxE)
         if not self.base_weight:
-            _, base_logits = self.heads.apply({"params": params["heads"]}, jax.lax.stop_gradient(h_BxMxD), codes_KxE)
+            _, base_logits = apply(self.heads, params["heads"], jax.lax.stop_gradient(h_BxMxD), codes_KxE)
         target_BxMxN = take(targets, masks.positions_BxM)
         code = [cross_entropy(logit, target_BxMxN[..., n]) for n, logit in enumerate(logits)]
         base_BxMxR = take(bases_BxLxR, masks.positions_BxM)

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from vqdna_jax.models.heads import TokenHead
-from vqdna_jax.models.layers import truncated_normal
+from vqdna_jax.models.layers import apply, truncated_normal
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
 from vqdna_jax.partition import gathered, replicated, sharded
@@ -60,7 +60,7 @@ class MaskedTokens:
         masked_BxL = jnp.zeros_like(batch.tokens_BxL, bool)
         inputs = self.vectors(table, batch.tokens_BxL), masked_BxL, masked_BxL[:, 0]
         transformer = self.transformer.init(transformer_key, *inputs)
-        h_BxLxD, _ = self.transformer.apply(transformer, *inputs)
+        h_BxLxD, _ = apply(self.transformer, transformer["params"], *inputs)
         head = self.head.init(head_key, h_BxLxD, gathered(table, None, "embed"))
         return {"table": table, "transformer": transformer["params"], "heads": head["params"]}
 
@@ -91,13 +91,13 @@ class MaskedTokens:
     def scores(self, params: Params, batch: Masked[Tokens]) -> dict[str, Array]:
         """Cross-entropy (nats) and hit of every masked token, f32 [B, M], and which of them count, bool [B, M]."""
         masks, tokens_BxL, lengths_B = batch.masks, batch.rows.tokens_BxL, batch.rows.lengths_B
-        h_BxLxD, _ = self.transformer.apply(
-            {"params": params["transformer"]},
+        h_BxLxD, _ = apply(
+            self.transformer, params["transformer"],
             self.vectors(params["table"], tokens_BxL), masks.masked_BxL, masks.replaced_B,
             lengths_B + self.model.cls if self.layout.padded else None,
         )  # fmt: skip
         h_BxMxD = take(h_BxLxD, masks.positions_BxM)
-        logits = self.head.apply({"params": params["heads"]}, h_BxMxD, gathered(params["table"], None, "embed"))
+        logits = apply(self.head, params["heads"], h_BxMxD, gathered(params["table"], None, "embed"))
         target_BxM = take(tokens_BxL, masks.positions_BxM)
         loss_BxM, hit_BxM = cross_entropy(logits, target_BxM)
         # Not masks.scored_BxM, which leaves out the edges of spans, where codes leak: k-mers do so otherwise.

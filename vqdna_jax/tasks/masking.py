@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.partition import replicated, spec
+from vqdna_jax.partition import AnyArray, replicated, spec
 from vqdna_jax.runtime.typed import Positive, Rule, joined
 
 # codes: single codes (the paper); code_spans: runs of them; bases: one base of each masked code, hidden from the
@@ -60,23 +60,21 @@ class Masking:
         return max(1, codes // self.span - 1)
 
 
-@flax.struct.dataclass
-class Masks:
+class Masks(flax.struct.PyTreeNode):
     """positions int32 [B, M] of the masked codes; masked bool [B, L] the same; replaced bool [B]: the mask vector takes
     the code's place; scored bool [B, M]; hidden bool [B, L, R]: bases the tokenizer does not see."""
 
-    positions_BxM: Array
-    masked_BxL: Array
-    replaced_B: Array
-    scored_BxM: Array
-    hidden_BxLxR: Array
+    positions_BxM: AnyArray
+    masked_BxL: AnyArray
+    replaced_B: AnyArray
+    scored_BxM: AnyArray
+    hidden_BxLxR: AnyArray
 
 
 Rows = TypeVar("Rows")
 
 
-@flax.struct.dataclass
-class Masked(Generic[Rows]):
+class Masked(flax.struct.PyTreeNode, Generic[Rows]):
     """The rows of a batch, and the masks drawn for them."""
 
     rows: Rows

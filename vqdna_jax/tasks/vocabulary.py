@@ -12,6 +12,7 @@ from jax import Array
 
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models import quantize
+from vqdna_jax.models.layers import apply
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
 from vqdna_jax.partition import replicated, spec
@@ -49,7 +50,7 @@ class Vocabulary:
     def init_params(self, frozen: tuple[()], batch: Windows, key: Array) -> Params:
         encoder_key, decoder_key = jax.random.split(key)
         encoder_params = Encoder(self.model).init(encoder_key, batch.bases_BxS)["params"]
-        features = Encoder(self.model).apply({"params": encoder_params}, batch.bases_BxS)
+        features = apply(Encoder(self.model), encoder_params, batch.bases_BxS)
         return {
             "encoder": encoder_params,
             "decoder": Decoder(self.model).init(decoder_key, features[-1])["params"],
@@ -57,7 +58,7 @@ class Vocabulary:
 
     def init_codebooks(self, params: Params, batch: Windows, key: Array) -> Codebooks:
         """k-means of the untrained encoder's features, level by level: a level's input needs the codes above it."""
-        features = Encoder(self.model).apply({"params": params["encoder"]}, batch.bases_BxS)
+        features = apply(Encoder(self.model), params["encoder"], batch.bases_BxS)
         codebooks: list[Codebook] = []
         for n, size in enumerate(self.model.codebook_sizes):
             previous = None
@@ -77,7 +78,7 @@ class Vocabulary:
         bases_BxS = random_strand(batch.bases_BxS, strand_key)
         seen_BxS = hide(bases_BxS, self.hidden_share, hide_key) if self.hidden_share else bases_BxS
         quantized = self.encode(params, codebooks, seen_BxS)
-        logits_BxSx4 = Decoder(self.model).apply({"params": params["decoder"]}, quantized.embedding_BxLxD)
+        logits_BxSx4 = apply(Decoder(self.model), params["decoder"], quantized.embedding_BxLxD)
         reconstruction, metrics = reconstruction_loss(logits_BxSx4, bases_BxS)
         loss = reconstruction + self.commitment_weight * quantized.commitment
         codebooks, codebook_metrics = self.update_codebooks(codebooks, quantized, revive_key)
@@ -106,7 +107,7 @@ class Vocabulary:
     def predict(self, params: Params, codebooks: Codebooks, frozen: tuple[()], batch: Windows) -> dict[str, Array]:
         """Codes [B, L, N], rebuilt bases [B, S] and the window's mean embedding [B, D], whole on every device."""
         quantized = self.encode(params, codebooks, batch.bases_BxS)
-        logits_BxSx4 = Decoder(self.model).apply({"params": params["decoder"]}, quantized.embedding_BxLxD)
+        logits_BxSx4 = apply(Decoder(self.model), params["decoder"], quantized.embedding_BxLxD)
         outputs = {
             "codes": quantized.codes_BxLxN,
             "rebuilt": jnp.argmax(logits_BxSx4, axis=-1).astype(jnp.uint8),

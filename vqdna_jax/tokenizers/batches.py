@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import flax.struct
 import numpy as np
-from jax import Array
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import reverse_complement
 from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.epochs import random_bits
 from vqdna_jax.genome.windows import WindowBatches, evaluation_windows
+from vqdna_jax.partition import AnyArray
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
 MEASURED_WINDOWS = 1024
@@ -70,13 +70,12 @@ def _measure(tokenizer: FixedTokenizer, window_bp: int, corpus: Corpus) -> tuple
     return int(np.quantile(counts, WHOLE_SHARE, method="higher")), windows.size / sum(counts)
 
 
-@flax.struct.dataclass
-class Tokens:
+class Tokens(flax.struct.PyTreeNode):
     """Tokens int32 [B, L] of windows, of which the first `lengths_B` count. The order of the fields is that of the
     digest of a batch."""
 
-    lengths_B: Array | np.ndarray
-    tokens_BxL: Array | np.ndarray
+    lengths_B: AnyArray
+    tokens_BxL: AnyArray
 
 
 def tokens_batch(tokenizer: FixedTokenizer, bases_BxS: np.ndarray, length: int) -> Tokens:

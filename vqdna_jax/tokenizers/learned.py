@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.models import quantize
-from vqdna_jax.models.layers import Params
+from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
 from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.exports import CONFIG, PRETRAINED, TENSORS, TOKENIZER
@@ -118,7 +118,7 @@ class LearnedTokenizer:
         return _code_dtype(self.config)
 
     def _stitch(self, function, weights, inputs, outputs, fill: int, advance: Advance) -> None:
-        def apply(x_BxWxX: np.ndarray, valid_BxW: np.ndarray) -> Array:
+        def on_mesh(x_BxWxX: np.ndarray, valid_BxW: np.ndarray) -> Any:
             batch = partition.batch_to_devices({"x": x_BxWxX, "valid": valid_BxW}, self.mesh, len(x_BxWxX))
             return function(self.config, *weights, batch["x"], batch["valid"])
 
@@ -127,7 +127,7 @@ class LearnedTokenizer:
         bases_per_call = BASES_PER_CALL.get(platform, BASES_PER_CALL["elsewhere"])
         with jax.set_mesh(self.mesh):
             stitch.stitch(
-                apply,
+                on_mesh,
                 inputs,
                 outputs,
                 halo=halo,
@@ -217,5 +217,5 @@ def _decode(config: TokenizerConfig, params, codes_KxD, codes_BxWxN: Array, vali
     """Most likely bases, uint8 [B, W, R]."""
     chex.assert_shape(codes_BxWxN, (*valid_BxW.shape, len(codes_KxD)))
     embedding_BxWxD = quantize.embed(codes_BxWxN.astype(jnp.int32), codes_KxD)
-    logits_BxSx4 = Decoder(config).apply({"params": params}, embedding_BxWxD, valid_BxW)
+    logits_BxSx4 = apply(Decoder(config), params, embedding_BxWxD, valid_BxW)
     return jnp.argmax(logits_BxSx4, axis=-1).astype(jnp.uint8).reshape(*valid_BxW.shape, -1)

@@ -16,16 +16,14 @@ NORM_DECAY = 0.99  # of the running mean that a gradient norm is compared with
 SETTLE_STEPS = 100  # no spike is called one before so many steps
 
 
-@flax.struct.dataclass
-class Guard:
+class Guard(flax.struct.PyTreeNode):
     """What is remembered to tell a spike: the running mean of the gradient norm, and how many steps were skipped."""
 
     norm: Array
     skipped: Array
 
 
-@flax.struct.dataclass
-class Best:
+class Best(flax.struct.PyTreeNode):
     """The parameters of the lowest held-out loss so far, and how many evaluations have passed since.
 
     `seen` is the step of the last evaluation: none counts twice.
@@ -38,8 +36,7 @@ class Best:
     seen: Array
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Data only; random keys are derived from (seed, step), never stored.
 
     `ema_params` is () unless the task averages its parameters, `best` unless it keeps the best ones.

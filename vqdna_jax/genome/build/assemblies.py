@@ -45,7 +45,9 @@ class Assembly(NamedTuple):
 
 def read_assemblies(path: str | os.PathLike) -> list[Assembly]:
     """The lines of a list. Raises InputError, as `file:line: what; what to do`, for anything not as described."""
-    columns, found, names = None, [], {}
+    columns: list[str] | None = None
+    found: list[Assembly] = []
+    names: dict[str, int] = {}
     for number, line in enumerate(_text_of(path).split("\n"), 1):
         line = line.removesuffix("\r")
         if not line.strip() or line.startswith("#"):

@@ -55,7 +55,7 @@ class Segment(NamedTuple):
 
 class ShardJob(NamedTuple):
     split: str
-    index: int
+    number: int
     segments: tuple[Segment, ...]
 
 
@@ -87,9 +87,9 @@ class Run:
             if "error" in outcome:
                 raise InputError(outcome["error"])
         counted = [(job, outcome["records"]) for job, outcome in zip(self.jobs, outcomes)]
-        written = {split: [] for split in chunks.SPLITS}
-        for job in plan(counted, shards.RECORDS_PER_SHARD):
-            written[job.split].append(json.loads(places.read_bytes(_facts_path(job, self._staging.work))))
+        written: dict[str, list[dict]] = {split: [] for split in chunks.SPLITS}
+        for shard in plan(counted, shards.RECORDS_PER_SHARD):
+            written[shard.split].append(json.loads(places.read_bytes(_facts_path(shard, self._staging.work))))
         for rest in self._staging.local.glob(".*"):  # of a worker that was killed
             rest.unlink()
         writer = CorpusWriter(
@@ -109,7 +109,8 @@ class Run:
 
 def parse(job: Job) -> tuple[Job, dict[str, int]]:
     """Spools a species; returns how many records it has of each split, none if it is bad, which is then recorded."""
-    records, outcome = {}, {}
+    records: dict[str, int] = {}
+    outcome: dict[str, Any] = {}
     try:
         with places.writing(f"{job.spool}.chunks") as path, open(path, "wb+") as file:
             spool = Spool(file)
@@ -149,7 +150,7 @@ def plan(counted: Sequence[tuple[Job, dict[str, int]]], records_per_shard: int) 
 
 def write_shard(job: ShardJob, directory: str, work: str) -> None:
     """Writes one shard from the spools, and facts about it into the work directory."""
-    name = shards.shard_name(job.split, job.index)
+    name = shards.shard_name(job.split, job.number)
     with places.writing(places.join(directory, name)) as path:
         shard = shards.Shard(path)
         for segment in job.segments:
@@ -180,7 +181,7 @@ def _opened(job: Job) -> Iterator[Spool]:
 
 
 def _facts_path(job: ShardJob, work: str) -> str:
-    return places.join(work, f"{job.split}-{job.index:06d}.json")
+    return places.join(work, f"{job.split}-{job.number:06d}.json")
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
@@ -107,7 +107,7 @@ def _refuse_special(name: str) -> None:
             raise InputError(f"{name}: is neither a file, a directory nor a pipe; name a FASTA file")
 
 
-def source_entry(source: Source, size: int, sha256: str) -> Mapping[str, str | int]:
+def source_entry(source: Source, size: int, sha256: str) -> dict[str, str | int]:
     """What the manifest says of a file."""
-    entry = {"name": source.name, "bytes": size, "sha256": sha256}
+    entry: dict[str, str | int] = {"name": source.name, "bytes": size, "sha256": sha256}
     return entry | {"url": source.url} if source.url else entry

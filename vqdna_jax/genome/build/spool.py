@@ -81,7 +81,8 @@ class Spool:
         """How many chunks with bases in a split each block has, int64 [blocks]."""
         contig, start, length, _, _ = self._columns()
         cut = validation_starts[contig] - start
-        first = np.cumsum(self._blocks) - self._blocks
+        blocks = np.array(self._blocks, np.int64)
+        first = np.cumsum(blocks) - blocks
         return np.add.reduceat(cut > 0 if split == "train" else cut < length, first, dtype=np.int64)
 
     def blocks(

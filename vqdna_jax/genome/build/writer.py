@@ -28,7 +28,9 @@ class CorpusWriter:
     def __init__(self, directory: Path, shards: Mapping[str, WrittenShards] | None = None):
         self._directory = directory
         self._splits = {name: _SplitIndex(name, directory) for name in SPLITS}
-        self._shards = shards or {name: SplitShards(name, directory) for name in SPLITS}
+        self._shards: Mapping[str, SplitShards | WrittenShards] = shards or {
+            name: SplitShards(name, directory) for name in SPLITS
+        }
         self._species: list[dict] = []
         self._contig_names = bytearray()
         self._contig_count = 0
@@ -82,7 +84,7 @@ class CorpusWriter:
         """
         self._write_dataset_info()
         self._write_index()
-        totals = {split: Counter() for split in SPLITS}
+        totals: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         for entry in self._species:
             for split, counts in entry["splits"].items():
                 totals[split].update(counts)
@@ -115,8 +117,10 @@ class CorpusWriter:
 
     def _write_index(self) -> None:
         names = np.frombuffer(bytes(self._contig_names[:-1]), np.uint8)
-        arrays = {name: values for split in self._splits.values() for name, values in split.arrays().items()}
-        np.savez(self._directory / "chunks.npz", contig_names=names, **arrays)
+        arrays: dict[str, Any] = {"contig_names": names}
+        for split in self._splits.values():
+            arrays |= split.arrays()
+        np.savez(self._directory / "chunks.npz", **arrays)
         for split in self._splits.values():
             split.remove()
 
@@ -151,7 +155,7 @@ class _SplitIndex:
         species, contig, start, length, n_count = np.array(self._rows, np.int64).reshape(-1, 5).T
         has_runs = self._path.stat().st_size > 0  # an empty file cannot be mapped
         n_runs = np.memmap(self._path, np.int32, "r") if has_runs else np.zeros(0, np.int32)
-        columns = {
+        columns: dict[str, np.ndarray] = {
             "species": species.astype(np.int32),
             "contig": contig.astype(np.int32),
             "start": start.copy(),

@@ -62,8 +62,8 @@ def cached_corpus(url: str, manifest: bytes, files: dict[str, dict[str, Any]]) -
                 with places.writing(seal) as path:
                     path.write_bytes(manifest)
     except OSError as error:
-        error = cannot_write(copy, error)
-        raise type(error)(f"{error}; $VQDNA_CACHE names the directory for copies") from error
+        told = cannot_write(copy, error)
+        raise type(told)(f"{told}; $VQDNA_CACHE names the directory for copies") from error
     return copy
 
 

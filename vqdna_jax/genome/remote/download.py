@@ -237,8 +237,8 @@ def _reason(error: BaseException) -> str:
         return "the server stalls"
     if "IncompleteRead" in str(error):
         return "the connection ended early"
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while inner := error.__cause__ or error.__context__:
+        error = inner
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

@@ -119,7 +119,7 @@ def is_directory(path: str | os.PathLike) -> bool:
 def files_in(directory: str | os.PathLike) -> list[str]:
     """The files of a directory, not of those below it, as whole paths in order."""
     if not is_remote(directory):
-        return sorted(entry.path for entry in os.scandir(directory) if entry.is_file())
+        return sorted(entry.path for entry in os.scandir(os.fspath(directory)) if entry.is_file())
     with _remote(os.fspath(directory)) as (system, inside):
         found = system.ls(inside, detail=True)
         return sorted(system.unstrip_protocol(file["name"]) for file in found if file["type"] == "file")
