@@ -84,11 +84,7 @@ def embed_fasta(
     paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
     out, start = pathlib.Path(out), time.perf_counter()
     _check_paths(out, paths)
-    whole = load.load(model_dir)
-    model = whole.embedder()
-    model.check(pool, layer)
-    meta = {"schema": SCHEMA, "pretrained_digest": model.digest, "pool": pool, "layer": int(layer)}
-    meta |= {"finetuned_digest": whole.digest} if whole.finetuned else {}
+    model, meta = _open_model(model_dir, pool, layer)
     with FastaFiles(paths, on_duplicate) as files:
         found = _examine(files, model.tokenizer, progress)
         shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
@@ -104,6 +100,15 @@ def embed_fasta(
     summary = {"records": len(bases), "bases": sum(bases), "vectors": shape[0], "width": shape[1], "resumed": resumed}
     summary |= {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds, "out": str(out)}
     return summary | {"skipped": found.skipped}
+
+
+def _open_model(model_dir: str | os.PathLike, pool: str, layer: int) -> tuple[Pretrained, dict[str, Any]]:
+    """(what embeds, what of meta.json tells one job from another). Raises InputError as `embed_fasta`."""
+    model = load.load(model_dir)
+    embedder = model.embedder()
+    embedder.check(pool, layer)
+    meta = {"schema": SCHEMA, "pretrained_digest": embedder.digest, "pool": pool, "layer": int(layer)}
+    return embedder, meta | ({"finetuned_digest": model.digest} if model.finetuned else {})
 
 
 class Partial(contextlib.AbstractContextManager):
