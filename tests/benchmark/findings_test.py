@@ -88,6 +88,12 @@ class TestOneDataset:
         assert "HRQ and 6-mer counts, a control, have the highest score (41.00)" in lead
         assert "HRQ scores the same, to two decimals, as the control 6-mer counts: 41.00 ± 0.00 (2 runs)" in control
 
+    def test_controls_that_share_the_lead_are_listed(self):
+        lead, *_ = findings(measured(x=[[40]], y=[[80]], z=[[80]]))
+        assert (
+            "tf/0, the only dataset, the controls 6-mer counts and HRQ untrained have the highest score (80.00)" in lead
+        )
+
     def test_a_published_row_is_compared_on_it_alone(self):
         found = findings(measured(x=[[65]]), PUBLISHED)
         assert (

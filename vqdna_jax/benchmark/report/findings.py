@@ -164,4 +164,11 @@ def _runs(cells: Sequence[Cell]) -> str:
 
 
 def _named(models: Sequence[str], roles: dict[str, str]) -> str:
-    return " and ".join(model + (", a control," if roles[model] == "control" else "") for model in models)
+    controls = [model for model in models if roles[model] == "control"]
+    if len(models) == len(controls) > 1:
+        return f"the controls {_listed(controls)}"
+    return _listed([f"{model}, a control," if model in controls else model for model in models])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
