@@ -1,13 +1,13 @@
 """Another seed for a fine-tuning run that learned nothing."""
 
 import copy
-import json
 import pathlib
 from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
 
+from vqdna_jax.runtime.files import read_json
 from vqdna_jax.runtime.stopping import StopRequest
 from vqdna_jax.runtime.watchdog import Watchdog
 from vqdna_jax.stages import read_settings
@@ -39,4 +39,5 @@ def train_with_retries(
 
 
 def _collapsed(workdir: pathlib.Path) -> bool:
-    return json.loads((workdir / "result.json").read_text()).get("dev_collapsed", False)
+    result = read_json(workdir / "result.json", "the result of a run; remove it to run its end again")
+    return result.get("dev_collapsed", False)

@@ -16,6 +16,7 @@ from tiny_tokenizer import refusal, save_tiny
 
 from vqdna_jax import version
 from vqdna_jax.cli import main
+from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.jobs import embed
@@ -109,6 +110,18 @@ def test_a_stopped_job_goes_on_and_gives_the_same_file(export, fasta, tmp_path, 
     assert (summary["resumed"] > 0) == (seconds == 0)
     assert (tmp_path / "out").read_bytes() == (tmp_path / "at-once").read_bytes()
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_damaged_record_of_progress_is_named(export, fasta, tmp_path, monkeypatch):
+    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, 2, interrupt)
+        embed.embed_fasta(fasta, export, tmp_path / "out", progress=False)
+    done = tmp_path / "out.partial/done.json"
+    done.write_text(done.read_text()[:-3])
+    with pytest.raises(InputError, match="done.json: not JSON .*remove .*out.partial to begin again") as error:
+        embed.embed_fasta(fasta, export, tmp_path / "out", progress=False)
+    assert "\n" not in str(error.value)
 
 
 KILLED = """

@@ -34,7 +34,7 @@ from vqdna_jax.genome.fasta_files import FastaFiles
 from vqdna_jax.inference import load
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
-from vqdna_jax.runtime.files import replacing, sync
+from vqdna_jax.runtime.files import read_json, replacing, sync
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Tokenizer
 
@@ -135,7 +135,9 @@ class Partial(contextlib.AbstractContextManager):
             pass
 
     def _take_up(self) -> None:
-        done = json.loads(self._done.read_bytes()) if self._done.exists() else self._job | {"records": 0, "bytes": 0}
+        done = self._job | {"records": 0, "bytes": 0}
+        if self._done.exists():
+            done = read_json(self._done, f"how far embed came; remove {self.directory} to begin again")
         for name, value in self._job.items():
             if done.get(name) != value:
                 was, now = (str(v)[:20] for v in (done.get(name), value))
