@@ -117,7 +117,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
                             log.evaluation(done, scores)
                             evaluated[done] = scores.get("loss")
                     if done and due and stage.task.keeps_best:
-                        state = state.replace(best=program.judge(state, evaluated[done]))
+                        state = dataclasses.replace(state, best=program.judge(state, evaluated[done]))
                         enough = stage.enough(state.best)
                     if done == total_steps or enough:
                         break

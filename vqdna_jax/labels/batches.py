@@ -1,5 +1,6 @@
 """Batches of labelled code sequences: by length, padded, every row once per epoch, a pure function of (seed, step)."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -130,7 +131,7 @@ class LabelledBatches:
         rows, there = (x[self._rows] for x in (np.resize(rows, self._batch), there))
         codes = [self._encoded.codes[row] for row in rows]
         filled = fill(codes, shape, self._size, self._encoded.labels[rows])
-        return filled.replace(weights_B=there.astype(np.float32))
+        return dataclasses.replace(filled, weights_B=there.astype(np.float32))
 
     def shape_of(self, step: int) -> tuple[Shape, np.ndarray]:
         """The shape of the global batch of a step, and its rows."""

@@ -56,10 +56,17 @@ class Stage(Protocol[Batch, Frozen]):
         digests: of data and models, by the name they have in every checkpoint's meta.
     """
 
-    task: Task[Batch, Frozen]
-    frozen: Frozen
-    data: RunData[Batch, Any]
-    digests: dict[str, str]
+    @property
+    def task(self) -> Task[Batch, Frozen]: ...
+
+    @property
+    def frozen(self) -> Frozen: ...
+
+    @property
+    def data(self) -> RunData[Batch, Any]: ...
+
+    @property
+    def digests(self) -> dict[str, str]: ...
 
     def plan_lines(self, state: TrainState) -> list[str]:
         """What to say of the stage before the first step."""
@@ -138,8 +145,10 @@ class BasesAlone:
         return Windows(self._windows[step].bases_BxS)
 
 
-def open_windows(settings: VocabularySettings | MaskedCodesSettings) -> tuple[WindowBatches, RunData[Windows, Windows]]:
-    """This process's training windows of a corpus, and what a run reads of them.
+def open_windows(
+    settings: VocabularySettings | MaskedCodesSettings,
+) -> tuple[Corpus, WindowBatches, RunData[Windows, Windows]]:
+    """A corpus, this process's training windows of it, and what a run reads of them.
 
     Raises InputError: there is no such corpus, or no window fits.
     """
@@ -164,7 +173,7 @@ def open_windows(settings: VocabularySettings | MaskedCodesSettings) -> tuple[Wi
         f"           validation: {len(held_out.bases_BxS):,} windows held out, of {settings.eval.windows:,} asked for",
     ]
     bases_per_step = data.global_batch * data.window_bp
-    return windows, RunData(BasesAlone(windows), held_out, bases_per_step, lines, corpus)
+    return corpus, windows, RunData(BasesAlone(windows), held_out, bases_per_step, lines, corpus)
 
 
 class WindowTask(Protocol):

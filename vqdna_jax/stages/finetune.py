@@ -91,13 +91,14 @@ class FinetuneStage:
 
     def flops_per_step(self) -> float:
         batches = self.data.batches
+        assert isinstance(batches, LabelledBatches)
         shapes = [shape for shape, _ in (batches.shape_of(step) for step in range(batches.steps_per_epoch))]
         slots = np.mean([shape.windows * self.task.flops_per_code(shape.codes + 1) * shape.codes for shape in shapes])
         return float(slots) * self.settings.data.global_batch
 
     def enough(self, best: Best | tuple[()]) -> bool:
         patience = self.settings.train.patience
-        return bool(patience) and int(best.since) >= patience
+        return bool(patience) and isinstance(best, Best) and int(best.since) >= patience
 
     def evaluate(self, predict: Predict) -> dict[str, float]:
         held_out, base = self.data.held_out, self.base
@@ -112,6 +113,7 @@ class FinetuneStage:
         Raises NumericsError: no evaluation had a finite loss.
         """
         best = run.state.best
+        assert isinstance(best, Best), "the task keeps its best parameters"
         if not math.isfinite(best.loss):
             raise NumericsError(
                 "no evaluation on dev had a finite loss, so there are no best parameters to export; look for labels out"

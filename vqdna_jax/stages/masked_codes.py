@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import masked_bases
 from vqdna_jax.evaluation.masked_bases import HiddenBases
+from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.inference import load
 from vqdna_jax.inference.model import Model
@@ -34,6 +35,7 @@ class MaskedCodesStage(WindowStage):
     tokenizer: LearnedTokenizer
     task: MaskedCodes
     frozen: FrozenTokenizer
+    corpus: Corpus
     data: RunData[Windows, Windows]
     digests: dict[str, str]
 
@@ -48,9 +50,9 @@ class MaskedCodesStage(WindowStage):
         assert isinstance(tokenizer, LearnedTokenizer), "make_stage has looked"
         task = masked_codes_task(settings, tokenizer.config, mesh.devices.flat[0].platform)
         frozen = FrozenTokenizer(tokenizer.params["encoder"], tokenizer.codes_KxD)
-        _, data = open_windows(settings)
-        digests = {"corpus_digest": data.corpus.digest, "tokenizer_digest": tokenizer.digest}
-        return cls(settings, tokenizer, task, frozen, data, digests)
+        corpus, _, data = open_windows(settings)
+        digests = {"corpus_digest": corpus.digest, "tokenizer_digest": tokenizer.digest}
+        return cls(settings, tokenizer, task, frozen, corpus, data, digests)
 
     def plan_lines(self, state: TrainState) -> list[str]:
         task, model = self.task, self.tokenizer
@@ -78,13 +80,13 @@ class MaskedCodesStage(WindowStage):
         result |= {"codes_seen": facts["bases_seen"] // self.task.tokenizer.bases_per_code} | facts
         params = replicated(final_params(run.state))
         # A second state is made only where it is asked for: a large model may not fit twice.
-        untrained = replicated(final_params(run.initial())) if probe else None
+        probed = [params, replicated(final_params(run.initial()))] if probe else []
         if jax.process_index():
             return
-        result |= masked_bases.baselines(self.data.corpus, self.data.held_out, hidden)
-        if probe:
-            models = (self._model(weights) for weights in (params, untrained))
-            result |= masked_bases.probe(*models, probe, self.settings.eval.probe_rows)
+        result |= masked_bases.baselines(self.corpus, self.data.held_out, hidden)
+        if probed:
+            trained, untrained = map(self._model, probed)
+            result |= masked_bases.probe(trained, untrained, probe, self.settings.eval.probe_rows)
         pretrained.save(run.workdir / "export", *self._parts(params), run.card(result))
         run.close(result)
         _say(result, run.workdir)

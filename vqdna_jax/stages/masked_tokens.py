@@ -41,8 +41,8 @@ class MaskedTokensStage(WindowStage):
             raise InputError("config key eval.probe: probes are of learned tokenizers; leave it empty for a fixed one")
         tokenizer = load.load(settings.tokenizer).tokenizer
         assert isinstance(tokenizer, FixedTokenizer), "make_stage has looked"
-        windows, data = open_windows(settings)
-        laid_out = layout(tokenizer, settings.data.window_bp, settings.model.cls, data.corpus)
+        corpus, windows, data = open_windows(settings)
+        laid_out = layout(tokenizer, settings.data.window_bp, settings.model.cls, corpus)
         batches = TokenBatches(
             windows,
             tokenizer,
@@ -53,9 +53,9 @@ class MaskedTokensStage(WindowStage):
             process_count=jax.process_count(),
         )
         held_out = tokens_batch(tokenizer, data.held_out.bases_BxS, laid_out.length)
-        tokens = RunData(batches, held_out, data.bases_per_step, data.lines, data.corpus)
+        tokens = RunData(batches, held_out, data.bases_per_step, data.lines, corpus)
         task = masked_tokens_task(settings, tokenizer, laid_out, mesh.devices.flat[0].platform)
-        digests = {"corpus_digest": data.corpus.digest, "tokenizer_digest": tokenizer.digest}
+        digests = {"corpus_digest": corpus.digest, "tokenizer_digest": tokenizer.digest}
         return cls(settings, tokenizer, task, tokens, digests)
 
     def plan_lines(self, state: TrainState) -> list[str]:

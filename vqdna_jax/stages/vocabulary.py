@@ -8,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vqdna_jax.evaluation import plots, vocabulary
+from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.windows import Windows, evaluation_windows
 from vqdna_jax.inference.saved import tokenizer
 from vqdna_jax.partition import replicated
@@ -23,14 +24,15 @@ class VocabularyStage(WindowStage):
 
     settings: VocabularySettings
     task: Vocabulary
+    corpus: Corpus
     data: RunData[Windows, Windows]
     digests: dict[str, str]
     frozen: tuple[()] = ()
 
     @classmethod
     def open(cls, settings: VocabularySettings, mesh: Mesh) -> "VocabularyStage":
-        _, data = open_windows(settings)
-        return cls(settings, vocabulary_task(settings), data, {"corpus_digest": data.corpus.digest})
+        corpus, _, data = open_windows(settings)
+        return cls(settings, vocabulary_task(settings), corpus, data, {"corpus_digest": corpus.digest})
 
     def plan_lines(self, state: TrainState) -> list[str]:
         codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
@@ -49,7 +51,7 @@ class VocabularyStage(WindowStage):
         result, counts = self._reconstruction(run.predict)
         result |= vocabulary.vocabulary(predict, held_out.bases_BxS, self.task.model)
         count = len(held_out.bases_BxS)
-        seen = evaluation_windows(self.data.corpus, "train", data.window_bp, count, data.max_n_share)
+        seen = evaluation_windows(self.corpus, "train", data.window_bp, count, data.max_n_share)
         result |= vocabulary.species_probe(predict, untrained, seen, held_out)
         result |= {"held_out_windows": count} | run.facts()
         params = replicated(final_params(run.state))

@@ -14,15 +14,17 @@ from vqdna_jax.partition import spec
 UNKNOWN = 4  # N, and a base hidden from the encoder
 Codebooks = tuple[Codebook, ...]
 Metrics = dict[str, Array]
-Batch = TypeVar("Batch", contravariant=True)
-Frozen = TypeVar("Frozen", contravariant=True)
+Batch = TypeVar("Batch")
+Frozen = TypeVar("Frozen")
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
+Frozen_contra = TypeVar("Frozen_contra", contravariant=True)
 
 
-class Task(Protocol[Batch, Frozen]):
+class Task(Protocol[Batch_contra, Frozen_contra]):
     """What a stage trains, as pure functions: hashable, static under jit.
 
-    `Batch` is a dataclass of arrays which all have the rows of the batch; `Frozen` the weights that are read and never
-    trained, () where there are none.
+    A batch is a dataclass of arrays which all have the rows of the batch; frozen are the weights that are read and
+    never trained, () where there are none.
 
     Attributes:
         microbatches: the global batch goes through in so many parts, whose gradients are averaged.
@@ -39,21 +41,23 @@ class Task(Protocol[Batch, Frozen]):
     @property
     def keeps_best(self) -> bool: ...
 
-    def init_params(self, frozen: Frozen, batch: Batch, key: Array) -> Params:
+    def init_params(self, frozen: Frozen_contra, batch: Batch_contra, key: Array, /) -> Params:
         """Parameters before the first step; of the batch only shapes count."""
 
-    def init_codebooks(self, params: Params, batch: Batch, key: Array) -> Codebooks:
+    def init_codebooks(self, params: Params, batch: Batch_contra, key: Array, /) -> Codebooks:
         """Codebooks before the first step, () where none are learned."""
 
-    def prepare(self, batch: Batch, key: Array) -> Any:
+    def prepare(self, batch: Batch_contra, key: Array, /) -> Any:
         """What `loss` takes: the global batch with what is drawn for it, the same on every mesh."""
 
     def loss(
-        self, params: Params, codebooks: Codebooks, frozen: Frozen, prepared: Any, key: Array
+        self, params: Params, codebooks: Codebooks, frozen: Frozen_contra, prepared: Any, key: Array, /
     ) -> tuple[Array, tuple[Codebooks, Metrics]]:
         """(loss, (codebooks one step on, metrics)) of a prepared batch, or of a part of its rows."""
 
-    def predict(self, params: Params, codebooks: Codebooks, frozen: Frozen, prepared: Any) -> dict[str, Array]:
+    def predict(
+        self, params: Params, codebooks: Codebooks, frozen: Frozen_contra, prepared: Any, /
+    ) -> dict[str, Array]:
         """What evaluations read, by name, each with the rows of the batch and whole on every device."""
 
 

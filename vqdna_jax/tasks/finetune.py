@@ -15,7 +15,7 @@ from vqdna_jax.models import lora
 from vqdna_jax.models.classifier import Classifier, Method, init
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
-from vqdna_jax.partition import replicated, spec
+from vqdna_jax.partition import AnyArray, replicated, spec
 from vqdna_jax.tasks.base import Codebooks, Metrics, Params
 
 
@@ -25,7 +25,7 @@ class FrozenBase(flax.struct.PyTreeNode):
 
     vectors_KxE: tuple[Array, ...]
     transformer: Params
-    class_weights_V: Array | None = None
+    class_weights_V: AnyArray = None
 
 
 @dataclasses.dataclass(frozen=True)

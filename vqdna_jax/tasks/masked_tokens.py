@@ -91,11 +91,10 @@ class MaskedTokens:
     def scores(self, params: Params, batch: Masked[Tokens]) -> dict[str, Array]:
         """Cross-entropy (nats) and hit of every masked token, f32 [B, M], and which of them count, bool [B, M]."""
         masks, tokens_BxL, lengths_B = batch.masks, batch.rows.tokens_BxL, batch.rows.lengths_B
-        h_BxLxD, _ = apply(
-            self.transformer, params["transformer"],
-            self.vectors(params["table"], tokens_BxL), masks.masked_BxL, masks.replaced_B,
-            lengths_B + self.model.cls if self.layout.padded else None,
-        )  # fmt: skip
+        vectors_BxLx1xE = self.vectors(params["table"], tokens_BxL)
+        ends_B = lengths_B + self.model.cls if self.layout.padded else None
+        network = self.transformer, params["transformer"]
+        h_BxLxD, _ = apply(*network, vectors_BxLx1xE, masks.masked_BxL, masks.replaced_B, ends_B)
         h_BxMxD = take(h_BxLxD, masks.positions_BxM)
         logits = apply(self.head, params["heads"], h_BxMxD, gathered(params["table"], None, "embed"))
         target_BxM = take(tokens_BxL, masks.positions_BxM)

@@ -328,6 +328,6 @@ def _mutable(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in MUTABLE)
 
 
-def shared(config: dict) -> dict:
+def shared(config: Mapping[str, Any]) -> dict[str, Any]:
     """What every process of a run must have alike, by key: all but the places of data and models."""
     return {key: value for key, value in flat(config).items() if key not in PLACES}

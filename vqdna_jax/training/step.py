@@ -1,5 +1,6 @@
 """The training state and the pure functions over it. `state, metrics = train_step(task, tx, state, batch, key)`."""
 
+import dataclasses
 from typing import Any
 
 import flax.struct
@@ -62,7 +63,7 @@ def better_of(best: Best, params: Params, step: Array, loss: Array) -> Best:
     new = step != best.seen
     better = new & (loss < best.loss)
     here = Best(params, loss, step, jnp.zeros_like(step), step)
-    still = best.replace(since=best.since + new, seen=jnp.where(new, step, best.seen))
+    still = dataclasses.replace(best, since=best.since + new, seen=jnp.where(new, step, best.seen))
     return jax.tree.map(lambda x, y: jnp.where(better, x, y), here, still)
 
 
@@ -100,7 +101,9 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     norm = optax.tree.norm(grads)
     ema_params = average(state.ema_params, params, task.params_ema_decay)
-    proposed = state.replace(params=params, opt_state=opt_state, codebooks=codebooks, ema_params=ema_params)
+    proposed = dataclasses.replace(
+        state, params=params, opt_state=opt_state, codebooks=codebooks, ema_params=ema_params
+    )
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
     spike, guard = judge(state.guard, state.step, norm, finite, skip_above)
     kept = jax.tree.map(lambda new, old: jnp.where(finite & ~spike, new, old), proposed, state)
