@@ -56,8 +56,8 @@ def masked_codes(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> 
 
 def hidden_bases(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> HiddenBases:
     """What the model makes of single hidden bases."""
-    r = task.tokenizer.bases_per_code
-    masks, positions_BxM = sparse_masks(*bases_BxS.shape, r, cls=task.model.cls)
+    (windows, bases), r = bases_BxS.shape, task.tokenizer.bases_per_code
+    masks, positions_BxM = sparse_masks(windows, bases, r, cls=task.model.cls)
     scores = predict(Masked(Windows(bases_BxS), masks))
     known_BxM = np.take_along_axis(bases_BxS, positions_BxM, axis=1) != N
     rows_P, slots_P = np.nonzero(known_BxM)

@@ -67,8 +67,8 @@ def _series(metrics: Iterable[dict[str, Any]], key: str) -> tuple[list[float], l
 
 def _panel_lines(metrics: Sequence[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """The lines of one panel as keyword arguments of `plot`: training solid, evaluation dashed with markers."""
-    level = re.compile(r"(?:eval_)?code(?:book)?_(\d+)_")
-    found = {match[1] for row in metrics for name in row if (match := level.match(name))}
+    of_level = re.compile(r"(?:eval_)?code(?:book)?_(\d+)_")
+    found = {match[1] for row in metrics for name in row if (match := of_level.match(name))}
     levels = sorted(found, key=int) if "{}" in key else [""]
     lines = []
     for index, level in enumerate(levels):

@@ -20,7 +20,7 @@ from vqdna_jax.labels import sets
 from vqdna_jax.labels.sets import LabelledSet
 
 Bases = list[np.ndarray]
-Embed = Callable[[Bases], np.ndarray]  # B uint8 arrays -> features [B, P]
+Embed = Callable[[Bases], np.ndarray | list[np.ndarray]]  # B uint8 arrays -> features [B, P]
 MIN_ROWS_A_LABEL = 4
 _INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 

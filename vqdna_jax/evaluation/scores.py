@@ -71,8 +71,8 @@ def _check(kind: str, labels: np.ndarray, outputs: np.ndarray, num_classes: int)
         raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(KINDS)}")
     rows = len(labels)
     wide, flat = (rows, num_classes), (rows,)
-    shapes = {"classification": (flat, [wide]), "multilabel": (wide, [wide]), "regression": (flat, [flat, (rows, 1)])}
-    labels_shape, outputs_shapes = shapes[kind]
+    labels_shape = wide if kind == "multilabel" else flat
+    outputs_shapes = [flat, (rows, 1)] if kind == "regression" else [wide]
     if not rows or np.shape(labels) != labels_shape or np.shape(outputs) not in outputs_shapes:
         found = f"labels {np.shape(labels)} and outputs {np.shape(outputs)}"
         raise ValueError(f"{found} do not fit {kind} with {num_classes} classes")

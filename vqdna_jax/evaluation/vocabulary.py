@@ -60,7 +60,7 @@ def vocabulary(predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig) 
 
 def kmer_content(codes_BxLxN: np.ndarray, bases_BxS: np.ndarray, model: TokenizerConfig) -> dict[str, float]:
     """Mutual information (bits) of each level's codes with the k-mer at and around the position."""
-    values = {}
+    values: dict[str, float] = {}
     for n, size in enumerate(model.codebook_sizes):
         codes_BxL, name = codes_BxLxN[..., n], f"codebook_{n + 1}"
         best = statistics.best_kmer(codes_BxL, bases_BxS, model.bases_per_code, KMERS, size)
@@ -115,7 +115,7 @@ def species_probe(predict: Predict, untrained: Predict, train: Windows, held_out
         "probe_species_untrained": lambda bases: untrained(bases)["embedding"],
         f"probe_species_{PROBE_KMER}mers": lambda bases: statistics.kmer_counts(bases, PROBE_KMER),
     }
-    values = {}
+    values: dict[str, float] = {}
     for name, of in features.items():
         found = statistics.linear_probe(
             of(train.bases_BxS), train.species_B, of(held_out.bases_BxS), held_out.species_B

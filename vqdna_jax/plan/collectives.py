@@ -47,7 +47,7 @@ class Sent(NamedTuple):
 
 
 class _Found(NamedTuple):
-    count: int
+    times: int
     bytes: int
     exact: bool
     axes: str
@@ -62,7 +62,8 @@ def collectives(hlo: str, mesh: Mapping[str, int]) -> Sent:
     all-reduce in a computation called all-reduce-scatter. Of several slices it writes the program of one.
     """
     bodies = _computations(hlo)
-    runs, found = _runs(bodies), {}
+    runs = _runs(bodies)
+    found: dict[tuple[str, str], _Found] = {}
     for name, lines in bodies.items():
         for number, line in enumerate(lines):
             read = _read(line, name, mesh) if name in runs else None
@@ -107,7 +108,7 @@ def _by_kind(found: Mapping[tuple[str, str], _Found]) -> dict[str, Amount]:
 
 def _amount(found: Iterable[_Found]) -> Amount:
     found = list(found)
-    return {"count": sum(each.count for each in found), "bytes": sum(each.bytes for each in found)}
+    return {"count": sum(each.times for each in found), "bytes": sum(each.bytes for each in found)}
 
 
 def _axes(groups: np.ndarray, mesh: Mapping[str, int]) -> str:
@@ -158,7 +159,7 @@ def _trips(line: str, bodies: dict[str, list[str]]) -> int | None:
     if known := _TRIPS.search(line):
         return int(known[1])
     lines = bodies.get(condition[1], [])
-    limits = dict(match.groups() for each in lines if (match := _LIMIT.search(each)))
+    limits = {match[1]: match[2] for each in lines if (match := _LIMIT.search(each))}
     compared = next((match[1] for each in lines if (match := _COMPARE.search(each))), "")
     numbers = [limits[operand] for operand in re.findall(r"%([\w.-]+)", compared) if operand in limits]
     return int(numbers[0]) if len(numbers) == 1 else None

@@ -111,7 +111,9 @@ def topology_devices(name: str) -> np.ndarray:
         raise InputError("libtpu, the TPU compiler, is not installed: pip install .[tpu] (it needs no TPU)")
     from jax.experimental import topologies
 
-    slices, slice_name = re.fullmatch(r"(?:([1-9]\d{0,2}) ?x ?)?(.*)", name).groups()
+    match = re.fullmatch(r"(?:([1-9]\d{0,2}) ?x ?)?(.*)", name)
+    assert match, "any line is of this form"
+    slices, slice_name = match.groups()
     options: dict[str, Any] = {"num_slices": int(slices)} if slices else {}
     if slice_name.startswith("v4:"):
         options["chip_config_name"] = "megacore"  # jax sees one device per chip there, which for libtpu is an option

@@ -62,18 +62,19 @@ def _next_size(trials: list[Trial], room: float | None) -> int | None:
     low = max((trial for trial in trials if trial.fits), default=None)
     high = min((trial for trial in trials if not trial.fits), default=None)
     least = low.size + _grain(low.size) if low else 1
-    most = high.size - 1 if high else math.inf
-    if least > most:
+    if high and least >= high.size:
         return None
     size = _guess(trials, low, high, room) if room else None
     if size is None:
-        size = (least + most) // 2 if high else 2 * low.size
-    return min(max(size // _grain(size) * _grain(size), least), most)
+        size = (least + high.size - 1) // 2 if high else 2 * max(trials).size
+    size = max(size // _grain(size) * _grain(size), least)
+    return min(size, high.size - 1) if high else size
 
 
 def _guess(trials: list[Trial], low: Trial | None, high: Trial | None, room: float) -> int | None:
     """Where a straight line through the two peaks nearest to `room` reaches it; None if that says nothing."""
     near = low or high
+    assert near, "nothing was measured"
     beyond = [trial for trial in trials if (trial.size < near.size if low else trial.size > near.size)]
     other = high if low and high else max(beyond, default=None) if low else min(beyond, default=None)
     if other is None:  # in proportion, which is too much where there is a fixed part, so the next guess has a line
@@ -107,7 +108,8 @@ def scaling_rows(
     for name in names:
         of_name[name].check(shards[name])
     windows = settings.data.global_batch // shards[names[-1]]
-    weak, fixed = {}, {}
+    weak: dict[str, dict] = {}
+    fixed: dict[str, dict] = {}
     for name in names:
         weak[name] = measure(name, of_name[name].changed({"data.global_batch": windows * shards[name]}))
     for name in reversed(names):

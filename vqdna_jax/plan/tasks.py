@@ -84,7 +84,8 @@ def make_task(run: StageSettings, source: str) -> Planned:
 def _finetune(run: FinetuneSettings, source: str) -> Planned:
     base, tokenizer, window_bp = _base(run.pretrained, source)
     run.check_base(base)
-    kind: Kind = run.data.kind if run.data.kind in get_args(Kind) else "classification"
+    kinds: tuple[Kind, ...] = get_args(Kind)
+    kind: Kind = next((kind for kind in kinds if kind == run.data.kind), "classification")
     outputs = 1 if kind == "regression" else len(run.data.names) or 2
     return Planned(finetune_task(run, base, kind, outputs, "tpu"), tokenizer, window_bp)
 

@@ -149,7 +149,7 @@ class Partial(contextlib.AbstractContextManager):
 
     def write(self, count: int, vectors: Iterable[np.ndarray]) -> None:
         """Adds the vectors of `count` records, which come in pieces."""
-        self.size += sum(self._vectors.write(np.ascontiguousarray(piece, "<f4")) for piece in vectors)
+        self.size += sum(self._vectors.write(np.ascontiguousarray(piece, "<f4").data) for piece in vectors)
         self.records += count
         if time.monotonic() - self._committed > SECONDS_A_COMMIT:
             self.commit()
@@ -188,7 +188,7 @@ def _examine(files: FastaFiles, tokenizer: Tokenizer, progress: bool) -> Input:
             known = tokenizer.codes_of(record.bases.size)
             codes.append(len(tokenizer.encode([record.bases])[0]) if known is None else known)
             sha.update(f"{record.id} {record.bases.size}\n".encode())
-            sha.update(record.bases)
+            sha.update(record.bases.data)
     arrays = np.array(lengths, np.int64), np.array(codes, np.int64)
     return Input(ids, *arrays, sha.hexdigest(), dict(+files.skipped))
 
@@ -217,7 +217,7 @@ def _embed_rest(
             bases = [record.bases for record in group]
             if pool == UNPOOLED and len(group) == 1:  # a chromosome's vectors may not fit in memory
                 windows = model.context_vectors(model.tokenizer.encode(bases), pool, layer, bar.update)
-                vectors = (vectors_LxD for _, vectors_LxD in windows)
+                vectors: Iterable[np.ndarray] = (vectors_LxD for _, vectors_LxD in windows)
             else:
                 vectors = model.embed_group(bases, pool, layer, bar.update)
             partial.write(len(group), vectors)

@@ -68,7 +68,8 @@ def encode_fasta(
         raise InputError(f"{out}: a file of codes is no stream, and the list of mismatches lies beside it; name a file")
     tsv = out.with_name(f"{out.name}.mismatches.tsv")
     tokenizer, bases_per_code = _tokenizer(model_dir)
-    summary = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0) | {"ambiguous": collections.Counter()}
+    summary: dict[str, Any] = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0)
+    summary["ambiguous"] = collections.Counter()
     start = time.perf_counter()
     with (
         FastaFiles(paths, on_duplicate) as files,
@@ -119,11 +120,11 @@ def decode_to_fasta(
                 f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {tokenizer.digest[:12]};"
                 " name the model that encoded it"
             )
-        with _open_output(out) as text:
+        with _open_output(out) as file_out:
             for group in grouped(file, lambda info: info.length):
                 for info, letters in zip(group, _decode_group(tokenizer, file, group)):
-                    text.write(f">{info.header}\n".encode())
-                    _write_lines(text, letters, width)
+                    file_out.write(f">{info.header}\n".encode())
+                    _write_lines(file_out, letters, width)
         infos = list(file)
     summary = {
         "records": len(infos),
@@ -211,7 +212,7 @@ def _opened(codes: str | os.PathLike) -> Iterator[CodeFile]:
 
 
 @contextlib.contextmanager
-def _open_output(out: pathlib.Path) -> Iterator[BinaryIO]:
+def _open_output(out: pathlib.Path) -> Iterator[BinaryIO | gzip.GzipFile]:
     if str(out) == STANDARD_OUTPUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -224,7 +225,7 @@ def _open_output(out: pathlib.Path) -> Iterator[BinaryIO]:
             yield file
 
 
-def _write_lines(file: BinaryIO, letters: np.ndarray, width: int) -> None:
+def _write_lines(file: BinaryIO | gzip.GzipFile, letters: np.ndarray, width: int) -> None:
     rows, rest = divmod(letters.size, width)
     lines = np.full((rows, width + 1), ord("\n"), np.uint8)
     lines[:, :width] = letters[: rows * width].reshape(rows, width)

@@ -121,13 +121,13 @@ def _item(model: FineTuned, row: SequenceRow) -> Item:
         bases = to_bases(row.text)
     except InputError as error:
         return Item(row.id, np.zeros(0, np.uint8), str(error).removeprefix("sequence "))
-    error = "" if bases.size else "the sequence is empty; expected at least one base"
+    problem = "" if bases.size else "the sequence is empty; expected at least one base"
     codes = model.base.tokenizer.codes_of(bases.size)
     if bases.size and codes is not None:  # nothing need be encoded to know
-        error = model.problem(codes)
+        problem = model.problem(codes)
     if bases.size and bases.min() == N:
-        error = "no known base, N or other letters for several alone; expected A, C, G or T among them"
-    return Item(row.id, bases[:0] if error else bases, error)
+        problem = "no known base, N or other letters for several alone; expected A, C, G or T among them"
+    return Item(row.id, bases[:0] if problem else bases, problem)
 
 
 def _grouped(model: FineTuned, items: Iterable[Item]) -> Iterator[list[Item]]:
