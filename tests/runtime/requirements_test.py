@@ -12,7 +12,8 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.runtime import requirements
 
 PACKAGE = pathlib.Path(vqdna_jax.__file__).parent
-# Of type checkers, other commands, extras, or with something in its place; absl and ml_collections read the command line itself.
+# Of type checkers, other commands, extras, or with something in its place; absl and ml_collections read the command
+# line itself.
 NOT_OF_A_RUN = {"_typeshed", "absl", "apache_beam", "isal", "ml_collections", "packaging", "tokenizers", "tyro"}
 
 

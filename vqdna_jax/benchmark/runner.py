@@ -72,6 +72,7 @@ def check(plan: Plan, sets: Mapping[str, pathlib.Path]) -> None:
 def run_job(plan: Plan, folder: pathlib.Path, job: Job) -> Cell | None:
     """The finished cell; None when a signal stopped it. An error that only this job has is its cell's `failed`."""
     started, config, metric = time.monotonic(), config_of(plan, folder, job), CARDS[job.dataset].metric
+    found: _Outcome | None
     try:
         if job.model in controls.CONTROLS:
             found = _control(config, job.model, metric)
@@ -153,7 +154,7 @@ def _keep_compiled(out: pathlib.Path) -> None:
     """Jobs of one shape compile the same programs: once is enough."""
     import jax
 
-    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]  # jax sets it
         jax.config.update("jax_compilation_cache_dir", str(out / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import time
+from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -22,7 +23,7 @@ def examine() -> dict:
     """All findings as plain JSON types; `problems` lists what wants attention, each with what to do about it."""
     problems: list[dict[str, str]] = []
     hardware = {"gpus": _nvidia_gpus(), "tpu_chips": _tpu_chips()}
-    findings = {
+    findings: dict[str, Any] = {
         "vqdna_jax": __version__,
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -130,14 +131,20 @@ def _tpu_chips() -> int:
 
 
 def _jax(problems: list[dict[str, str]]) -> dict:
-    report = {"version": _version("jax"), "backend": None, "devices": [], "matmul": None, "compilation_cache": None}
+    report: dict[str, Any] = {
+        "version": _version("jax"),
+        "backend": None,
+        "devices": [],
+        "matmul": None,
+        "compilation_cache": None,
+    }
     try:
         import jax
 
         devices = jax.local_devices()
         report["backend"] = jax.default_backend()
         report["devices"] = [_device(device) for device in devices]
-        report["compilation_cache"] = jax.config.jax_compilation_cache_dir
+        report["compilation_cache"] = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # jax sets it
         report["matmul"] = _time_matmul(report["backend"])
     except Exception as error:  # whatever stops jax is what this command is for
         forced = os.environ.get("JAX_PLATFORMS")

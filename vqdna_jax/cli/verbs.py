@@ -52,13 +52,13 @@ def corpus(
     """
     from vqdna_jax.genome.build.build import build_corpus
 
-    inputs = list(fasta)
+    downloaded = []
     if species is not None:
         from vqdna_jax.genome.build.assemblies import fetch_assemblies, read_assemblies
 
-        inputs += fetch_assemblies(read_assemblies(species), downloads)
+        downloaded.extend(fetch_assemblies(read_assemblies(species), downloads))
     manifest = build_corpus(
-        inputs,
+        [*fasta, *downloaded],
         out,
         validation_share=validation_share,
         on_duplicate=on_duplicate,

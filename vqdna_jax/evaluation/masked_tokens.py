@@ -19,7 +19,8 @@ def evaluate(
     Args:
         predict: `MaskedTokens.scores` of masked windows, any number of them, as numpy arrays.
     """
-    scores = predict(Masked(held_out, draw_on_host(task.masking, *held_out.tokens_BxL.shape, 1, SEED)))
+    windows, length = held_out.tokens_BxL.shape
+    scores = predict(Masked(held_out, draw_on_host(task.masking, windows, length, 1, SEED)))
     loss_P, hit_P = (scores[name][scores["scored_BxM"]] for name in ("loss_BxM", "hit_BxM"))
     loss = float(loss_P.mean())
     return {

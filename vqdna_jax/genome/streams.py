@@ -4,7 +4,6 @@ Damage in a compressed file is an error even where the usual readers stop quietl
 bytes after the last member, a bgzip without its end marker.
 """
 
-import contextlib
 import gzip
 import io
 import os
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 try:  # three times the speed of zlib, the same interface
     from isal import igzip, igzip_lib
 
-    _open_gzip: Callable[[BinaryIO], contextlib.AbstractContextManager[BinaryIO]] = igzip.open
+    _open_gzip: Callable[..., Any] = igzip.open
     _DAMAGED: Any = igzip_lib.IsalError  # which isal types as an instance
 except ImportError:
     _open_gzip, _DAMAGED = gzip.open, zlib.error

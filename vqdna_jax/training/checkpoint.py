@@ -113,6 +113,7 @@ class Checkpoints:
         if problems:
             logging.error("checkpoint %d is damaged (%s): trying the one before", step, "; ".join(problems[:3]))
             return None
+        assert meta is not None  # else there was a problem
         return state, meta
 
     def _read_meta(self, step: int) -> dict[str, Any]:

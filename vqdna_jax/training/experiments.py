@@ -68,6 +68,7 @@ class _GetConfig(Protocol):
 
 def _get_config(path: pathlib.Path) -> _GetConfig:
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    assert spec and spec.loader  # of a name that ends in .py, as `find` has it
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     try:

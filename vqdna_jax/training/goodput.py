@@ -12,6 +12,7 @@ as data_loading_sync, which is so an upper bound of what the devices lose.
 
 import collections
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -47,7 +48,8 @@ class Goodput:
     def __init__(self, bucket: str = BUCKETS[0]):
         self._bucket, self._since = bucket, time.monotonic_ns()
         self._nanoseconds = dict.fromkeys(BUCKETS, 0)  # whole numbers: they add up exactly
-        self._file, self._due, self._torn, self._warned = None, 0, False, False
+        self._file: io.FileIO | None = None
+        self._due, self._torn, self._warned = 0, False, False
         self._attempt, self._first_step, self._step = 1, 0, 0
 
     def __enter__(self) -> "Goodput":
@@ -148,9 +150,10 @@ def summary(workdir: pathlib.Path) -> dict[str, float]:
     if not rows:
         return {}
     attempts = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.attempt)]
-    seconds = collections.Counter(dict.fromkeys((*BUCKETS, WASTED, RECOVERY), 0.0))
+    seconds = collections.defaultdict(float, dict.fromkeys((*BUCKETS, WASTED, RECOVERY), 0.0))
     for attempt in attempts:
-        seconds.update(attempt[-1].seconds)
+        for bucket, value in attempt[-1].seconds.items():
+            seconds[bucket] += value
     for before, after in itertools.pairwise(attempts):
         seconds[RECOVERY] += max(after[0].time - after[0].elapsed - before[-1].time, 0.0)
     lost = [_lost(*pair) for pair in zip(attempts, _resumed_at(attempts))]
@@ -169,7 +172,7 @@ def describe(result: dict[str, float]) -> list[str]:
         return []
     total = result["total_elapsed_s"]
     seconds = {name.removesuffix("_s"): value for name, value in result.items() if name.endswith("_s")}
-    badput = sorted(seconds.keys() - {"total_elapsed", "step"}, key=seconds.get, reverse=True)
+    badput = sorted(seconds.keys() - {"total_elapsed", "step"}, key=lambda name: seconds[name], reverse=True)
     shown = ["step"] + [name for name in badput if seconds[name] >= 0.05]  # the others would be 0.0
     headline = (
         f"goodput {100 * result['goodput']:.1f} % of {total:.1f} s, attempts {result['attempts']},"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import jax
 import tqdm
+from jax import Array
 from tensorboardX import SummaryWriter
 
 from vqdna_jax.errors import NumericsError
@@ -33,7 +34,8 @@ class Throughput:
 
     def __init__(self, bases_per_step: float, flops_per_step: float, chips: int):
         self._bases, self._flops, self._chips = bases_per_step, flops_per_step, chips
-        self._time, self._step = time.perf_counter(), None
+        self._time = time.perf_counter()
+        self._step: int | None = None
         self._all_seconds, self._all_steps = 0.0, 0
         kind = jax.devices()[0].device_kind
         self._peak = next((peak for part, peak in PEAK_FLOPS.items() if part in kind), None)
@@ -48,7 +50,8 @@ class Throughput:
             self._time, self._step = time.perf_counter(), step
 
     def measure(self, step: int) -> dict[str, float]:
-        now, values = time.perf_counter(), {}
+        now = time.perf_counter()
+        values: dict[str, float] = {}
         if self._step is not None and step > self._step:
             self._all_seconds += now - self._time
             self._all_steps += step - self._step
@@ -110,7 +113,7 @@ def read_evaluated(workdir: pathlib.Path) -> dict[int, float | None]:
 
     def read() -> list[tuple[int, float | None]]:
         rows = [row for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)]
-        return [(row["step"], row.get("eval_loss")) for row in rows]
+        return [(int(row["step"]), row.get("eval_loss")) for row in rows]
 
     return dict(first_does("evaluated", read))
 
@@ -168,10 +171,11 @@ class StepLog:
         self._every, self._learning_rate, self._throughput = every_steps, learning_rate, throughput
         self._writer = MetricWriter(workdir, first_step) if jax.process_index() == 0 else None
         self._progress = Progress(total_steps, first_step)
-        self._pending, self._bad_steps = None, 0
+        self._pending: tuple[int, Mapping[str, Array]] | None = None
+        self._bad_steps = 0
         self._stop_below, self._collapsed = stop_below_utilisation, 0
 
-    def step(self, step: int, metrics) -> None:
+    def step(self, step: int, metrics: Mapping[str, Array]) -> None:
         previous, self._pending = self._pending, (step, metrics)
         if previous is not None:
             self._write(*previous)
@@ -222,7 +226,7 @@ class StepLog:
             self._write(*self._pending)
             self._pending = None
 
-    def _write(self, step: int, metrics) -> None:
+    def _write(self, step: int, metrics: Mapping[str, Array]) -> None:
         """Raises NumericsError after BAD_STEPS losses in a row that are not finite; the state took none of them."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         finite = math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])

@@ -50,8 +50,8 @@ def ranking(rows: Sequence[Row]) -> list[Ranked | None]:
     """
     own = [set(row.scores) for row in rows if row.scores and row.role != "published"]
     known = [set(row.scores) for row in rows if row.role == "published"]
-    shared = set.intersection(*own) if own else set()
-    shared = in_order(shared & set.union(*known) if known else shared)
+    common: set[str] = set.intersection(*own) if own else set()
+    shared = in_order(common & set[str]().union(*known) if known else common)
     compared = [index for index, row in enumerate(rows) if shared and row.scores.keys() >= set(shared)]
     ranks = [_ranks([rows[index].scores[dataset] for index in compared]) for dataset in shared]
     averages = [mean(of_row) for of_row in zip(*ranks)]

@@ -1,7 +1,7 @@
 """What a benchmark shows, in plain sentences with their numbers; what it cannot show is said as well."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vqdna_jax.benchmark.cells import Cell
 from vqdna_jax.benchmark.report import comparisons, summaries, wording
@@ -38,8 +38,8 @@ def certainty(cells: Sequence[Cell]) -> str:
 
 def _best(own: Sequence[Row], datasets: Sequence[str]) -> str:
     roles = {row.model: row.role for row in own}
-    means = {row.model: summaries.mean_over(row, datasets).mean for row in own}
-    means = {model: round(mean, 9) for model, mean in means.items() if mean is not None}
+    all_means = {row.model: summaries.mean_over(row, datasets).mean for row in own}
+    means = {model: round(mean, 9) for model, mean in all_means.items() if mean is not None}
     ranks = {row.model: rank for row, rank in zip(own, comparisons.ranking(own)) if rank}
     if not means:
         return f"No row has a score on all datasets, {len(datasets)} in number, so none is best by mean."
@@ -163,7 +163,7 @@ def _runs(cells: Sequence[Cell]) -> str:
     return f"Scores are means of {runs}; {ends}.{retried if again else ''}"
 
 
-def _named(models: Sequence[str], roles: dict[str, str]) -> str:
+def _named(models: Sequence[str], roles: Mapping[str, str]) -> str:
     controls = [model for model in models if roles[model] == "control"]
     if len(models) == len(controls) > 1:
         return f"the controls {_listed(controls)}"

@@ -52,8 +52,8 @@ def draw(lanes: Sequence[Lane], description: str, whole: bool = False) -> str:
 def axis(lowest: float, highest: float, whole: bool = False) -> list[float]:
     """Three to six round ticks, evenly apart, that enclose both values; for ranks (whole), from 1 on."""
     if whole:
-        step = max(1, math.ceil((highest - 1) / 5))
-        return [float(1 + place * step) for place in range(max(2, math.ceil((highest - 1) / step)) + 1)]
+        apart = max(1, math.ceil((highest - 1) / 5))
+        return [float(1 + place * apart) for place in range(max(2, math.ceil((highest - 1) / apart)) + 1)]
     span = max(highest - lowest, 1.0)
     power = 10.0 ** math.floor(math.log10(span / 4))
     step = next(power * step for step in _STEPS if span / (power * step) <= 4)

@@ -68,8 +68,8 @@ def metric_name(metric: str) -> str:
 
 def marks(found: Iterable[Summary | None]) -> str:
     """COLLAPSED, ERROR, both or neither."""
-    found = [summary for summary in found if summary]
-    signs = {COLLAPSED: any(one.collapsed for one in found), ERROR: any(one.errors for one in found)}
+    there = [summary for summary in found if summary]
+    signs = {COLLAPSED: any(one.collapsed for one in there), ERROR: any(one.errors for one in there)}
     return "".join(sign for sign, here in signs.items() if here)
 
 

@@ -69,7 +69,9 @@ def is_table(path: pathlib.Path) -> bool:
 
 def _gather(root: pathlib.Path) -> tuple[dict[str, list[pathlib.Path]], dict[str, list[pathlib.Path]]]:
     """Folders and tables by set."""
-    folders, tables, cards = {}, {}, by_spelling()
+    folders: dict[str, list[pathlib.Path]] = {}
+    tables: dict[str, list[pathlib.Path]] = {}
+    cards = by_spelling()
     for path in _folders(root, MAX_DEPTH, ()):
         card = _card_of_folder(path, cards)
         if card and any((path / f"{split}.csv").is_file() for split in SPLITS):
