@@ -59,6 +59,7 @@ setup(
             "apache-beam>=2.77",
             "biopython>=1.84",
             "hypothesis>=6.100",
+            "mypy>=1.18",
             "pyfastx>=2.1",
             "pytest>=8",
             "pytest-timeout>=2.3",

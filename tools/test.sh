@@ -15,6 +15,7 @@ export PYTHONPATH="$PWD/.venv/libtpu${PYTHONPATH:+:$PYTHONPATH}"
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
+.venv/bin/python -m mypy
 # The whole suite on all cores; what is named, in this process.
 if [ $# = 0 ]; then set -- -n auto --dist worksteal; fi
 .venv/bin/python -m pytest "$@"
