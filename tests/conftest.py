@@ -1,37 +1,40 @@
 """Tests run on eight CPU devices unless the environment names another platform."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
+
+def _own_folder(variable: str, prefix: str) -> None:
+    """A folder for this run of the tests, unless the environment names one. Workers and child processes inherit it."""
+    if variable not in os.environ:
+        os.environ[variable] = tempfile.mkdtemp(prefix=prefix)
+        atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
+
+
+# Programs so small take far longer to compile than to run, and many tests run the same ones. Child processes must
+# compile alike, to agree bit by bit. XLA's older emitters compile twice as fast; jax 0.12 no longer has them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Programs so small take far longer to compile than to run. Child processes must compile alike, to agree bit by bit.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+_own_folder("JAX_COMPILATION_CACHE_DIR", "vqdna-test-cache-")
+_own_folder("VQDNA_CACHE", "vqdna-test-corpus-")
 # For the tests that compile with libtpu: no question to a metadata server, and several compilers at once.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
-import atexit
-import shutil
-import tempfile
-
 import hypothesis
 import jax
 import pytest
+from small_mesh import mesh_of
 
 import vqdna_jax
 
-if "VQDNA_CACHE" not in os.environ:
-    os.environ["VQDNA_CACHE"] = tempfile.mkdtemp(prefix="vqdna-test-corpus-")
-    atexit.register(shutil.rmtree, os.environ["VQDNA_CACHE"], ignore_errors=True)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # a forgotten axis is an error, not a broadcast
-
-# Runs that are stopped and started again compile the same programs: once is enough.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _CACHE = tempfile.mkdtemp(prefix="vqdna-test-cache-")
-    atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
-    jax.config.update("jax_compilation_cache_dir", _CACHE)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 hypothesis.settings.register_profile("vqdna", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("vqdna")
@@ -41,3 +44,10 @@ hypothesis.settings.load_profile("vqdna")
 def bundled() -> pathlib.Path:
     """The genomes that come with the package."""
     return pathlib.Path(vqdna_jax.__file__).parent / "genome" / "bundled"
+
+
+@pytest.fixture
+def one_device():
+    """The mesh of one device is set."""
+    with jax.set_mesh(mesh_of()):
+        yield

@@ -5,7 +5,9 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from small_run import run
 from tiny_pretrained import save_tiny_pretrained
+from tiny_tokenizer import refusal
 
 from configs import finetune
 from vqdna_jax.genome.alphabet import to_text
@@ -70,3 +72,18 @@ def small_config(place: pathlib.Path):
     c.train.update(total_epochs=0.0, total_steps=STEPS, log_every_steps=1, checkpoint_every_steps=7, retries=0)
     c.eval.update(every_steps=5, batch=64)
     return c
+
+
+def changed(place: pathlib.Path, **settings):
+    """The small config with other values, keys written a__b."""
+    config = small_config(place)
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in settings.items()})
+    return config
+
+
+def refused(config, workdir: pathlib.Path, devices: int = 1) -> str:
+    """The message of a run that must be refused, in one line, before there is a workdir."""
+    fresh = not workdir.exists()
+    message = refusal(run, config, workdir, devices)
+    assert not (fresh and workdir.exists())
+    return message

@@ -1,16 +1,24 @@
-"""A run of seconds on the bundled genomes, and what tests ask of it."""
+"""A run of seconds on the bundled genomes, and what tests ask of runs."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import signal
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
+from ml_collections import ConfigDict
+from small_mesh import mesh_of
 
 from configs import hrq
-from vqdna_jax import train
+from vqdna_jax import partition, stages, train
 from vqdna_jax.runtime.watchdog import Watchdog
+from vqdna_jax.stages.base import Stage
+from vqdna_jax.training.optimizer import make_optimizer
+from vqdna_jax.training.step import TrainState, init_state, train_step
 
 STEPS = 8
 
@@ -28,6 +36,43 @@ def small_config():
 def run(config, workdir: pathlib.Path, devices: int = 1, watchdog: Watchdog | None = None) -> int:
     """`train` on so many devices."""
     return train.train(config, workdir, watchdog=watchdog, devices=jax.devices()[:devices])
+
+
+class Steps(NamedTuple):
+    """The functions of a run, compiled as `train` does it, without the loop around them."""
+
+    stage: Stage
+    init: Callable[..., TrainState]  # of a batch
+    step: Callable[..., tuple]  # of a state, which is lost, and a batch
+    put: Callable  # a batch on the mesh
+
+
+@contextlib.contextmanager
+def steps_on(config: ConfigDict, *sizes: int) -> Iterator[Steps]:
+    """On a mesh of these sizes, which is set."""
+    settings, mesh = stages.read_settings(config), mesh_of(*sizes)
+    with jax.set_mesh(mesh):
+        stage, key = stages.make_stage(settings, mesh), jax.random.key(settings.seed)
+        tx = make_optimizer(settings.optimizer, settings.train.total_steps)
+        one_step = functools.partial(train_step, stage.task, tx, skip_above=settings.optimizer.skip_above)
+        init, step = jax.jit(functools.partial(init_state, stage.task, tx)), jax.jit(one_step, donate_argnums=0)
+        yield Steps(
+            stage,
+            lambda batch: init(key, stage.frozen, batch),
+            lambda state, batch: step(state, stage.frozen, batch, key),
+            lambda batch: partition.batch_to_devices(batch, mesh, settings.data.global_batch),
+        )
+
+
+def losses_on(config: ConfigDict, *sizes: int) -> tuple[list[float], TrainState]:
+    """(of each step, the last state) of the config on a mesh."""
+    losses = []
+    with steps_on(config, *sizes) as on:
+        state = on.init(on.put(on.stage.data.batches[0]))
+        for t in range(config.train.total_steps):
+            state, metrics = on.step(state, on.put(on.stage.data.batches[t]))
+            losses.append(float(metrics["loss"]))
+    return losses, state
 
 
 def rows_of(workdir: pathlib.Path, name: str = "loss") -> list[tuple[int, float]]:

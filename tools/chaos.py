@@ -67,9 +67,14 @@ def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
     return Reference(rows(often), digests, model(often), seconds)
 
 
+def own_cache(workdir: pathlib.Path) -> dict[str, str]:
+    """Compiled programs that are cut short or damaged here are of no other process."""
+    return {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
+
+
 def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
     """Its seconds."""
-    began, started = time.monotonic(), Processes(workdir, count, settings)
+    began, started = time.monotonic(), Processes(workdir, count, settings, own_cache(workdir))
     if any(codes := started.wait(600)):
         raise RuntimeError(f"the undisturbed run ended with {codes}\n{started.text()}")
     return time.monotonic() - began
@@ -146,7 +151,8 @@ class Chaos:
     def step(self, fault: str | None) -> None:
         """One start of the run and, unless `fault` is None, one fault."""
         expected = self.references[self.count]
-        started, self.starts = Processes(self.workdir, self.count, CONFIG), self.starts + 1
+        self.starts += 1
+        started = Processes(self.workdir, self.count, CONFIG, own_cache(self.workdir))
         if fault:
             delay = self.draw.uniform(0.0, 0.8 * expected.seconds)  # what goes on takes less than a whole run
             with contextlib.suppress(subprocess.TimeoutExpired):

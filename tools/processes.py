@@ -51,8 +51,8 @@ class Processes:
         here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JAX_PLATFORMS": "cpu"}
         # One core for them all is enough; without optimisation a start takes half the time.
         here |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-        here |= {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
         here |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        here |= {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", f"{workdir.parent}/compiled")}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return subprocess.Popen(
             command, cwd=ROOT, env=inherited | here | environment | variables, start_new_session=True, text=True,

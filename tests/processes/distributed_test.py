@@ -45,9 +45,9 @@ def test_processes_that_were_started_differently_say_how(tmp_path):
 
 
 def test_processes_find_each_other_under_slurm(tmp_path):
-    started = Processes(tmp_path / "run", 2, SETTINGS | {"train.total_steps": 3}, slurm=True)
+    started = Processes(tmp_path / "run", 2, SETTINGS, slurm=True)
     assert started.wait(12 * TIMEOUT_S) == [0, 0]
-    assert "2 x cpu of 2 processes" in started.text() and len(rows(tmp_path / "run")) == 3
+    assert "2 x cpu of 2 processes" in started.text() and len(rows(tmp_path / "run")) == STEPS
 
 
 def test_a_process_alone_waits_for_the_coordinator_only_so_long(tmp_path):

@@ -14,14 +14,6 @@ from vqdna_jax.genome.build.build import build_corpus
 from vqdna_jax.stages import vocabulary
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """One undisturbed run."""
-    workdir = tmp_path_factory.mktemp("undisturbed")
-    assert run(small_config(), workdir) == 0
-    return workdir
-
-
 def array_files(step_directory):
     """The files that hold array data; orbax keeps some of it twice, so damage must reach them all."""
     return [file for file in step_directory.rglob("*") if file.is_file() and file.parent.name == "d"]

@@ -1,27 +1,20 @@
 """Masked-code runs on the bundled genomes: bitwise resume, meshes and microbatches agree, bad input is one line."""
 
-import functools
 import json
 import shutil
 
+import chex
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 from small_mcm import STEPS, small_config
-from small_run import rows_of, run, stop_at
+from small_run import losses_on, rows_of, run, stop_at
 from tiny_tokenizer import save_tiny
 
 import vqdna_jax
-from vqdna_jax import partition, stages
 from vqdna_jax.errors import EXIT_STOPPED, InputError
-from vqdna_jax.training.optimizer import make_optimizer
-from vqdna_jax.training.step import init_state, train_step
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("tokenizers")
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +54,16 @@ def test_the_export_is_a_model_with_its_tokenizer(finished, place):
     assert "masked_base_bits" in (finished / "export/README.md").read_text()
 
 
-@pytest.mark.parametrize("step", [0, 4])
-def test_a_stopped_run_goes_on_bitwise(finished, place, tmp_path, monkeypatch, step):
-    with monkeypatch.context() as patch:
-        stop_at(patch, step)
-        assert run(averaged(place), tmp_path) == EXIT_STOPPED
+def test_a_run_that_is_stopped_twice_goes_on_bitwise(finished, place, tmp_path, monkeypatch):
+    """In its first step, and later."""
+    for step in (0, 4):
+        with monkeypatch.context() as patch:
+            stop_at(patch, step)
+            assert run(averaged(place), tmp_path) == EXIT_STOPPED
     assert run(averaged(place), tmp_path) == 0
     assert rows_of(tmp_path) == rows_of(finished)
     got, expected = (safetensors.numpy.load_file(d / "export/model.safetensors") for d in (tmp_path, finished))
-    assert got.keys() == expected.keys()
-    assert all(np.array_equal(got[name], expected[name]) for name in got)
+    chex.assert_trees_all_equal(got, expected)
 
 
 def test_another_tokenizer_is_refused_and_a_moved_one_is_not(finished, place, tmp_path):
@@ -84,33 +77,23 @@ def test_another_tokenizer_is_refused_and_a_moved_one_is_not(finished, place, tm
     assert run(config, finished) == 0
 
 
-def steps_on(place, data=1, fsdp=1, tensor=1, steps=STEPS, tx=None, change=lambda task: task, **changes):
-    """(losses, final state) of the config on a mesh."""
+def losses_of(place, *sizes: int, **settings):
+    """(losses, last state) on a mesh of the small config with other values, keys written a__b."""
     config = small_config(place)
-    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in changes.items()})
-    settings = stages.read_settings(config)
-    mesh = partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
-    key, losses = jax.random.key(0), []
-    with jax.set_mesh(mesh):
-        stage = stages.make_stage(settings, mesh)
-        task, tx = change(stage.task), tx or make_optimizer(settings.optimizer, STEPS)
-
-        def batch(t):
-            return partition.batch_to_devices(stage.data.batches[t], mesh, settings.data.global_batch)
-
-        state = jax.jit(functools.partial(init_state, task, tx))(key, stage.frozen, batch(0))
-        step = jax.jit(functools.partial(train_step, task, tx, skip_above=10.0), donate_argnums=0)
-        for t in range(steps):
-            state, metrics = step(state, stage.frozen, batch(t), key)
-            losses.append(float(metrics["loss"]))
-    return losses, state
+    config.update_from_flattened_dict({key.replace("__", "."): value for key, value in settings.items()})
+    return losses_on(config, *sizes)
 
 
-def test_meshes_agree_and_weights_are_split(place):
-    alone, _ = steps_on(place)
+@pytest.fixture(scope="module")
+def alone(place) -> list[float]:
+    """Losses on one device."""
+    return losses_of(place)[0]
+
+
+def test_meshes_agree_and_weights_are_split(place, alone):
     assert len(set(alone)) == STEPS - 1  # the first step is at rate 0, as warm-up begins
     for shape in ((8, 1, 1), (4, 2, 1), (2, 2, 2)):
-        losses, state = steps_on(place, *shape)
+        losses, state = losses_of(place, *shape)
         np.testing.assert_allclose(losses, alone, rtol=1e-5)
         weights = state.params["transformer"]
         assert weights["qkv"].sharding.spec == jax.P(None, "fsdp", None, "tensor", None)
@@ -120,16 +103,15 @@ def test_meshes_agree_and_weights_are_split(place):
 
 
 def test_microbatches_are_the_whole_batch_in_parts(place):
-    whole, state = steps_on(place, 4, data__global_batch=16)
-    parts, accumulated = steps_on(place, 4, data__global_batch=16, train__microbatches=4)
+    whole, state = losses_of(place, 4, data__global_batch=16)
+    parts, accumulated = losses_of(place, 4, data__global_batch=16, train__microbatches=4)
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), state.params, accumulated.params)
+    chex.assert_trees_all_close(accumulated.params, state.params, rtol=1e-3, atol=1e-5)
 
 
-def test_how_layers_are_run_changes_no_loss(place):
-    unrolled, _ = steps_on(place)
-    scanned, _ = steps_on(place, compute__layers="scanned", compute__remat="full")
-    np.testing.assert_allclose(scanned, unrolled, rtol=1e-5)
+def test_how_layers_are_run_changes_no_loss(place, alone):
+    scanned, _ = losses_of(place, compute__layers="scanned", compute__remat="full")
+    np.testing.assert_allclose(scanned, alone, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["code_spans", "codes+base_spans"])
@@ -146,8 +128,6 @@ def test_averaged_parameters_are_evaluated_and_exported(finished):
     """The export holds the average, which after few steps is not the last parameters."""
     exported = safetensors.numpy.load_file(finished / "export/model.safetensors")
     assert "transformer/qkv" in exported
-    import orbax.checkpoint as ocp
-
     state = ocp.StandardCheckpointer().restore(finished / f"checkpoints/{STEPS}/state")
     np.testing.assert_array_equal(exported["transformer/qkv"], state["ema_params"]["transformer"]["qkv"])
     assert np.abs(state["params"]["transformer"]["qkv"] - exported["transformer/qkv"]).max() > 0
