@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from tiny_pretrained import random_weights, tiny_transformer
 from vqdna_jax import partition
 from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import LabelledSet, Split
-from vqdna_jax.models.attention import KERNELS, kernel_of_padded
+from vqdna_jax.models.attention import Kernel, kernel_of_padded
 from vqdna_jax.models.classifier import METHODS
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS
@@ -295,4 +296,4 @@ def test_attention_of_padded_sequences_is_a_kernel_that_knows_lengths():
     found = {kernel_of_padded(platform, MODEL.window, MODEL.dtype) for platform in ("cpu", "tpu", "gpu")}
     half = dataclasses.replace(MODEL, dtype="bfloat16")
     found |= {kernel_of_padded(platform, half.window, half.dtype) for platform in ("cpu", "tpu", "gpu")}
-    assert found == set(KERNELS) - {"splash"}
+    assert found == set(get_args(Kernel)) - {"splash"}

@@ -10,15 +10,16 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+_GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
 try:  # three times the speed of zlib, the same interface
     from isal import igzip, igzip_lib
 
-    _open_gzip: Callable[..., Any] = igzip.open
-    _DAMAGED: Any = igzip_lib.IsalError  # which isal types as an instance
+    _open_gzip = igzip.open
+    _GZIP_ERRORS += (igzip_lib.IsalError,)  # type: ignore[operator]  # its stub takes the class for an instance
 except ImportError:
-    _open_gzip, _DAMAGED = gzip.open, zlib.error
+    _open_gzip = gzip.open
 
 CHUNK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -54,7 +55,7 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
     try:
         with _open_gzip(file) as text:
             yield from iter(lambda: text.read(CHUNK_BYTES), b"")
-    except (EOFError, gzip.BadGzipFile, zlib.error, _DAMAGED) as error:
+    except _GZIP_ERRORS as error:
         raise OSError(f"gzip data is damaged or truncated ({error}); fetch it again") from error
 
 

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.models import pooling, quantize
-from vqdna_jax.models.attention import best_kernel, kernel_of_padded
+from vqdna_jax.models.attention import Kernel, best_kernel, kernel_of_padded
 from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.pooling import POOLS, UNPOOLED
 from vqdna_jax.models.quantize import code_vectors
@@ -212,7 +212,7 @@ def _read(codes_KxE: tuple[Array, ...], standardises: bool) -> tuple[Array, ...]
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _vectors(
     config: TransformerConfig,
-    kernel: str,
+    kernel: Kernel,
     pool: str,
     depth: int | None,
     standardises: bool,

@@ -13,12 +13,12 @@ from jax import Array
 from vqdna_jax.partition import spec
 
 HEADS = ("batch", "length", "act_heads", None)
-KERNELS = ("xla", "splash", "cudnn")
+Kernel = Literal["xla", "splash", "cudnn"]
 SPLASH_BLOCK = 512  # rows and columns of scores that stay on the chip
 LANES = 128  # splash wants a length that this divides
 
 
-def best_kernel(platform: str, length: int, window: int, dtype: str) -> str:
+def best_kernel(platform: str, length: int, window: int, dtype: str) -> Kernel:
     """The kernel for `length` codes on "tpu", "gpu" or "cpu": splash, cuDNN's flash attention, or plain XLA.
 
     cuDNN has no f32, and no window that looks both ways; there XLA computes all scores, and masks what is too far.
@@ -31,28 +31,28 @@ def best_kernel(platform: str, length: int, window: int, dtype: str) -> str:
 
 
 def attention(
-    q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, kernel: str, window: int = 0, lengths_B: Array | None = None
+    q_BxLxHxC: Array,
+    k_BxLxHxC: Array,
+    v_BxLxHxC: Array,
+    kernel: Kernel,
+    window: int = 0,
+    lengths_B: Array | None = None,
 ) -> Array:
     """softmax(q k / sqrt(C)) v, [B, L, H, C], softmax in f32.
 
     Args:
-        kernel: one of KERNELS; what splash cannot do (lengths_B, an L that LANES does not divide) XLA does.
+        kernel: what splash cannot do (lengths_B, an L that LANES does not divide) XLA does.
         window: a code sees this many codes on both sides; 0: all.
         lengths_B: int32, codes of each sequence; those beyond are not seen.
     """
     if kernel == "splash" and lengths_B is None and q_BxLxHxC.shape[1] % LANES == 0:
         return _splash(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, window)
-    implementation: Literal["cudnn", "xla"] = "cudnn" if kernel == "cudnn" else "xla"
+    dense: Literal["xla", "cudnn"] = "xla" if kernel == "splash" else kernel
 
     def local(q: Array, k: Array, v: Array, lengths: Array | None) -> Array:
         lengths = lengths if lengths is None else lengths.astype(jnp.int32)
         return jax.nn.dot_product_attention(
-            q,
-            k,
-            v,
-            implementation=implementation,
-            local_window_size=window or None,
-            key_value_seq_lengths=lengths,
+            q, k, v, implementation=dense, local_window_size=window or None, key_value_seq_lengths=lengths
         )
 
     # Every device has whole sequences and whole heads: nothing is exchanged.
@@ -87,7 +87,7 @@ def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -
     return out.transpose(0, 2, 1, 3)
 
 
-def kernel_of_padded(platform: str, window: int, dtype: str) -> str:
+def kernel_of_padded(platform: str, window: int, dtype: str) -> Literal["xla", "cudnn"]:
     """The attention kernel for sequences that end early, which splash does not know."""
     kernel = best_kernel(platform, 0, window, dtype)
     return "xla" if kernel == "splash" else kernel

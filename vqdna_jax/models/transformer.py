@@ -7,7 +7,7 @@ F hidden, M masked codes, R bases per code. The weights of all layers are stacke
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from vqdna_jax.models import lora
-from vqdna_jax.models.attention import KERNELS, attention
+from vqdna_jax.models.attention import Kernel, attention
 from vqdna_jax.models.layers import ACTIVATION, Dtype, normalise, truncated_normal, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
 from vqdna_jax.runtime.typed import NonNegative, Positive, Rule, expect, one_of
@@ -75,12 +75,12 @@ class Compute:
     Attributes:
         layers: "unrolled" (fastest, and least memory on a TPU) or "scanned" (compiles in a fraction of the time).
         remat: what the backward pass computes again: "none", "dots" (all but matmuls), "full" (whole layers).
-        attention: a kernel of attention.KERNELS; in a config also "auto", until the platform and lengths are known.
+        attention: a kernel; in a config also "auto", until the platform and lengths are known.
     """
 
     layers: Annotated[str, one_of(*LOOPS)] = "unrolled"
     remat: Annotated[str, one_of(*REMATS)] = "none"
-    attention: Annotated[str, one_of("auto", *KERNELS)] = "xla"
+    attention: Literal["auto", Kernel] = "xla"
 
 
 class Transformer(nn.Module):
@@ -149,6 +149,7 @@ def run_layers(
     c: TransformerConfig, compute: Compute, weights, x_BxLxD: Array, lengths_B=None, layers=None, adapter=None
 ) -> Array:
     """x through the first `layers` layers (all by default), unrolled or scanned."""
+    assert compute.attention != "auto"  # which is of configs alone
     layers = c.layers if layers is None else layers
     body: Callable[..., Array] = functools.partial(layer, c, compute.attention, lengths_B)
     if compute.remat != "none":
@@ -166,7 +167,7 @@ def run_layers(
 
 def layer(
     c: TransformerConfig,
-    kernel: str,
+    kernel: Kernel,
     lengths_B: Array | None,
     x_BxLxD: Array,
     w: dict[str, Array],

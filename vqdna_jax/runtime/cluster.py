@@ -4,8 +4,7 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import jax
 
@@ -72,18 +71,26 @@ def start(cluster: Cluster, timeout_s: float) -> None:
     # One process may find a program in the cache that another compiles; the watchdog is the one that bounds a step.
     flag = f"--xla_cpu_collective_timeout_seconds={COMPILE_LIMITS * wait}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-    bounds = {
-        "initialization_timeout": wait,
-        "heartbeat_timeout_seconds": max(1, min(LONGEST_HEARTBEAT_S, wait)),
-        "shutdown_timeout_seconds": wait,
-    }
+    bounds = _Bounds(
+        initialization_timeout=wait,
+        heartbeat_timeout_seconds=max(1, min(LONGEST_HEARTBEAT_S, wait)),
+        shutdown_timeout_seconds=wait,
+    )
     if cluster.found_by:
         _start_in_cluster(cluster.found_by, bounds)
     else:
         _start_by_hand(cluster, bounds)
 
 
-def _start_by_hand(cluster: Cluster, bounds: Mapping[str, Any]) -> None:
+class _Bounds(TypedDict):
+    """In whole seconds, by their names in jax."""
+
+    initialization_timeout: int
+    heartbeat_timeout_seconds: int
+    shutdown_timeout_seconds: int
+
+
+def _start_by_hand(cluster: Cluster, bounds: _Bounds) -> None:
     here = None
     try:
         if cluster.process:
@@ -135,7 +142,7 @@ def _await_coordinator(address: str, timeout_s: float) -> None:
             time.sleep(0.2)
 
 
-def _start_in_cluster(found_by: str, bounds: Mapping[str, Any]) -> None:
+def _start_in_cluster(found_by: str, bounds: _Bounds) -> None:
     problem: Exception | None = None
     for method in _CLUSTERS[found_by]:
         try:
