@@ -66,11 +66,11 @@ unexpected() { # ARGUMENT
 
 # shellcheck disable=SC2154
 set_option() { # ARGUMENT
-  local value=true known=$switches name=${1#--}
-  if [ "$name" != "${name%%=*}" ]; then value=${1#*=} known=$values; fi
-  name=${name%%=*}
-  if [[ $name == *[!a-z-]* || " $known " != *" $name "* ]]; then return 1; fi
-  printf -v "${name//-/_}" %s "$value"
+  local option=${1#--} value=true known=$switches # none of these is the name of an option
+  if [ "$option" != "${option%%=*}" ]; then value=${1#*=} known=$values; fi
+  option=${option%%=*}
+  if [[ $option == *[!a-z-]* || " $known " != *" $option "* ]]; then return 1; fi
+  printf -v "${option//-/_}" %s "$value"
 }
 
 # Refuses a command line without the options NAME..., and values that cannot be of those that both launchers have; adds

@@ -6,7 +6,6 @@ On several hosts each runs the same command and says how it finds the others: --
 Exit codes are in errors.py. Run the same command again to go on after a stop.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -44,12 +43,15 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     with errors.report_and_exit(), StopRequest() as stop:
         try:
-            command = parse(arguments)
-            logging.set_verbosity(logging.ERROR)
-            limit_s = max(0.0, command.config.train.timeout_s)
-            with Watchdog(limit_s) as watchdog:
-                watchdog.beat(0, COMPILE_LIMITS)
-                return start(command, stop, watchdog, limit_s)
+            # Only noted, until there is a place for it: modules in C++ that a signal interrupts while they are loaded
+            # say that they are broken, and one of several processes may not leave the others alone.
+            with stop.noted():
+                command = parse(arguments)
+                logging.set_verbosity(logging.ERROR)
+                limit_s = max(0.0, command.config.train.timeout_s)
+                with Watchdog(limit_s) as watchdog:
+                    watchdog.beat(0, COMPILE_LIMITS)
+                    return start(command, stop, watchdog, limit_s)
         except Stopped:
             print(f"stopped by {stop.name}, nothing is lost; run the same command to go on", file=sys.stderr)
             return errors.EXIT_STOPPED
@@ -58,29 +60,27 @@ def main(arguments: Sequence[str]) -> int:
 def start(command: Command, stop: StopRequest, watchdog: Watchdog, timeout_s: float) -> int:
     """Finds the other processes within `timeout_s`, and does this one's part of the run."""
     # After the command line, so that a typing mistake does not wait for jax; under the watchdog, for it takes seconds.
-    with stop.noted():  # a module in C++ that a signal interrupts would say that it is broken
-        requirements.check(requirements.OF_A_RUN)
-        import jax
+    requirements.check(requirements.OF_A_RUN)
+    import jax
 
-        from vqdna_jax import retries
-        from vqdna_jax.runtime import cluster, processes
+    from vqdna_jax import retries
+    from vqdna_jax.runtime import cluster, processes
+
     others = cluster.Cluster(command.coordinator, command.processes, command.process, command.found_by)
     others.check()
-    # One of several may not leave the others alone: they agree on a place once they have found each other.
     if others.one_process:
         stop.check()
-    with contextlib.nullcontext() if others.one_process else stop.noted():
-        cluster.start(others, timeout_s)
-        try:
-            code, _ = retries.train_with_retries(command.config, command.workdir, stop, watchdog)
-            if jax.process_count() > 1:
-                processes.stop()
-                exit_now(code)
-            return code
-        except Exception as error:
-            if jax.process_count() > 1:
-                leave_the_others(error)
-            raise
+    cluster.start(others, timeout_s)
+    try:
+        code, _ = retries.train_with_retries(command.config, command.workdir, stop, watchdog)
+        if jax.process_count() > 1:
+            processes.stop()
+            exit_now(code)
+        return code
+    except Exception as error:
+        if jax.process_count() > 1:
+            leave_the_others(error)
+        raise
 
 
 def leave_the_others(error: Exception) -> NoReturn:
