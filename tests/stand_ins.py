@@ -210,9 +210,12 @@ def xpk_create(arguments: list[str]) -> int:
         home = f"{HOSTS}/{index}"
         shutil.copytree(folder, home)
         done = subprocess.run(
-            ["bash", "-c", f"({code}) & PID=$!\nwait $PID;\nexit $?"], cwd=home, capture_output=True, text=True,
+            ["bash", "-c", f"({code}) & PID=$!\nwait $PID;\nexit $?"],
+            cwd=home,
+            capture_output=True,
+            text=True,
             env=os.environ | {"HOME": home, "HOST": str(index)},
-        )  # fmt: skip
+        )
         write(f"{CLOUD}/pod-{index}.json", [done.returncode, done.stdout + done.stderr])
     return 0
 

@@ -3,8 +3,7 @@
 It shares no code with vqdna_jax and needs only torch and numpy. It reads one JSON command per line from stdin and
 answers each with one JSON line on stdout; arrays come as .npz files without pickle.
 
-Legend: B batch, S bases, L codes, N levels, K codebook size, E width of a code vector, D width, H heads, C channels a
-head, F hidden, M masked codes, R bases per code. Matrices are [outputs, inputs], as F.linear wants them.
+Matrices are [outputs, inputs], as F.linear wants them.
 """
 
 import json
@@ -181,8 +180,10 @@ class Trainer:
             groups[c["decay"][jax_name]].append(p)
         self.optimizer = torch.optim.AdamW(
             [{"params": p, "weight_decay": c["weight_decay"] * decays} for decays, p in groups.items()],
-            betas=(c["b1"], c["b2"]), eps=1e-8, fused=True,
-        )  # fmt: skip
+            betas=(c["b1"], c["b2"]),
+            eps=1e-8,
+            fused=True,
+        )
 
     def step(self, bases_BxS: Tensor, masks: dict | None = None) -> list[Tensor]:
         """[loss], and with given masks the squared norm of each gradient, in f64: on a CPU torch's norm is 1e-4 off."""

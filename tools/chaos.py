@@ -82,8 +82,11 @@ def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
 
 def differences(workdir: pathlib.Path, expected: Reference, damaged: set[int]) -> list[str]:
     """Where the run is not what it should be; `damaged` are checkpoints that were damaged on purpose."""
-    wrong = [f"step {step}: {row}, not {expected.rows.get(step)}" for step, row in rows(workdir).items()
-             if row != expected.rows.get(step)]  # fmt: skip
+    wrong = [
+        f"step {step}: {row}, not {expected.rows.get(step)}"
+        for step, row in rows(workdir).items()
+        if row != expected.rows.get(step)
+    ]
     for path in checkpoints(workdir):
         step = int(path.name)
         if step and step not in damaged and leaf_digests(path) != expected.digests[step]:  # there is no save before 1
@@ -202,10 +205,14 @@ class Chaos:
 
     def report(self) -> dict:
         return {
-            "faults": dict(self.faults), "starts": self.starts, "finished runs": self.finished,
-            "damaged checkpoints found": self.found, "exit codes": dict(sorted(self.ends.items())),
-            "longest end in s": dict(self.longest), "wrong": self.wrong,
-        }  # fmt: skip
+            "faults": dict(self.faults),
+            "starts": self.starts,
+            "finished runs": self.finished,
+            "damaged checkpoints found": self.found,
+            "exit codes": dict(sorted(self.ends.items())),
+            "longest end in s": dict(self.longest),
+            "wrong": self.wrong,
+        }
 
 
 def chaos(out: pathlib.Path, kills: int, seed: int, counts: list[int], minutes: float = math.inf) -> dict:

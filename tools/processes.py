@@ -17,10 +17,18 @@ from vqdna_jax.runtime.leaving import leave_with
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TIMEOUT_S = 10  # config.train.timeout_s of the runs
 CONFIG = {
-    "data.window_bp": 64, "data.global_batch": 8, "model.code_size": 8, "model.width": 16, "model.blocks": 2,
-    "model.stem_channels": 8, "optimizer.warmup_steps": 2, "train.log_every_steps": 1,
-    "train.timeout_s": float(TIMEOUT_S), "eval.windows": 16, "eval.batch": 8,
-}  # fmt: skip
+    "data.window_bp": 64,
+    "data.global_batch": 8,
+    "model.code_size": 8,
+    "model.width": 16,
+    "model.blocks": 2,
+    "model.stem_channels": 8,
+    "optimizer.warmup_steps": 2,
+    "train.log_every_steps": 1,
+    "train.timeout_s": float(TIMEOUT_S),
+    "eval.windows": 16,
+    "eval.batch": 8,
+}
 
 
 class Processes:
@@ -55,9 +63,14 @@ class Processes:
         here |= {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", f"{workdir.parent}/compiled")}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return subprocess.Popen(
-            command, cwd=ROOT, env=inherited | here | environment | variables, start_new_session=True, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            command,
+            cwd=ROOT,
+            env=inherited | here | environment | variables,
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def _read(self, index: int) -> None:
         self.said[index].extend(self.all[index].stdout)
@@ -117,9 +130,13 @@ def _by_hand(count: int, index: int, port: int) -> tuple[list[str], dict[str, st
 
 def _as_under_srun(count: int, index: int, port: int) -> tuple[list[str], dict[str, str]]:
     variables = {
-        "SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1",
-        "SLURM_NTASKS": str(count), "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index),
-    }  # fmt: skip
+        "SLURM_JOB_ID": str(port),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": str(count),
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index),
+    }
     return ["--multihost=slurm"], variables
 
 

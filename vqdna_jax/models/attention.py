@@ -1,7 +1,7 @@
 """Bidirectional self-attention by the fastest kernel that a platform has, behind one function.
 
-Legend: B batch, L codes, H heads, C channels per head. No kernel is given a mask array: a local window is a property of
-the kernel, and sequences that end early are told by their lengths.
+No kernel is given a mask array: a local window is a property of the kernel, and sequences that end early are told by
+their lengths.
 """
 
 from typing import Literal
@@ -73,10 +73,16 @@ def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -
         kernel = splash.make_splash_mha_single_device(
             splash.MultiHeadMask([mask] * heads),
             block_sizes=splash.BlockSizes(
-                block_q=block, block_kv=block, block_kv_compute=block, block_q_dkv=block, block_kv_dkv=block,
-                block_kv_dkv_compute=block, block_q_dq=block, block_kv_dq=block,
+                block_q=block,
+                block_kv=block,
+                block_kv_compute=block,
+                block_q_dkv=block,
+                block_kv_dkv=block,
+                block_kv_dkv_compute=block,
+                block_q_dq=block,
+                block_kv_dq=block,
             ),
-        )  # fmt: skip
+        )
         return jax.vmap(kernel)(q_BxHxLxC, k_BxHxLxC, v_BxHxLxC)
 
     scaled = q_BxLxHxC * jnp.asarray(q_BxLxHxC.shape[-1] ** -0.5, q_BxLxHxC.dtype)

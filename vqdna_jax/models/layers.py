@@ -1,7 +1,5 @@
 """The layers of the tokenizer, and what the transformer shares with them.
 
-Legend: B batch, S bases, L codes, D width, F hidden, C channels, K taps of a kernel.
-
 Convolutions are shifted multiply-adds, or one matmul over shifted copies: on a CPU many times faster than `lax.conv`
 (docs/results.md), on a TPU the same, where XLA fuses them.
 """

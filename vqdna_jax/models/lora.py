@@ -2,8 +2,6 @@
 
 A weight W of [in, out] becomes W + alpha / rank * A B with A [in, r] and B [r, out]; B begins at zero, so an adapted
 network begins as the one it adapts.
-
-Legend: B batch, L codes, D width, H heads, C channels per head, F hidden, T matrices up, r rank.
 """
 
 import dataclasses
@@ -24,9 +22,13 @@ from vqdna_jax.runtime.typed import Positive, PositiveNumber, Rule, Share
 TARGETS = ("q", "k", "v", "out", "up", "down")
 _QKV = {name: i for i, name in enumerate("qkv")}
 _INWARD = {  # x A
-    "q": "bld,dr->blr", "k": "bld,dr->blr", "v": "bld,dr->blr", "out": "blhc,hcr->blr", "up": "bld,dr->blr",
+    "q": "bld,dr->blr",
+    "k": "bld,dr->blr",
+    "v": "bld,dr->blr",
+    "out": "blhc,hcr->blr",
+    "up": "bld,dr->blr",
     "down": "blf,fr->blr",
-}  # fmt: skip
+}
 _OUTWARD = {  # (x A) B, and the logical axes of the result
     "q": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
     "k": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
@@ -36,13 +38,21 @@ _OUTWARD = {  # (x A) B, and the logical axes of the result
     "down": ("blr,rd->bld", ("batch", "length", "act_embed")),
 }
 _AXES = {  # logical axes of what goes in and of what comes out
-    "q": ((None,), ("heads", None)), "k": ((None,), ("heads", None)), "v": ((None,), ("heads", None)),
-    "out": (("heads", None), (None,)), "up": ((None,), (None, "mlp")), "down": (("mlp",), (None,)),
-}  # fmt: skip
+    "q": ((None,), ("heads", None)),
+    "k": ((None,), ("heads", None)),
+    "v": ((None,), ("heads", None)),
+    "out": (("heads", None), (None,)),
+    "up": ((None,), (None, "mlp")),
+    "down": (("mlp",), (None,)),
+}
 _MERGED = {  # A B
-    "q": "ndr,nrhc->ndhc", "k": "ndr,nrhc->ndhc", "v": "ndr,nrhc->ndhc", "out": "nhcr,nrd->nhcd",
-    "up": "ndr,nrtf->ndtf", "down": "nfr,nrd->nfd",
-}  # fmt: skip
+    "q": "ndr,nrhc->ndhc",
+    "k": "ndr,nrhc->ndhc",
+    "v": "ndr,nrhc->ndhc",
+    "out": "nhcr,nrd->nhcd",
+    "up": "ndr,nrtf->ndtf",
+    "down": "nfr,nrd->nfd",
+}
 Factors = dict[str, dict[str, Array]]  # {target: {"a": [layers, in..., r], "b": [layers, r, out...]}}
 
 

@@ -1,7 +1,7 @@
 """Vector quantization with EMA codebooks, as pure functions.
 
-Legend: B batch, L codes per window, T tokens on one device, N levels, K codebook size, D width. A codebook is a pair of
-exponential moving averages over the vectors assigned to each code, (counts, sums); its codes are sums / counts.
+A codebook is a pair of exponential moving averages over the vectors assigned to each code, (counts, sums); its codes
+are sums / counts. Arrays named _T have an entry per code of all windows on one device.
 Gradients never touch it: `ema_update` is a step of its own, beside the optimizer's. No array of [tokens, K] is kept:
 on a TPU the scores fuse into their argmax, elsewhere they are made one block of tokens at a time.
 """

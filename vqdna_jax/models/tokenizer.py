@@ -1,6 +1,6 @@
 """The VQDNA tokenizer: one-hot DNA -> features at the quantised depths, embedding -> 4-way logits (paper Sec. 3.3).
 
-Legend: B batch, S bases, L = S / bases_per_code codes, D width, R bases per code, C stem channels.
+A window of S bases has L = S / R codes.
 """
 
 import dataclasses

@@ -1,7 +1,6 @@
 """The masked-code transformer: frozen code vectors in, a context vector for every code out, and heads that name codes.
 
-Legend: B batch, L codes, N levels, K codebook size, E width of a code vector, D width, H heads, C channels per head,
-F hidden, M masked codes, R bases per code. The weights of all layers are stacked, [layers, ...], however they are run.
+The weights of all layers are stacked, [layers, ...], however they are run; T counts the matrices up, 2 with a gate.
 """
 
 import dataclasses

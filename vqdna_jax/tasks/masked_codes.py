@@ -1,8 +1,4 @@
-"""Stage 2: masked code modelling over the codes of a frozen tokenizer (paper, stage b).
-
-Legend: B batch, S bases, L codes, N levels, E width of a code vector, D width, M masked codes, R bases per code. The
-frozen tokenizer comes with the batch, as batch["tokenizer"] = {"encoder": params, "codes": one [K, E] a level}.
-"""
+"""Stage 2: masked code modelling over the codes of a frozen tokenizer (paper, stage b)."""
 
 import dataclasses
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Masked language modelling over a fixed tokenizer's tokens: `MaskedCodes` with a learned table instead of codes.
 
-Legend: B batch, L tokens of a window, K vocabulary, E width of the table, D width, M masked tokens (static).
-
 The mask vector takes a masked token's place, always. Overlapping k-mers are masked in runs of k neighbours, as in
 DNABERT: all bases of a single one are in its neighbours. Even of a run of k only one base is in no visible token, so
 each of its tokens is one of four: a loss per such token says little beside that of other kinds.

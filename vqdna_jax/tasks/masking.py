@@ -1,7 +1,7 @@
 """What masked code modelling hides: codes after the frozen tokenizer, or bases before it.
 
-Legend: B batch, L codes, R bases per code, M masked codes per window (static). Neighbouring codes hold a masked base
-(docs/pretraining.md), so only bases hidden before the tokenizer ask for knowledge of DNA.
+How many codes of a window are masked is static. Neighbouring codes hold a masked base (docs/pretraining.md), so only
+bases hidden before the tokenizer ask for knowledge of DNA.
 """
 
 import dataclasses

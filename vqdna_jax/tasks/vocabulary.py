@@ -1,7 +1,4 @@
-"""What each stage trains: (init_params, init_codebooks, loss, predict). The only place that knows the stage.
-
-Legend: B batch, S bases, L codes, N levels, D width.
-"""
+"""Stage 1: codes are learned that rebuild DNA (paper Sec. 3.2, 3.3)."""
 
 import dataclasses
 from typing import ClassVar

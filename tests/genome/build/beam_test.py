@@ -31,9 +31,13 @@ def genomes(tmp_path_factory) -> Path:
     """Seven species: one base, one long contig, many contigs of which two share a name, one that is all N, ..."""
     directory, rng = tmp_path_factory.mktemp("genomes"), random.Random(7)
     contigs = {
-        "one": [1], "long": [300_001], "exact": [65_536, 131_072], "many": [rng.randrange(1, 9000) for _ in range(40)],
-        "mixed": [70_000, 3, 140_000, 65_537], "two": [1000, 1000],
-    }  # fmt: skip
+        "one": [1],
+        "long": [300_001],
+        "exact": [65_536, 131_072],
+        "many": [rng.randrange(1, 9000) for _ in range(40)],
+        "mixed": [70_000, 3, 140_000, 65_537],
+        "two": [1000, 1000],
+    }
     for name, lengths in contigs.items():
         with gzip.open(directory / f"{name}.fa.gz", "wt", compresslevel=1) as file:
             for index, length in enumerate(lengths):
