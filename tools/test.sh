@@ -17,5 +17,5 @@ export PYTHONPATH="$PWD/.venv/libtpu${PYTHONPATH:+:$PYTHONPATH}"
 .venv/bin/ruff format --check .
 .venv/bin/python -m mypy
 # The whole suite on all cores; what is named, in this process.
-if [ $# = 0 ]; then set -- -n auto --dist worksteal; fi
+if [ $# = 0 ]; then set -- -n auto --dist worksteal --durations=25; fi
 .venv/bin/python -m pytest "$@"
