@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 import time
 
-import flax.struct
 import jax
 import numpy as np
 from jax import Array
@@ -44,8 +43,7 @@ ENCODING = {"codes": "JAX, 1 encode in the step", "bases": "JAX, 2 encodes in th
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 
 
-@flax.struct.dataclass(kw_only=True)
-class CodedWindows(Windows):
+class CodedWindows(Windows, kw_only=True):
     """Windows, and codes int32 [B, L, N] in the place of theirs: those that are read, and those that are named."""
 
     inputs_BxLxN: Array | np.ndarray
