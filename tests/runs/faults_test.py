@@ -97,7 +97,7 @@ def test_an_export_that_fails_is_made_by_the_next_run(tmp_path, monkeypatch):
         raise StorageError("export: cannot be written (No space left on device)")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError):
-        patch.setattr(vocabulary.pretrained, "save", full_disk)
+        patch.setattr(vocabulary.tokenizer, "save", full_disk)
         run(small_config(), tmp_path)
     assert not (tmp_path / "result.json").exists()
     assert run(small_config(), tmp_path) == 0

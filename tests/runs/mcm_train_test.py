@@ -49,7 +49,7 @@ def test_a_finished_run_leaves_honest_results_beside_baselines(finished):
 def test_the_export_is_a_model_with_its_tokenizer(finished, place):
     model = vqdna_jax.load(finished / "export")
     tokenizer = vqdna_jax.load(place / "tokenizer_1")
-    assert model.digest == tokenizer.digest and model.embed("ACGTTGCA").shape == (16,)
+    assert model.tokenizer_digest == tokenizer.digest and model.embed("ACGTTGCA").shape == (16,)
     np.testing.assert_array_equal(model.encode("ACGTTGCAACC"), tokenizer.encode("ACGTTGCAACC"))
     assert "masked_base_bits" in (finished / "export/README.md").read_text()
 
