@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from refusals import refusal
 from small_run import run
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal
 
 from configs import finetune
 from vqdna_jax.genome.alphabet import to_text

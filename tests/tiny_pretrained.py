@@ -5,6 +5,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from small_mesh import mesh_of
 from tiny_tokenizer import save_tiny
 
 from vqdna_jax import partition
@@ -34,7 +35,7 @@ def random_weights(config: TransformerConfig, levels: tuple[int, ...], code_widt
         heads = Heads(bases_per_code, config.dtype).init(key, context, codes)
         return {"transformer": transformer["params"], "heads": heads["params"]}
 
-    shapes = partition.abstract_state(init, partition.make_mesh(devices=jax.devices()[:1]))
+    shapes = partition.abstract_state(init, mesh_of())
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
 
@@ -57,7 +58,7 @@ def over_fixed(tokenizer: FixedTokenizer, layout: Layout, seed: int = 0):
     def init():
         return task.init_params((), Tokens(jnp.ones(1, jnp.int32), jnp.zeros((1, 4), jnp.int32)), jax.random.key(0))
 
-    shapes = partition.abstract_state(init, partition.make_mesh(devices=jax.devices()[:1]))
+    shapes = partition.abstract_state(init, mesh_of())
     rng = np.random.default_rng(seed)
     return task, jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
 

@@ -5,10 +5,8 @@ import pathlib
 
 import jax
 import numpy as np
-import pytest
+from small_mesh import mesh_of
 
-from vqdna_jax import partition
-from vqdna_jax.errors import InputError
 from vqdna_jax.inference.saved import tokenizer
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
@@ -50,7 +48,7 @@ def random_weights(config: TokenizerConfig, seed: int = 0):
 
 @functools.cache
 def tiny_weights(quantizer: str, bases_per_code: int, seed: int = 0):
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
+    with jax.set_mesh(mesh_of()):
         return random_weights(tiny_config(quantizer, bases_per_code), seed)
 
 
@@ -58,11 +56,3 @@ def save_tiny(directory: pathlib.Path, quantizer: str = "hrq", bases_per_code: i
     return tokenizer.save(
         directory, tiny_config(quantizer, bases_per_code), *tiny_weights(quantizer, bases_per_code, seed), CARD
     )
-
-
-def refusal(call, *arguments, error=InputError, **keywords) -> str:
-    """The message of the error that the call must raise, which is one line."""
-    with pytest.raises(error) as refused:
-        call(*arguments, **keywords)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints and tests. Further arguments go to pytest: `tools/test.sh tests/cli_test.py -k doctor`, `tools/test.sh -m slow`.
+# Lints and tests. Further arguments go to pytest: `tools/test.sh tests/cli -k doctor`, `tools/test.sh -m slow`.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from small_labelled import write_splits
+from small_sequences import random_texts
 
 from vqdna_jax.benchmark.sets import check as checking
 from vqdna_jax.benchmark.sets.check import check, describe
@@ -15,20 +17,8 @@ SHARED = pathlib.Path(__file__).parents[3] / "shared/data"  # by others, the rep
 LENGTH = 101
 
 
-def random_sequences(count: int, seed: int = 0) -> list[str]:
-    return [to_text(row) for row in np.random.default_rng(seed).integers(0, 4, (count, LENGTH))]
-
-
 def other_strand(sequence: str) -> str:
     return to_text(reverse_complement(to_bases(sequence)))
-
-
-def write_set(path: pathlib.Path, **splits: list[tuple[str, object]]) -> pathlib.Path:
-    path.mkdir(parents=True, exist_ok=True)
-    for split, rows in splits.items():
-        lines = "".join(f"{sequence},{label}\n" for sequence, label in rows)
-        (path / f"{split}.csv").write_text("sequence,label\n" + lines)
-    return path
 
 
 def labelled(sequences) -> list[tuple[str, int]]:
@@ -37,7 +27,7 @@ def labelled(sequences) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def clean() -> dict[str, list]:
-    sequences = random_sequences(40)
+    sequences = random_texts(40, LENGTH)
     return {"train": labelled(sequences[:20]), "dev": labelled(sequences[20:30]), "test": labelled(sequences[30:])}
 
 
@@ -48,7 +38,7 @@ def only(path: pathlib.Path) -> checking.Report:
 
 class TestCounts:
     def test_clean_set_has_nothing_in_common(self, tmp_path, clean):
-        report = only(write_set(tmp_path / "tf0", **clean))
+        report = only(write_splits(tmp_path / "tf0", **clean))
         assert report.name == "tf/0" and report.rows == {"train": 20, "dev": 10, "test": 10}
         assert not report.errors and set(report.shared.values()) == set(report.reverse_shared.values()) == {0}
         assert report.labels["train"] == {"0": 10, "1": 10} and report.lengths["dev"] == [LENGTH] * 3
@@ -59,7 +49,7 @@ class TestCounts:
         clean["train"] += [(train[0], 0), (train[0], 0), (other_strand(train[2]), 0)]  # 2 repeats, 1 reverse
         clean["dev"] += [(train[4], 0), (train[4], 0), (other_strand(train[6]), 0)]  # 2 + 1 in train, 1 repeat
         clean["test"] += [(dev[0], 0), (other_strand(dev[2]), 0), (train[8].lower(), 0)]  # 1 + 1 in dev, 1 in train
-        report = only(write_set(tmp_path / "mouse_1", **clean))
+        report = only(write_splits(tmp_path / "mouse_1", **clean))
         assert report.repeats == {"train": 2, "dev": 1, "test": 0}
         assert report.reverse_repeats == {"train": 1, "dev": 0, "test": 0}
         assert report.shared == {"train-dev": 2, "train-test": 1, "dev-test": 1}
@@ -71,7 +61,7 @@ class TestCounts:
         first, second = clean["train"][0][0], clean["train"][2][0]
         clean["train"] += [(first, 1), (first, 0)]
         clean["test"] += [(first, 1), (other_strand(first), 1), (other_strand(second), 1)]
-        report = only(write_set(tmp_path / "tf0", **clean))
+        report = only(write_splits(tmp_path / "tf0", **clean))
         assert (report.conflicts, report.reverse_conflicts) == (1, 1)
 
     def test_palindrome_is_no_reverse_repeat(self, tmp_path, clean):
@@ -79,7 +69,7 @@ class TestCounts:
         palindrome = half + other_strand(half)
         clean["train"].append((palindrome, 0))
         clean["dev"].append((palindrome, 0))
-        report = only(write_set(tmp_path / "tf0", **clean))
+        report = only(write_splits(tmp_path / "tf0", **clean))
         assert report.shared["train-dev"] == 1 and report.reverse_shared["train-dev"] == 0
         assert not any(report.reverse_repeats.values())
 
@@ -87,7 +77,7 @@ class TestCounts:
         """Short sequences, so that every kind of coincidence happens often."""
         rng = np.random.default_rng(3)
         texts = {s: [to_text(row) for row in rng.integers(0, 4, (40, 3))] for s in ("train", "dev", "test")}
-        report = only(write_set(tmp_path / "tf0", **{split: labelled(of) for split, of in texts.items()}))
+        report = only(write_splits(tmp_path / "tf0", **{split: labelled(of) for split, of in texts.items()}))
         for first, second in (("train", "dev"), ("train", "test"), ("dev", "test")):
             same = [text in texts[first] for text in texts[second]]
             reverse = [other_strand(text) in texts[first] for text in texts[second]]
@@ -99,10 +89,10 @@ class TestCounts:
 
 class TestFindings:
     def test_broken_set_is_an_error_and_the_others_are_still_checked(self, tmp_path, clean):
-        write_set(tmp_path / "tf" / "0", **clean)
-        (write_set(tmp_path / "tf" / "1", **clean) / "dev.csv").write_text("sequence,label\nACGU,0\n")
-        (write_set(tmp_path / "tf" / "2", **clean) / "train.csv").write_text("sequence,label\nACGT,0,1\n")
-        (write_set(tmp_path / "tf" / "3", **clean) / "test.csv").unlink()
+        write_splits(tmp_path / "tf" / "0", **clean)
+        (write_splits(tmp_path / "tf" / "1", **clean) / "dev.csv").write_text("sequence,label\nACGU,0\n")
+        (write_splits(tmp_path / "tf" / "2", **clean) / "train.csv").write_text("sequence,label\nACGT,0,1\n")
+        (write_splits(tmp_path / "tf" / "3", **clean) / "test.csv").unlink()
         good, letters, columns, missing = check(tmp_path)
         assert (good.status, letters.status, columns.status, missing.status) == ("warning", "error", "error", "error")
         assert "dev.csv:2:4" in letters.errors[0] and "'U'" in letters.errors[0] and "3 fields" in columns.errors[0]
@@ -111,14 +101,14 @@ class TestFindings:
 
     def test_other_number_of_classes_is_an_error(self, tmp_path, clean):
         clean["train"][0] = (clean["train"][0][0], 2)
-        report = only(write_set(tmp_path / "tf0", **clean))
+        report = only(write_splits(tmp_path / "tf0", **clean))
         assert report.errors == ["3 classes; expected 2"]
         assert "dev has no row of label 2" in report.warnings
 
     def test_letters_lengths_and_sizes_are_warned_of(self, tmp_path, clean):
         clean["train"][0] = (clean["train"][0][0][:-1] + "n", 0)
         clean["test"][0] = (clean["test"][0][0][:50], 0)
-        text = "\n".join(only(write_set(tmp_path / "tf0", **clean)).warnings)
+        text = "\n".join(only(write_splits(tmp_path / "tf0", **clean)).warnings)
         assert "1 of 20 train rows hold an N" in text and "sequences of 50 to 101 bases; 100 are published" in text
         assert "20 train rows; 32,378 are published" in text
 
@@ -130,12 +120,12 @@ class TestFindings:
         assert fits == (not list(checking._unlike_published(CARDS["EMP/H3K14ac"], counts)))
 
     def test_regression_has_no_classes(self, tmp_path):
-        rows = [(sequence[:100], i / 7) for i, sequence in enumerate(random_sequences(20))]
-        report = only(write_set(tmp_path / "editing_hela", train=rows[:10], dev=rows[10:15], test=rows[15:]))
+        rows = [(sequence[:100], i / 7) for i, sequence in enumerate(random_texts(20, LENGTH))]
+        report = only(write_splits(tmp_path / "editing_hela", train=rows[:10], dev=rows[10:15], test=rows[15:]))
         assert report.status == "ok" and not report.labels
 
     def test_editing_table_is_checked_as_it_would_be_prepared(self, tmp_path):
-        rows = "".join(f"G{i}-1\t{i / 9}\t{sequence[:100]}\n" for i, sequence in enumerate(random_sequences(50)))
+        rows = "".join(f"G{i}-1\t{i / 9}\t{sequence[:100]}\n" for i, sequence in enumerate(random_texts(50, LENGTH)))
         (tmp_path / "chari2015TrainK562.tab").write_text("guide\tmodFreq\tlongSeq\n" + rows)
         report = only(tmp_path)
         assert report.name == "editing/k562" and report.status == "ok" and sum(report.rows.values()) == 50
@@ -143,8 +133,8 @@ class TestFindings:
 
 def test_report_is_json_and_its_description_names_every_finding(tmp_path, clean):
     clean["dev"].append(clean["train"][0])
-    write_set(tmp_path / "tf" / "0", **clean)
-    (write_set(tmp_path / "mouse" / "3", **clean) / "train.csv").write_text("")
+    write_splits(tmp_path / "tf" / "0", **clean)
+    (write_splits(tmp_path / "mouse" / "3", **clean) / "train.csv").write_text("")
     reports = check(tmp_path)
     again = [checking.Report(**json.loads(json.dumps(dataclasses.asdict(report)))) for report in reports]
     assert again == reports

@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from small_labelled import write_splits
+from small_sequences import random_texts
 
 from vqdna_jax.benchmark.sets import editing, find, layout
 from vqdna_jax.benchmark.sets.builders import VqdnaBenchmark, build
@@ -18,16 +20,11 @@ SHARED = pathlib.Path(__file__).parents[3] / "shared/data"  # by others, the rep
 SPLITS = ("train", "dev", "test")
 
 
-def random_sequences(count: int, length: int, seed: int = 0) -> list[str]:
-    return [to_text(row) for row in np.random.default_rng(seed).integers(0, 4, (count, length))]
+def write_small(path: pathlib.Path, classes: int = 2) -> pathlib.Path:
+    def rows(seed: int) -> list[tuple[str, int]]:
+        return [(sequence, i % classes) for i, sequence in enumerate(random_texts(4 * classes, 12, seed))]
 
-
-def write_set(path: pathlib.Path, classes: int = 2) -> pathlib.Path:
-    path.mkdir(parents=True, exist_ok=True)
-    for seed, split in enumerate(SPLITS):
-        rows = (f"{sequence},{i % classes}\n" for i, sequence in enumerate(random_sequences(4 * classes, 12, seed)))
-        (path / f"{split}.csv").write_text("sequence,label\n" + "".join(rows))
-    return path
+    return write_splits(path, **{split: rows(seed) for seed, split in enumerate(SPLITS)})
 
 
 class TestFind:
@@ -35,26 +32,26 @@ class TestFind:
     @pytest.mark.parametrize("prefix", ["", "GUE"])
     def test_all_sets_in_every_spelling(self, tmp_path, spelling, prefix):
         for card in CARDS.values():
-            write_set(tmp_path / prefix / card.spellings[spelling])
+            write_small(tmp_path / prefix / card.spellings[spelling])
         found = find.find(tmp_path)
         assert list(found) == list(CARDS)
         for card in CARDS.values():
             assert found[card.name] == tmp_path / prefix / card.spellings[spelling]
 
     def test_other_folders_are_passed_over_and_depth_is_bounded(self, tmp_path):
-        write_set(tmp_path / "EPI_K562")
-        write_set(tmp_path / "a" / "b" / "c" / "tf0")
-        write_set(tmp_path / "0")
+        write_small(tmp_path / "EPI_K562")
+        write_small(tmp_path / "a" / "b" / "c" / "tf0")
+        write_small(tmp_path / "0")
         with pytest.raises(InputError, match="no set of the benchmark was found; expected folders such as tf/0"):
             find.find(tmp_path)
         assert find.find(tmp_path / "a").keys() == {"tf/0"}
 
     def test_set_itself_by_its_folder(self, tmp_path):
-        path = write_set(tmp_path / "tf" / "3")
+        path = write_small(tmp_path / "tf" / "3")
         assert find.find(path) == {"tf/3": path}
 
     def test_links_are_followed_once(self, tmp_path):
-        write_set(tmp_path / "elsewhere" / "x")
+        write_small(tmp_path / "elsewhere" / "x")
         (tmp_path / "in").mkdir()
         (tmp_path / "in" / "covid").symlink_to(tmp_path / "elsewhere" / "x")
         (tmp_path / "in" / "virus_covid").symlink_to(tmp_path / "elsewhere" / "x")  # the same set, not another
@@ -62,14 +59,14 @@ class TestFind:
         assert find.find(tmp_path / "in") == {"virus/covid": tmp_path / "in" / "covid"}
 
     def test_a_set_that_is_there_twice_is_refused(self, tmp_path):
-        write_set(tmp_path / "tf" / "0")
-        write_set(tmp_path / "human_tf_0")
+        write_small(tmp_path / "tf" / "0")
+        write_small(tmp_path / "human_tf_0")
         with pytest.raises(InputError, match="is also the set tf/0; expected one folder per set"):
             find.find(tmp_path)
 
     def test_names_choose_in_any_spelling_and_must_be_there(self, tmp_path):
         for name in ("tf0", "tf1", "H3"):
-            write_set(tmp_path / name)
+            write_small(tmp_path / name)
         assert list(find.find(tmp_path, ["tf1", "emp_H3"])) == ["EMP/H3", "tf/1"]
         with pytest.raises(InputError, match="mouse/1 not found; it has EMP/H3, tf/0, tf/1"):
             find.find(tmp_path, ["mouse/1"])
@@ -83,14 +80,14 @@ class TestFind:
         write_table(table, 30)
         (tmp_path / "tables" / "chari2015TrainK562.tab").write_text("guide\tscore\n")  # no efficiency
         assert find.find(tmp_path) == {"editing/hl60": table}
-        write_set(tmp_path / "editing" / "hl60")
+        write_small(tmp_path / "editing" / "hl60")
         assert find.find(tmp_path) == {"editing/hl60": tmp_path / "editing" / "hl60"}
 
 
 def write_table(path: pathlib.Path, genes: int, sites: int = 3, extra: str = "") -> pathlib.Path:
     """Sites of a gene 40 bases apart, genes a megabase."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sequences = iter(random_sequences(genes * sites, 100))
+    sequences = iter(random_texts(genes * sites, 100))
     rows = [
         f"G{gene}-{site}\thg19\tchr1:{start}-{start + 100}:{'+-'[site % 2]}\t{gene / 7 - site}\t{next(sequences)}\n"
         for gene in range(genes)
@@ -131,7 +128,7 @@ class TestEditing:
         assert a == b and {k: set(v) for k, v in a.items()} == {k: set(v) for k, v in c.items()} and a != d
 
     def test_overlap_gene_and_either_strand_make_a_group(self):
-        sequences = random_sequences(8, 100)
+        sequences = random_texts(8, 100)
         site = editing.Site
         sites = [
             site(sequences[0], 0.0, ("hg19 chr1", 500_000, 500_100), None),
@@ -222,7 +219,7 @@ class TestBuilders:
         assert [config.name for config in VqdnaBenchmark.BUILDER_CONFIGS] == [card.key for card in CARDS.values()]
 
     def test_rows_come_back_by_index(self, tmp_path):
-        write_set(tmp_path / "GUE" / "splice" / "reconstructed", 3)
+        write_small(tmp_path / "GUE" / "splice" / "reconstructed", 3)
         builder = build("splice_reconstructed", tmp_path, tmp_path / "data")
         rows = rows_of(tmp_path / "GUE" / "splice" / "reconstructed")
         for split, name in (("train", "train"), ("dev", "validation"), ("test", "test")):
@@ -235,7 +232,7 @@ class TestBuilders:
         assert again.as_data_source("test")[2]["sequence"].decode() == rows["test"][2][0]
 
     def test_prepared_once_and_never_from_other_files_unseen(self, tmp_path):
-        path = write_set(tmp_path / "in" / "tf0")
+        path = write_small(tmp_path / "in" / "tf0")
         first = build("tf/0", tmp_path / "in", tmp_path / "data")
         stamp = first.data_path.joinpath("dataset_info.json").stat().mtime
         assert build("tf/0", tmp_path / "in", tmp_path / "data").data_path == first.data_path
@@ -253,8 +250,8 @@ class TestBuilders:
         np.testing.assert_allclose(sorted(values), sorted(wanted), rtol=1e-6)
 
     def test_labels_have_names_where_they_are_known(self, tmp_path):
-        write_set(tmp_path / "prom_core_all")
-        (write_set(tmp_path / "species_hyenadna", 3) / "labels.txt").write_text("one\nmany\nnumbered\n")
+        write_small(tmp_path / "prom_core_all")
+        (write_small(tmp_path / "species_hyenadna", 3) / "labels.txt").write_text("one\nmany\nnumbered\n")
         label = build("prom/prom_core_all", tmp_path, tmp_path / "data").info.features["label"]
         assert label.names == ["no", "promoter"]
         builder = build("species/hyenadna", tmp_path, tmp_path / "data")
@@ -262,11 +259,11 @@ class TestBuilders:
         assert [row["label"] for row in builder.as_data_source("train")] == [0, 1, 2] * 4
 
     def test_in_the_way_of_tfds_with_a_manual_directory(self, tmp_path):
-        write_set(tmp_path / "in" / "mouse" / "2")
+        write_small(tmp_path / "in" / "mouse" / "2")
         builder = VqdnaBenchmark(config="mouse_2", data_dir=str(tmp_path / "data"))
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(tmp_path / "in")))
         assert len(builder.as_data_source("train")) == 8
-        write_set(tmp_path / "in" / "mouse" / "3", classes=3)
+        write_small(tmp_path / "in" / "mouse" / "3", classes=3)
         wrong = VqdnaBenchmark(config="mouse_3", data_dir=str(tmp_path / "data"))
         with pytest.raises(InputError, match="mouse/3: 3 classes; expected 2"):
             wrong.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=str(tmp_path / "in")))

@@ -9,9 +9,9 @@ import signal
 
 import jax
 import pytest
+from refusals import refusal
 from small_finetune import CONTEXT, gc, write_set
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal
 
 from vqdna_jax import retries, train
 from vqdna_jax.benchmark import command, controls, jobs, runner

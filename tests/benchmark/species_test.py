@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from small_sequences import random_texts
 
 from vqdna_jax.benchmark.sets import find, species
 from vqdna_jax.benchmark.sets.cards import CARDS
@@ -16,10 +17,6 @@ from vqdna_jax.labels.sets import read_set
 
 SPLITS = ("train", "dev", "test")
 LENGTH, ITEMS = 150, {"train": 30, "dev": 10, "test": 12}
-
-
-def random_sequences(count: int, length: int, seed: int = 0) -> list[str]:
-    return [to_text(row) for row in np.random.default_rng(seed).integers(0, 4, (count, length))]
 
 
 def rows_of(path: pathlib.Path) -> dict[str, list[tuple[str, str]]]:
@@ -105,7 +102,7 @@ class TestSpeciesSplit:
 @pytest.fixture(scope="module")
 def genomes(tmp_path_factory) -> dict[str, pathlib.Path]:
     folder = tmp_path_factory.mktemp("genomes")
-    one, many, numbered = (random_sequences(count, 3000, seed) for seed, count in enumerate((1, 40, 22)))
+    one, many, numbered = (random_texts(count, 3000, seed) for seed, count in enumerate((1, 40, 22)))
     many[3] = many[3].lower()
     numbered[0] = "N" * 2000 + numbered[0][2000:]
     return {
@@ -181,7 +178,7 @@ class TestSpecies:
         assert str(report).count("\n") == 2
 
     def test_short_contigs_are_padded_on_the_left(self, genomes, tmp_path):
-        short = write_fasta(tmp_path / "s.fa", {f"s{i}": text for i, text in enumerate(random_sequences(30, 90))})
+        short = write_fasta(tmp_path / "s.fa", {f"s{i}": text for i, text in enumerate(random_texts(30, 90))})
         report = species.prepare({"s": short, "one": genomes["one"]}, tmp_path / "out", 100, 5)
         assert report.padded == {"s": 15, "one": 0}
         for sequence, label in rows_of(tmp_path / "out")["train"]:
@@ -191,7 +188,7 @@ class TestSpecies:
         """450,000 bases a row, the longest of the paper."""
         paths = []
         for seed in range(3):
-            (text,) = random_sequences(1, 500_000, seed)
+            (text,) = random_texts(1, 500_000, seed)
             paths.append(write_fasta(tmp_path / f"{seed}.fa", {f"chr{(1, 5, 2)[seed]}": text}))
         species.prepare({"a": paths, "b": paths}, tmp_path / "out", 450_000, 1)
         found = read_set(tmp_path / "out").splits

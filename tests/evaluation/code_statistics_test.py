@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
+from small_sequences import random_bases
 
 from vqdna_jax.evaluation import code_statistics
 from vqdna_jax.evaluation.code_statistics import best_kmer, kmer_information, strand_consistency, substitution_effect
 
 N = 4
-
-
-def random_bases(windows: int, length: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 4, (windows, length)).astype(np.uint8)
 
 
 def words(bases_BxS: np.ndarray, k: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from small_sequences import random_bases
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import context_tables
@@ -23,10 +24,6 @@ from vqdna_jax.genome.chunks import CHUNK_BP, chunk_bases, parse_chunk
 from vqdna_jax.genome.corpus import open_corpus
 
 GAPPED = (2, -1, -4)  # neither contiguous nor symmetric
-
-
-def random_bases(length: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 4, length).astype(np.uint8)
 
 
 def corpus_of(directory, contigs, validation_share=0.0):

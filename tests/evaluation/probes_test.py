@@ -2,6 +2,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from small_sequences import random_bases
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import code_statistics, probes
@@ -13,15 +14,11 @@ CONTROLS = ("4mers", "5mers", "6mers", "one_hot")
 ROWS, ALL = 400, 10**6
 
 
-def random_bases(count: int, length: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 4, (count, length)).astype(np.uint8)
-
-
 def csv_text(bases, labels) -> str:
     return "sequence,label\n" + "".join(f"{to_text(row)},{label}\n" for row, label in zip(bases, labels))
 
 
-def write_set(path: pathlib.Path, train: str, dev: str) -> pathlib.Path:
+def write_texts(path: pathlib.Path, train: str, dev: str) -> pathlib.Path:
     path.mkdir(parents=True, exist_ok=True)
     (path / "train.csv").write_bytes(train.encode())
     (path / "dev.csv").write_bytes(dev.encode())
@@ -30,11 +27,13 @@ def write_set(path: pathlib.Path, train: str, dev: str) -> pathlib.Path:
 
 def write_labelled(path: pathlib.Path, bases, labels) -> pathlib.Path:
     """The first ROWS rows are for training, the others are dev."""
-    return write_set(path, csv_text(bases[:ROWS], labels[:ROWS]), csv_text(bases[ROWS:], labels[ROWS:]))
+    return write_texts(path, csv_text(bases[:ROWS], labels[:ROWS]), csv_text(bases[ROWS:], labels[ROWS:]))
 
 
 def write_small(path: pathlib.Path) -> pathlib.Path:
-    return write_set(path, csv_text(random_bases(8, 10), [0, 1] * 4), csv_text(random_bases(4, 10, 1), [0, 1] * 2))
+    return write_texts(
+        path, csv_text(random_bases(8, 10), [0, 1] * 4), csv_text(random_bases(4, 10, seed=1), [0, 1] * 2)
+    )
 
 
 def nothing(bases) -> np.ndarray:
@@ -102,7 +101,7 @@ class TestReadSet:
 
     def test_byte_order_mark_crlf_quotes_blank_lines_and_more_columns(self, tmp_path):
         rows = "".join(f'"ACgtnR",{i},{i % 2}\r\n\r\n' for i in range(8))
-        path = write_set(tmp_path, "\ufeffsequence,id,label\r\n" + rows, '"sequence","label"\r\nACGT,1\r\nTT,0')
+        path = write_texts(tmp_path, "\ufeffsequence,id,label\r\n" + rows, '"sequence","label"\r\nACGT,1\r\nTT,0')
         train, dev = probes.read_some(path, 100).splits.values()
         assert [to_text(row) for row in train.bases] == ["ACGTNN"] * 8
         assert [to_text(row) for row in dev.bases] == ["ACGT", "TT"]
@@ -140,17 +139,17 @@ class TestReadSet:
         path = write_small(tmp_path)
         with pytest.raises(InputError, match="train.csv:9: 7 training rows; expected at least 8 for 2 labels"):
             probes.read_some(path, 7)
-        write_set(path, "sequence,label\n" + "AC,1\n" * 9, "sequence,label\nAC,1\n")
+        write_texts(path, "sequence,label\n" + "AC,1\n" * 9, "sequence,label\nAC,1\n")
         with pytest.raises(InputError, match="train.csv:1:10: no training row has the label '0'; expected"):
             probes.read_some(path, 100)
-        write_set(path, "sequence,label\n" + "AC,0\n" * 9, "sequence,label\nAC,0\n")
+        write_texts(path, "sequence,label\n" + "AC,0\n" * 9, "sequence,label\nAC,0\n")
         with pytest.raises(InputError, match="train.csv:1:10: '0' is the only label; expected two or more"):
             probes.read_some(path, 100)
 
 
 class TestFeatures:
     def test_kmers_of_a_sequence_do_not_depend_on_longer_ones(self):
-        short, long = random_bases(1, 9)[0], random_bases(1, 50, 1)[0]
+        short, long = random_bases(1, 9)[0], random_bases(1, 50, seed=1)[0]
         both = probes.kmers([short, long, short[:2]], 3)
         np.testing.assert_allclose(both[0], code_statistics.kmer_counts(short[None], 3)[0])
         np.testing.assert_allclose(both[1], code_statistics.kmer_counts(long[None], 3)[0])

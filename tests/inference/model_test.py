@@ -6,9 +6,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from refusals import refusal
 from tiny_finetuned import save_tiny_finetuned
 from tiny_pretrained import save_tiny_over_fixed, save_tiny_pretrained
-from tiny_tokenizer import refusal, save_tiny
+from tiny_tokenizer import save_tiny
 
 import vqdna_jax
 from vqdna_jax.cli import main

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from refusals import refusal
+from small_sequences import random_sequences
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal
 
 from vqdna_jax import partition
 from vqdna_jax.genome.alphabet import to_text
@@ -32,11 +33,6 @@ def models(tmp_path_factory):
         return inference_load.load(directory)
 
     return load
-
-
-def random_bases(*lengths: int, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, 5, length).astype(np.uint8) for length in lengths]
 
 
 def bare(model: Model, codes_LxN: np.ndarray, layers: int | None = None):
@@ -71,7 +67,7 @@ def same(first, second) -> bool:
 )
 def test_a_sequence_is_embedded_as_if_alone(models, pool, bases_per_code, context, dtype):
     model = models(bases_per_code, context, dtype=dtype)
-    sequences = random_bases(*(n * bases_per_code - (n > 1) for n in (1, 2, 40, 63, 64, 65, 127, 128, 129, 400)))
+    sequences = random_sequences(*(n * bases_per_code - (n > 1) for n in (1, 2, 40, 63, 64, 65, 127, 128, 129, 400)))
     alone = [model.embed(sequence, pool) for sequence in sequences]
     assert {vectors.dtype for vectors in alone} == {np.dtype(np.float32)}
     order = np.random.default_rng(1).permutation(len(sequences))
@@ -80,7 +76,7 @@ def test_a_sequence_is_embedded_as_if_alone(models, pool, bases_per_code, contex
 
 
 def test_groups_and_rows_a_call_change_nothing(models, monkeypatch):
-    model, sequences = models(4, 64), random_bases(*range(1, 800, 37))
+    model, sequences = models(4, 64), random_sequences(*range(1, 800, 37))
     vectors = model.embed(sequences)
     monkeypatch.setattr(pretrained, "CALLS_A_GROUP", 1)
     assert same(model.embed(iter(sequences)), vectors)
@@ -98,7 +94,7 @@ def test_groups_and_rows_a_call_change_nothing(models, monkeypatch):
 )
 def test_padding_changes_nothing(models, lengths, changes):
     model = models(**changes)
-    for bases in random_bases(*lengths):
+    for bases in random_sequences(*lengths):
         vectors_LxD, cls_D = bare(model, model.encode(bases))
         np.testing.assert_allclose(model.embed(bases, "none"), vectors_LxD, rtol=1e-4, atol=1e-4)
         if cls_D is not None:
@@ -107,7 +103,7 @@ def test_padding_changes_nothing(models, lengths, changes):
 
 def test_pools_are_of_the_vectors_of_codes_alone(models):
     model = models(4, 64)
-    sequences = random_bases(3, 200, 252, 256, 257, 1001)
+    sequences = random_sequences(3, 200, 252, 256, 257, 1001)
     vectors = model.embed(sequences, "none")
     assert [v.shape for v in vectors] == [(-(-s.size // 4), 16) for s in sequences]
     np.testing.assert_allclose(model.embed(sequences), [v.mean(0) for v in vectors], atol=1e-6)
@@ -136,7 +132,7 @@ def test_windows_cover_every_code_once_with_context_on_both_sides(models, contex
 
 def test_vectors_of_a_long_sequence_are_those_of_its_windows(models):
     model = models(4, 64)
-    (bases,) = random_bases(230 * 4 - 1)
+    (bases,) = random_sequences(230 * 4 - 1)
     codes_LxN, vectors_LxD = model.encode(bases), model.embed(bases, "none")
     windows = list(model.pretrained.windows_of(len(codes_LxN)))
     parts, cls = zip(*(bare(model, codes_LxN[w.start : w.stop]) for w in windows))
@@ -149,7 +145,7 @@ def test_vectors_of_a_long_sequence_are_those_of_its_windows(models):
 def test_layers_count_from_the_input_and_from_the_last_norm(models):
     model = models(4, 64, layers=2)
     params = jax.device_get(model.pretrained.weights["transformer"])
-    (bases,) = random_bases(200)
+    (bases,) = random_sequences(200)
     layers = {layer: model.embed(bases, "none", layer) for layer in range(-3, 3)}
     standard = [np.asarray(quantize.standardised(e)) for e in model.pretrained.codes_KxE]
     levels = zip(standard, model.encode(bases).T, params["project"])
@@ -162,7 +158,7 @@ def test_layers_count_from_the_input_and_from_the_last_norm(models):
 
 
 def test_one_or_many_letters_or_numbers(models):
-    model, (bases,) = models(4, 64), random_bases(50)
+    model, (bases,) = models(4, 64), random_sequences(50)
     vector_D = model.embed(bases)
     assert vector_D.shape == (16,) and model.embed([bases] * 3).shape == (3, 16)
     assert all(np.array_equal(model.embed(text), vector_D) for text in (to_text(bases), to_text(bases).lower()))

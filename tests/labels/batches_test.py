@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
-from tiny_tokenizer import refusal
+from refusals import refusal
 
 from vqdna_jax.labels.batches import (
     Encoded,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_mesh import mesh_of
 
 from vqdna_jax import partition
 from vqdna_jax.models import lora
@@ -21,15 +22,7 @@ OUTWARD = {"q": (H, C), "k": (H, C), "v": (H, C), "out": (D,), "up": (2, F), "do
 WAYS = (Compute("unrolled"), Compute("unrolled", "dots"), Compute("scanned", "full"))
 ONE = (1, 1, 1)
 
-
-def mesh(data, fsdp, tensor):
-    return partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
-
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(mesh(*ONE)):
-        yield
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def inputs():
@@ -41,7 +34,7 @@ def inputs():
 @functools.cache
 def weights():
     """On the host, every one away from its first value."""
-    with jax.set_mesh(mesh(*ONE)):
+    with jax.set_mesh(mesh_of()):
         shapes = jax.eval_shape(Transformer(SMALL).init, jax.random.key(0), *inputs())["params"]
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
@@ -225,7 +218,7 @@ def test_how_layers_are_run_changes_no_gradient_dropout_included():
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
 def test_meshes_agree_in_first_values_loss_and_gradient_dropout_included(shape):
     alone, expected = jax.device_get(fresh(FOUR)), gradients(WAYS[0], four(), weights(), jax.random.key(5))
-    with jax.set_mesh(mesh(*shape)):
+    with jax.set_mesh(mesh_of(*shape)):
         factors = fresh(FOUR)
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(factors), alone)
         assert factors["v"]["b"].sharding.spec == jax.P(None, None, "tensor", None)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from refusals import refusal
 from small_finetune import CONTEXT, ROWS, genome_rows, write_set
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal
 
 import vqdna_jax
 from vqdna_jax import partition

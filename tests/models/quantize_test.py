@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_mesh import mesh_of
 
 from vqdna_jax import partition
 from vqdna_jax.models import quantize
@@ -11,15 +12,7 @@ from vqdna_jax.models.quantize import Assignments, Codebook
 
 B, L, D, SIZES = 8, 24, 5, (6, 11)
 
-
-def mesh_of(data: int, fsdp: int = 1):
-    return partition.make_mesh(data=data, fsdp=fsdp, devices=jax.devices()[: data * fsdp])
-
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(mesh_of(1)):
-        yield
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def random_inputs(seed=0):

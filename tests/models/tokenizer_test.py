@@ -6,22 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_sequences import random_bases
 
-from vqdna_jax import partition
 from vqdna_jax.models import layers
 from vqdna_jax.models.tokenizer import BASES_PER_CODE, Decoder, Encoder, TokenizerConfig
 
 TINY = TokenizerConfig(code_size=8, width=12, blocks=2, expansion=2, stem_channels=10, dtype="float32")
 
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
-        yield
-
-
-def random_bases(batch: int, length: int, seed=0):
-    return np.random.default_rng(seed).integers(0, 4, (batch, length)).astype(np.uint8)
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def init(module, inputs):

@@ -17,11 +17,7 @@ from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
 SMALL = TransformerConfig(layers=2, width=32, heads=4, hidden=48, dtype="float32")
 B, L, N, E = 4, 24, 2, 8
 
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
-        yield
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def inputs(length=L):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_mesh import mesh_of
 
 from configs import mcm
 from vqdna_jax import errors, partition, stages
@@ -257,7 +258,7 @@ def test_the_tokenizer_is_that_of_the_preset_or_the_one_named(tmp_path):
 def test_splash_leaves_to_xla_what_it_cannot_do(lengths):
     """129 codes, as when parameters are made with CLS in front, or sequences of their own lengths."""
     qkv = jax.random.normal(jax.random.key(0), (3, 2, 129 if lengths is None else 256, 2, 8))
-    mesh = partition.make_mesh(devices=jax.devices()[:1])
+    mesh = mesh_of()
     with jax.set_mesh(mesh):
         qkv = jax.device_put(qkv, partition.spec(None, *HEADS))
         lengths = lengths and jax.device_put(jnp.array(lengths), partition.spec("batch"))

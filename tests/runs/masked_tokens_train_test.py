@@ -3,10 +3,10 @@
 import json
 
 import numpy as np
+from refusals import refusal
 from small_finetune import small_config as finetune_config
 from small_mcm import STEPS, small_config
 from small_run import rows_of, run, stop_at
-from tiny_tokenizer import refusal
 
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.inference import load

@@ -2,12 +2,11 @@
 
 import gzip
 
-import jax
 import pytest
 from small_finetune import small_config
 from small_labelled import write_file
+from small_mesh import mesh_of
 
-from vqdna_jax import partition
 from vqdna_jax.stages import read_settings
 from vqdna_jax.stages.finetune import FinetuneStage, read_labelled
 
@@ -29,7 +28,7 @@ def test_plan_says_once_what_of_the_data_was_not_to_the_letter(place, tmp_path):
     (tmp_path / "a.tsv.gz").write_bytes(
         gzip.compress(f"{tabs}{tabs.splitlines()[1].replace('promoter', 'enhancer')}\n".encode())
     )
-    mesh = partition.make_mesh(devices=jax.devices()[:1])
+    mesh = mesh_of()
     stage = FinetuneStage.open(settings_of(place, labelled=str(tmp_path / "a.tsv.gz")), mesh)
     plan = "\n".join(stage.data.lines)
     for said in (

@@ -12,6 +12,7 @@ import pytest
 import scipy.special
 import sklearn.metrics
 from sklearn.utils.class_weight import compute_class_weight
+from small_mesh import mesh_of
 from tiny_pretrained import random_weights, tiny_transformer
 
 from vqdna_jax import partition
@@ -36,15 +37,7 @@ TASK = Finetune(
 KINDS = {name: dataclasses.replace(TASK, kind=name) for name in ("classification", "multilabel")}
 KINDS["regression"] = dataclasses.replace(TASK, kind="regression", outputs=1)
 
-
-def mesh(data=1, fsdp=1, tensor=1):
-    return partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
-
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(mesh()):
-        yield
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @functools.cache
@@ -74,11 +67,11 @@ def beyond():
 
 
 def frozen(on=None) -> FrozenBase:
-    return partition.whole_on(on or mesh(), base())
+    return partition.whole_on(on or mesh_of(), base())
 
 
 def batch(kind="classification", on=None, **changes) -> LabelledCodes:
-    return partition.batch_to_devices(rows(kind).replace(**changes), on or mesh(), B)
+    return partition.batch_to_devices(rows(kind).replace(**changes), on or mesh_of(), B)
 
 
 @functools.cache
@@ -280,7 +273,7 @@ class TestMethods:
             assert state.params["transformer"]["qkv"].sharding.spec == jax.P(None, "fsdp", None, "tensor", None)
 
     def steps(self, method, *shape):
-        task, on, tx = dataclasses.replace(TASK, method=method), mesh(*shape), optax.sgd(0.1)
+        task, on, tx = dataclasses.replace(TASK, method=method), mesh_of(*shape), optax.sgd(0.1)
         losses = []
         with jax.set_mesh(on):
             data, key = batch(on=on, weights_B=np.array([1, 1, 1, 0, 1, 1, 1, 1], np.float32)), jax.random.key(0)

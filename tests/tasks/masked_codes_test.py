@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_sequences import random_bases
 from tiny_tokenizer import tiny_config, tiny_weights
 
-from vqdna_jax import partition
 from vqdna_jax.evaluation.masked_bases import sparse_masks
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models.transformer import Compute, TransformerConfig
@@ -20,11 +20,7 @@ from vqdna_jax.tasks.masking import KINDS, Masked, Masking
 
 B, S = 8, 48
 
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
-        yield
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def make(kind="bases", bases_per_code=1, base_weight=1.0, **model) -> MaskedCodes:
@@ -43,10 +39,6 @@ def batch_of(bases) -> Windows:
     return Windows(jax.reshard(jnp.asarray(bases), spec("batch", None)))
 
 
-def random_bases(seed=0, letters=4):
-    return np.random.default_rng(seed).integers(0, letters, (B, S)).astype(np.uint8)
-
-
 def trained_like(task, batch):
     """Parameters away from their first values: heads that are zero hide everything."""
     params = jax.jit(task.init_params)(tokenizer(task.tokenizer.bases_per_code), batch, jax.random.key(0))
@@ -59,7 +51,7 @@ def trained_like(task, batch):
 @pytest.mark.parametrize("kind", ["bases", "base_spans"])
 def test_a_hidden_base_reaches_nothing_that_the_network_reads(kind, bases_per_code):
     """Other letters in the hidden places: the same input codes, so the same logits, and other targets."""
-    task, bases, frozen = make(kind, bases_per_code), random_bases(), tokenizer(bases_per_code)
+    task, bases, frozen = make(kind, bases_per_code), random_bases(B, S), tokenizer(bases_per_code)
     masks = jax.jit(task.masked)(batch_of(bases), jax.random.key(1)).masks
     hidden_BxS = np.asarray(masks.hidden_BxLxR).reshape(B, -1)
     changed = bases.copy()
@@ -74,7 +66,7 @@ def test_a_hidden_base_reaches_nothing_that_the_network_reads(kind, bases_per_co
 
 def test_a_masked_code_reaches_no_output_by_gradient():
     """The paper's masking: of a replaced code nothing is left, neither in its own place nor beside it."""
-    task, batch = make("codes"), batch_of(random_bases())
+    task, batch = make("codes"), batch_of(random_bases(B, S))
     params, prepared = trained_like(task, batch), jax.jit(task.masked)(batch, jax.random.key(1))
     masks, (inputs, _) = prepared.masks, jax.jit(task.codes)(tokenizer(), prepared)
 
@@ -89,7 +81,7 @@ def test_a_masked_code_reaches_no_output_by_gradient():
 
 def test_single_codes_leak_and_hidden_bases_do_not():
     """With the tokenizer's neighbours in sight, the codes beside a masked code change with its base."""
-    bases, changed = random_bases(), random_bases()
+    bases, changed = random_bases(B, S), random_bases(B, S)
     changed[:, 20] = 3 - bases[:, 20]
     task = make("codes")
     encode = jax.jit(lambda batch: task.encode(tokenizer(), batch.bases_BxS))
@@ -101,7 +93,7 @@ def test_single_codes_leak_and_hidden_bases_do_not():
 @pytest.mark.parametrize("bases_per_code", [1, 4])
 @pytest.mark.parametrize("kind", [*KINDS, "codes+base_spans"])
 def test_the_first_loss_is_that_of_even_odds(kind, bases_per_code):
-    task, batch, frozen = make(kind, bases_per_code), batch_of(random_bases()), tokenizer(bases_per_code)
+    task, batch, frozen = make(kind, bases_per_code), batch_of(random_bases(B, S)), tokenizer(bases_per_code)
     params, key = jax.jit(task.init_params)(frozen, batch, jax.random.key(0)), jax.random.key(2)
     loss, (_, metrics) = jax.jit(lambda b: task.loss(params, (), frozen, task.prepare(b, key), key))(batch)
     sizes = task.tokenizer.codebook_sizes
@@ -110,7 +102,7 @@ def test_the_first_loss_is_that_of_even_odds(kind, bases_per_code):
 
 
 def test_the_loss_is_the_mean_of_the_scores_that_count():
-    task, bases = make("code_spans"), random_bases(letters=5)
+    task, bases = make("code_spans"), random_bases(B, S, letters=5)
     params = trained_like(task, batch_of(bases))
     prepared = jax.jit(task.masked)(batch_of(bases), jax.random.key(1))
     _, (_, metrics) = jax.jit(task.loss)(params, (), tokenizer(), prepared, jax.random.key(2))
@@ -124,7 +116,7 @@ def test_the_loss_is_the_mean_of_the_scores_that_count():
 
 
 def test_only_hidden_bases_are_scored_of_a_code_of_many():
-    task, batch = make("bases", 4), batch_of(random_bases())
+    task, batch = make("bases", 4), batch_of(random_bases(B, S))
     prepared = jax.jit(task.masked)(batch, jax.random.key(1))
     params = trained_like(task, batch)
     scored = np.asarray(jax.jit(task.scores)(params, tokenizer(4), prepared)["base_scored_BxMxR"])
@@ -135,7 +127,7 @@ def test_only_hidden_bases_are_scored_of_a_code_of_many():
 
 def test_without_base_weight_the_base_head_reads_and_does_not_shape():
     """The paper's objective: the head that names bases learns, and no gradient of its loss goes further."""
-    batch = batch_of(random_bases())
+    batch = batch_of(random_bases(B, S))
     task = make(base_weight=0.0)
     params = trained_like(task, batch)
     prepared = jax.jit(task.masked)(batch, jax.random.key(1))
@@ -149,7 +141,7 @@ def test_without_base_weight_the_base_head_reads_and_does_not_shape():
 
 
 def test_gradients_reach_every_parameter_and_not_the_tokenizer():
-    task, batch = make("codes+bases"), batch_of(random_bases())
+    task, batch = make("codes+bases"), batch_of(random_bases(B, S))
     params = trained_like(task, batch)
 
     def loss(params, frozen):
@@ -184,7 +176,7 @@ def test_the_honest_protocol_hides_single_bases_far_apart(bases_per_code):
 
 def test_prediction_hides_bases_whatever_the_training_did():
     """A model trained on single codes is asked the honest question too: its input codes lack the hidden bases."""
-    task, bases = make("codes"), random_bases()
+    task, bases = make("codes"), random_bases(B, S)
     params = trained_like(task, batch_of(bases))
     masks, positions_BxM = sparse_masks(B, S, 1, cls=True)
     masks = jax.tree.map(lambda x: jax.reshard(jnp.asarray(x), spec("batch", *[None] * (x.ndim - 1))), masks)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_mesh import mesh_of
 
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
@@ -30,6 +31,8 @@ from vqdna_jax.training.step import init_state, train_step
 B, S, STEPS = 8, 64, 30
 KINDS = ("one_hot", "overlapping", "kmer", "bpe")
 MODEL = TransformerConfig(layers=1, width=16, heads=2, hidden=24, dtype="float32")
+
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +73,6 @@ def masked(make):
         return task, batch, jax.tree.map(lambda p: jnp.asarray(0.4 * rng.standard_normal(p.shape, np.float32)), shapes)
 
     return made
-
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
-        yield
 
 
 def on_device(batch):
@@ -243,7 +240,7 @@ def losses_of(task, batches, steps, mesh):
 def test_training_lowers_the_loss_from_even_odds_and_meshes_and_microbatches_agree(make):
     """Microbatches where windows are full: elsewhere their means weigh tokens otherwise."""
     task, batches = make("one_hot")
-    losses = losses_of(task, batches, STEPS, partition.make_mesh(devices=jax.devices()[:1]))
+    losses = losses_of(task, batches, STEPS, mesh_of())
     assert losses[0] == pytest.approx(np.log(task.vocabulary), rel=1e-5)
     assert np.mean(losses[-8:]) < losses[0] - 0.1
     parts = dataclasses.replace(task, microbatches=2, layout=task.layout._replace(padded=True))

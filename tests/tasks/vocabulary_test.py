@@ -16,11 +16,7 @@ from vqdna_jax.tasks import base, vocabulary
 MODEL = TokenizerConfig(code_size=4, width=8, blocks=2, expansion=2, stem_channels=6, dtype="float32")
 TASK = vocabulary.Vocabulary(MODEL, 0.5, 0.9, 0.03, 0.1, hidden_share=0.0)
 
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
-        yield
+pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def random_batch(windows=16, length=32, letters=5):

@@ -6,7 +6,8 @@ import functools
 import jax
 import numpy as np
 import pytest
-from tiny_tokenizer import refusal, save_tiny
+from refusals import refusal
+from tiny_tokenizer import save_tiny
 
 from vqdna_jax.genome.alphabet import N, to_bases, to_text
 from vqdna_jax.genome.fasta import load_fasta

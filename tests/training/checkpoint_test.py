@@ -10,17 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_mesh import mesh_of
 
-from vqdna_jax import partition
 from vqdna_jax.errors import PeerError, StorageError
 from vqdna_jax.runtime import files as runtime_files
 from vqdna_jax.training import checkpoint
 from vqdna_jax.training.checkpoint import Checkpoints
 from vqdna_jax.training.digest import leaf_digests
-
-
-def mesh_of(data, fsdp):
-    return partition.make_mesh(data=data, fsdp=fsdp, devices=jax.devices()[: data * fsdp])
 
 
 def state_on(mesh):

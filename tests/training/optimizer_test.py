@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from vqdna_jax import partition
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
 from vqdna_jax.training.optimizer import DECAY_RULES, by_rule, learning_rate_schedule
 from vqdna_jax.training.settings import OptimizerSettings
@@ -21,11 +20,11 @@ def test_the_first_matching_rule_wins_and_none_is_an_error():
         by_rule(params, [(".*kernel", 1)])
 
 
+@pytest.mark.usefixtures("one_device")
 def test_decay_is_for_matrices_and_kernels_alone():
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
-        config = TokenizerConfig(width=8, blocks=2, stem_channels=6, code_size=4)
-        encoder = jax.eval_shape(lambda: Encoder(config).init(jax.random.key(0), np.zeros((1, 8), np.uint8)))
-        decoder = jax.eval_shape(lambda: Decoder(config).init(jax.random.key(0), np.zeros((1, 8, 8), np.float32)))
+    config = TokenizerConfig(width=8, blocks=2, stem_channels=6, code_size=4)
+    encoder = jax.eval_shape(lambda: Encoder(config).init(jax.random.key(0), np.zeros((1, 8), np.uint8)))
+    decoder = jax.eval_shape(lambda: Decoder(config).init(jax.random.key(0), np.zeros((1, 8, 8), np.float32)))
     params = {"encoder": encoder["params"], "decoder": decoder["params"]}
     decays = by_rule(params, DECAY_RULES)
     for leaf, decay in zip(jax.tree.leaves(params), jax.tree.leaves(decays)):

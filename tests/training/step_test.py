@@ -12,6 +12,8 @@ import pytest
 from vqdna_jax import partition
 from vqdna_jax.training.step import SETTLE_STEPS, better_of, final_params, init_state, train_step
 
+pytestmark = pytest.mark.usefixtures("one_device")
+
 
 @dataclasses.dataclass(frozen=True)
 class Scaled:
@@ -33,12 +35,6 @@ class Scaled:
     def loss(self, params, codebooks, frozen, batch, key):
         loss = params["w"] * jnp.mean(batch["x"])
         return loss, (codebooks, {"loss": loss})
-
-
-@pytest.fixture(autouse=True)
-def one_device():
-    with jax.set_mesh(partition.make_mesh(devices=jax.devices()[:1])):
-        yield
 
 
 def run(gradients, task=None, skip_above=10.0):

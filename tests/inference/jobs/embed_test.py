@@ -11,8 +11,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from refusals import refusal
+from small_sequences import random_sequences
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal, save_tiny
+from tiny_tokenizer import save_tiny
 
 from vqdna_jax import version
 from vqdna_jax.cli import main
@@ -29,15 +31,7 @@ def same(first, second) -> bool:
 
 
 LENGTHS = (1, 300, 70, 1000, 63, 255, 40, 64, 9, 500, 81)
-RNG = np.random.default_rng(0)
-RECORDS = {f"r{i}": RNG.integers(0, 5, length).astype(np.uint8) for i, length in enumerate(LENGTHS)}
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("export") / "export"
-    save_tiny_pretrained(directory, 4, 64)
-    return directory
+RECORDS = {f"r{i}": bases for i, bases in enumerate(random_sequences(*LENGTHS))}
 
 
 @pytest.fixture
@@ -52,9 +46,9 @@ def fasta(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("pool", "layer"), [("mean", 1), ("none", -1)])
-def test_the_file_has_every_vector_and_its_place(export, fasta, tmp_path, pool, layer):
-    summary = embed.embed_fasta(fasta, export, tmp_path / "out", pool, layer)
-    model = load.load(export)
+def test_the_file_has_every_vector_and_its_place(pretrained_dir, fasta, tmp_path, pool, layer):
+    summary = embed.embed_fasta(fasta, pretrained_dir, tmp_path / "out", pool, layer)
+    model = load.load(pretrained_dir)
     vectors = [model.embed(bases, pool, layer) for bases in RECORDS.values()]
     with np.load(tmp_path / "out", allow_pickle=False) as file:
         meta, arrays = json.loads(file["meta.json"]), {name: file[name] for name in file.files if name != "meta.json"}
@@ -76,10 +70,10 @@ def test_the_file_has_every_vector_and_its_place(export, fasta, tmp_path, pool, 
     assert {path.name for path in tmp_path.iterdir()} == {"in.fa", "out"}
 
 
-def test_groups_do_not_change_the_file(export, fasta, tmp_path, monkeypatch):
-    embed.embed_fasta(fasta, export, tmp_path / "few", "none", progress=False)
+def test_groups_do_not_change_the_file(pretrained_dir, fasta, tmp_path, monkeypatch):
+    embed.embed_fasta(fasta, pretrained_dir, tmp_path / "few", "none", progress=False)
     monkeypatch.setattr(pretrained, "BYTES_A_GROUP", 1)  # every record alone, its windows written one by one
-    embed.embed_fasta([fasta], export, tmp_path / "each", "none", progress=False)
+    embed.embed_fasta([fasta], pretrained_dir, tmp_path / "each", "none", progress=False)
     assert (tmp_path / "few").read_bytes() == (tmp_path / "each").read_bytes()
 
 
@@ -94,8 +88,8 @@ def interrupt() -> None:
 
 
 @pytest.mark.parametrize(("pool", "seconds"), [("mean", 0), ("none", 0), ("mean", 3600)])
-def test_a_stopped_job_goes_on_and_gives_the_same_file(export, fasta, tmp_path, monkeypatch, pool, seconds):
-    run = functools.partial(embed.embed_fasta, fasta, export, pool=pool, progress=False)
+def test_a_stopped_job_goes_on_and_gives_the_same_file(pretrained_dir, fasta, tmp_path, monkeypatch, pool, seconds):
+    run = functools.partial(embed.embed_fasta, fasta, pretrained_dir, pool=pool, progress=False)
     run(tmp_path / "at-once")
     monkeypatch.setattr(embed, "SECONDS_A_COMMIT", seconds)
     for call in (2, 1):
@@ -112,15 +106,15 @@ def test_a_stopped_job_goes_on_and_gives_the_same_file(export, fasta, tmp_path, 
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_a_damaged_record_of_progress_is_named(export, fasta, tmp_path, monkeypatch):
+def test_a_damaged_record_of_progress_is_named(pretrained_dir, fasta, tmp_path, monkeypatch):
     monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 2, interrupt)
-        embed.embed_fasta(fasta, export, tmp_path / "out", progress=False)
+        embed.embed_fasta(fasta, pretrained_dir, tmp_path / "out", progress=False)
     done = tmp_path / "out.partial/done.json"
     done.write_text(done.read_text()[:-3])
     with pytest.raises(InputError, match="done.json: not JSON .*remove .*out.partial to begin again") as error:
-        embed.embed_fasta(fasta, export, tmp_path / "out", progress=False)
+        embed.embed_fasta(fasta, pretrained_dir, tmp_path / "out", progress=False)
     assert "\n" not in str(error.value)
 
 
@@ -137,8 +131,8 @@ main.main(sys.argv[1:])
 """
 
 
-def test_a_killed_process_is_followed_up_by_the_command_line(export, fasta, tmp_path, capsys):
-    arguments = ["embed", str(fasta), f"--model={export}", "--layer=1", "--json"]
+def test_a_killed_process_is_followed_up_by_the_command_line(pretrained_dir, fasta, tmp_path, capsys):
+    arguments = ["embed", str(fasta), f"--model={pretrained_dir}", "--layer=1", "--json"]
     main.main([*arguments, f"--out={tmp_path}/at-once"])
     command = [sys.executable, "-c", KILLED, *arguments, f"--out={tmp_path}/out"]
     environment = {
@@ -156,23 +150,23 @@ def test_a_killed_process_is_followed_up_by_the_command_line(export, fasta, tmp_
 
 
 @pytest.fixture
-def stopped(export, fasta, tmp_path, monkeypatch):
+def stopped(pretrained_dir, fasta, tmp_path, monkeypatch):
     """A job that was stopped, as a function that goes on with it with other arguments."""
     run = functools.partial(embed.embed_fasta, out=tmp_path / "out", progress=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 2, interrupt)
-        run(fasta, export)
+        run(fasta, pretrained_dir)
     return run
 
 
-def test_unfinished_work_of_another_job_is_refused(export, fasta, stopped, tmp_path):
+def test_unfinished_work_of_another_job_is_refused(pretrained_dir, fasta, stopped, tmp_path):
     save_tiny_pretrained(tmp_path / "other", 4, 64, seed=1)
     (tmp_path / "other.fa").write_text(fasta.read_text() + ">more\nACGT\n")
     changes = [
-        (stopped, (fasta, export, {"pool": "max"}), ["pool mean", "max"]),
-        (stopped, (fasta, export, {"layer": 0}), ["layer -1", "not 0"]),
+        (stopped, (fasta, pretrained_dir, {"pool": "max"}), ["pool mean", "max"]),
+        (stopped, (fasta, pretrained_dir, {"layer": 0}), ["layer -1", "not 0"]),
         (stopped, (fasta, tmp_path / "other", {}), ["pretrained_digest"]),
-        (stopped, (tmp_path / "other.fa", export, {}), ["sequences"]),
+        (stopped, (tmp_path / "other.fa", pretrained_dir, {}), ["sequences"]),
     ]
     for run, (source, model, keywords), says in changes:
         message = refusal(run, source, model, **keywords)
@@ -180,7 +174,7 @@ def test_unfinished_work_of_another_job_is_refused(export, fasta, stopped, tmp_p
     with embed.Partial(tmp_path / "busy", {}):
         assert "another process" in refusal(embed.Partial, tmp_path / "busy", {})
     os.truncate(tmp_path / "out.partial/vectors.bin", 10)
-    assert "cut short" in refusal(stopped, fasta, export)
+    assert "cut short" in refusal(stopped, fasta, pretrained_dir)
 
 
 @pytest.mark.parametrize(
@@ -191,47 +185,49 @@ def test_unfinished_work_of_another_job_is_refused(export, fasta, stopped, tmp_p
         (">a\nACGT\n>a\nACGT\n", ["in.fa:3", "'a'"]),
     ],
 )
-def test_a_bad_record_is_named_before_the_work_begins(export, tmp_path, text, says):
+def test_a_bad_record_is_named_before_the_work_begins(pretrained_dir, tmp_path, text, says):
     (tmp_path / "in.fa").write_text(text)
-    message = refusal(embed.embed_fasta, tmp_path / "in.fa", export, tmp_path / "out")
+    message = refusal(embed.embed_fasta, tmp_path / "in.fa", pretrained_dir, tmp_path / "out")
     assert all(word in message for word in says)
     assert [path.name for path in tmp_path.iterdir()] == ["in.fa"]
 
 
-def test_what_a_corpus_skips_is_skipped_and_counted(export, tmp_path):
+def test_what_a_corpus_skips_is_skipped_and_counted(pretrained_dir, tmp_path):
     (tmp_path / "in.fa").write_text(">a x\nACGTACGT \n>b\n>c\nACGT\n>a\nGG\n")
-    summary = embed.embed_fasta(tmp_path / "in.fa", export, tmp_path / "out", progress=False, on_duplicate="rename")
+    summary = embed.embed_fasta(
+        tmp_path / "in.fa", pretrained_dir, tmp_path / "out", progress=False, on_duplicate="rename"
+    )
     assert summary["skipped"] == {"empty_records": 1, "renamed_records": 1, "lines_ending_in_blanks": 1}
     with np.load(tmp_path / "out", allow_pickle=False) as file:
         assert file["ids"].tolist() == ["a", "c", "a_2"] and file["lengths"].tolist() == [8, 4, 2]
 
 
-def test_a_pipe_is_embedded_as_a_file_is_and_cannot_be_written_to(export, fasta, tmp_path):
-    embed.embed_fasta(fasta, export, tmp_path / "of-file", progress=False)
+def test_a_pipe_is_embedded_as_a_file_is_and_cannot_be_written_to(pretrained_dir, fasta, tmp_path):
+    embed.embed_fasta(fasta, pretrained_dir, tmp_path / "of-file", progress=False)
     os.mkfifo(tmp_path / "pipe")
     with subprocess.Popen(["cp", fasta, tmp_path / "pipe"]):
-        embed.embed_fasta(tmp_path / "pipe", export, tmp_path / "of-pipe", progress=False)
+        embed.embed_fasta(tmp_path / "pipe", pretrained_dir, tmp_path / "of-pipe", progress=False)
     assert (tmp_path / "of-file").read_bytes() == (tmp_path / "of-pipe").read_bytes()
-    assert "is no stream" in refusal(embed.embed_fasta, fasta, export, "-")
+    assert "is no stream" in refusal(embed.embed_fasta, fasta, pretrained_dir, "-")
 
 
-def test_places_that_cannot_be_are_named(export, fasta, tmp_path, monkeypatch):
+def test_places_that_cannot_be_are_named(pretrained_dir, fasta, tmp_path, monkeypatch):
     for out in (tmp_path, fasta, tmp_path / "no/such/out"):
-        assert str(out) in refusal(embed.embed_fasta, fasta, export, out)
-    assert "absent.fa" in refusal(embed.embed_fasta, tmp_path / "absent.fa", export, tmp_path / "out")
+        assert str(out) in refusal(embed.embed_fasta, fasta, pretrained_dir, out)
+    assert "absent.fa" in refusal(embed.embed_fasta, tmp_path / "absent.fa", pretrained_dir, tmp_path / "out")
     save_tiny(tmp_path / "tokenizer", "hrq", 4)
     message = refusal(embed.embed_fasta, fasta, tmp_path / "tokenizer", tmp_path / "out")
     assert "is a tokenizer" in message and "configs/mcm.py" in message
     usage = embed.shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(embed.shutil, "disk_usage", lambda path: usage)
-    assert "free" in refusal(embed.embed_fasta, fasta, export, tmp_path / "out", error=embed.StorageError)
+    assert "free" in refusal(embed.embed_fasta, fasta, pretrained_dir, tmp_path / "out", error=embed.StorageError)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_progress_is_a_bar_or_lines(export, fasta, tmp_path, monkeypatch, capsys, terminal):
+def test_progress_is_a_bar_or_lines(pretrained_dir, fasta, tmp_path, monkeypatch, capsys, terminal):
     monkeypatch.setattr(progress, "SECONDS_A_LINE", 0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-    embed.embed_fasta(fasta, export, tmp_path / "out")
+    embed.embed_fasta(fasta, pretrained_dir, tmp_path / "out")
     text = capsys.readouterr().err
     lines = text.splitlines()
     if terminal:

@@ -9,7 +9,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from tiny_tokenizer import refusal, save_tiny
+from refusals import refusal
+from tiny_tokenizer import save_tiny
 
 from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome import fasta_files
@@ -26,13 +27,6 @@ RECORDS = {  # id: (description, sequence)
 EMPTY = ">empty no sequence at all\n\n"  # after the third of them
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("codes") / "export"
-    save_tiny(directory, "hrq", 8)
-    return directory
-
-
 @pytest.fixture
 def fasta(tmp_path):
     path = tmp_path / "in.fa"
@@ -42,9 +36,9 @@ def fasta(tmp_path):
 
 
 @pytest.fixture
-def encoded(export, fasta, tmp_path):
+def encoded(tokenizer_dir, fasta, tmp_path):
     """(code file, summary)"""
-    return tmp_path / "out.codes", encode.encode_fasta(fasta, export, tmp_path / "out.codes", progress=False)
+    return tmp_path / "out.codes", encode.encode_fasta(fasta, tokenizer_dir, tmp_path / "out.codes", progress=False)
 
 
 def read_text(path) -> dict[str, tuple[str, str]]:
@@ -60,9 +54,9 @@ def names(directory) -> set[str]:
     return {path.name for path in directory.iterdir()}
 
 
-def test_round_trip_keeps_headers_lengths_n_and_case_and_lists_every_other_difference(export, encoded, tmp_path):
+def test_round_trip_keeps_headers_lengths_n_and_case_and_lists_every_other_difference(tokenizer_dir, encoded, tmp_path):
     path, summary = encoded
-    result = encode.decode_to_fasta(path, export, tmp_path / "back.fa", progress=False)
+    result = encode.decode_to_fasta(path, tokenizer_dir, tmp_path / "back.fa", progress=False)
     back = read_text(tmp_path / "back.fa")
     assert list(back) == list(RECORDS)
     differing = []
@@ -86,9 +80,9 @@ def test_round_trip_keeps_headers_lengths_n_and_case_and_lists_every_other_diffe
     assert names(tmp_path) == {"in.fa", "out.codes", "out.codes.mismatches.tsv", "back.fa"}
 
 
-def test_the_summary_is_printed(export, fasta, tmp_path, capsys):
-    encode.encode_fasta([fasta], export, tmp_path / "out.codes")
-    encode.decode_to_fasta(tmp_path / "out.codes", export, tmp_path / "back.fa")
+def test_the_summary_is_printed(tokenizer_dir, fasta, tmp_path, capsys):
+    encode.encode_fasta([fasta], tokenizer_dir, tmp_path / "out.codes")
+    encode.decode_to_fasta(tmp_path / "out.codes", tokenizer_dir, tmp_path / "back.fa")
     printed = capsys.readouterr()
     assert (
         "4 records, 634 bases" in printed.out
@@ -99,8 +93,8 @@ def test_the_summary_is_printed(export, fasta, tmp_path, capsys):
     assert printed.err == ""  # no bar where there is no terminal
 
 
-def test_python_users_get_codes_with_coordinates(export, encoded):
-    model = load.load(export)
+def test_python_users_get_codes_with_coordinates(tokenizer_dir, encoded):
+    model = load.load(tokenizer_dir)
     with encode.open_codes(encoded[0]) as file:
         assert (file.tokenizer_digest, file.codebook_sizes, file.bases_per_code) == (model.digest, (16, 32), 8)
         assert [(info.id, info.description, info.length) for info in file] == [
@@ -124,18 +118,18 @@ def test_numpy_opens_the_file_without_pickle(encoded):
     assert {name.split("/")[0] for name in arrays} == {"0", "1", "2", "3"}
 
 
-def test_grouping_and_file_order_do_not_change_the_codes(export, fasta, encoded, tmp_path, monkeypatch):
+def test_grouping_and_file_order_do_not_change_the_codes(tokenizer_dir, fasta, encoded, tmp_path, monkeypatch):
     monkeypatch.setattr(fasta_files, "GROUP_BASES", 1)
     monkeypatch.setattr(encode, "TSV_LINES", 7)
-    encode.encode_fasta(fasta, export, tmp_path / "single.codes", progress=False)
+    encode.encode_fasta(fasta, tokenizer_dir, tmp_path / "single.codes", progress=False)
     assert (tmp_path / "single.codes").read_bytes() == encoded[0].read_bytes()
     one, two = "single.codes.mismatches.tsv", "out.codes.mismatches.tsv"
     assert (tmp_path / one).read_bytes() == (tmp_path / two).read_bytes()
 
 
 @pytest.mark.parametrize(("name", "width"), [("back.fa.gz", 80), ("back.fa", 60), ("wide.fa", 1000)])
-def test_decoding_writes_lines_of_the_asked_width_and_gzip_by_name(export, encoded, tmp_path, name, width):
-    encode.decode_to_fasta(encoded[0], export, tmp_path / name, width=width, progress=False)
+def test_decoding_writes_lines_of_the_asked_width_and_gzip_by_name(tokenizer_dir, encoded, tmp_path, name, width):
+    encode.decode_to_fasta(encoded[0], tokenizer_dir, tmp_path / name, width=width, progress=False)
     raw = (tmp_path / name).read_bytes()
     lines = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode().splitlines()
     assert [len(s) for _, s in read_text(tmp_path / name).values()] == [len(s) for _, s in RECORDS.values()]
@@ -154,11 +148,11 @@ HEADERS = [
 ]
 
 
-def test_headers_come_back_as_they_were(export, tmp_path):
+def test_headers_come_back_as_they_were(tokenizer_dir, tmp_path):
     text = "".join(f">{header}\nACGTNNNN\n" for header in HEADERS)
     (tmp_path / "in.fa").write_text(text + ">chr1 again\tand again\nNNNN\n>chr9\n")
-    encode.encode_fasta(tmp_path / "in.fa", export, tmp_path / "out", progress=False, on_duplicate="rename")
-    encode.decode_to_fasta(tmp_path / "out", export, tmp_path / "back.fa", progress=False)
+    encode.encode_fasta(tmp_path / "in.fa", tokenizer_dir, tmp_path / "out", progress=False, on_duplicate="rename")
+    encode.decode_to_fasta(tmp_path / "out", tokenizer_dir, tmp_path / "back.fa", progress=False)
     back = (tmp_path / "back.fa").read_text().split("\n")
     assert [line[1:] for line in back if line.startswith(">")] == [*HEADERS, "chr1_2 again\tand again"]
     with np.load(tmp_path / "out", allow_pickle=False) as file:
@@ -166,52 +160,52 @@ def test_headers_come_back_as_they_were(export, tmp_path):
     assert ["header" in info for info in infos] == [True, True, True, False, False, True, True, True]
 
 
-def test_a_repeated_name_is_refused_with_what_helps_or_numbered(export, tmp_path):
+def test_a_repeated_name_is_refused_with_what_helps_or_numbered(tokenizer_dir, tmp_path):
     for name in ("one.fa", "two.fa"):
         (tmp_path / name).write_text(">a x\nACGT\n>b\nACGT\n")
     paths = [tmp_path / "one.fa", tmp_path / "two.fa"]
-    message = refusal(encode.encode_fasta, paths, export, tmp_path / "out")
+    message = refusal(encode.encode_fasta, paths, tokenizer_dir, tmp_path / "out")
     assert f"{paths[1]}:1: " in message and "--on-duplicate=rename" in message
-    summary = encode.encode_fasta(paths, export, tmp_path / "out", progress=False, on_duplicate="rename")
+    summary = encode.encode_fasta(paths, tokenizer_dir, tmp_path / "out", progress=False, on_duplicate="rename")
     assert summary["skipped"] == {"renamed_records": 2}
     with encode.open_codes(tmp_path / "out") as file:
         assert [info.header for info in file] == ["a x", "b", "a_2 x", "b_2"]
 
 
-def test_files_of_before_with_an_empty_record_are_decoded(export, tmp_path):
-    tokenizer = load.load(export).tokenizer
+def test_files_of_before_with_an_empty_record_are_decoded(tokenizer_dir, tmp_path):
+    tokenizer = load.load(tokenizer_dir).tokenizer
     nothing = np.zeros((0, 2), np.int64)
     with encode.CodeFileWriter(tmp_path / "old", tokenizer.digest, tokenizer.codebook_sizes, 8) as writer:
         for id, length in (("a", 0), ("b", 8)):
             codes_LxN = np.zeros((length // 8, 2), np.uint16)
             writer.write(encode.CodeRecord(id, "x", length, codes_LxN, nothing, nothing, nothing[:, 0], {}, f"{id} x"))
-    encode.decode_to_fasta(tmp_path / "old", export, tmp_path / "back.fa", progress=False)
+    encode.decode_to_fasta(tmp_path / "old", tokenizer_dir, tmp_path / "back.fa", progress=False)
     lines = (tmp_path / "back.fa").read_text().splitlines()
     assert lines[:2] == [">a x", ">b x"] and len(lines[2]) == 8
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_standard_input_and_output(export, fasta, encoded, tmp_path, pack):
-    model, verbs = str(export), [sys.executable, "-m", "vqdna_jax.cli.main"]
+def test_standard_input_and_output(tokenizer_dir, fasta, encoded, tmp_path, pack):
+    model, verbs = str(tokenizer_dir), [sys.executable, "-m", "vqdna_jax.cli.main"]
 
     def run(*arguments, content: bytes) -> bytes:
         return subprocess.run([*verbs, *arguments], input=content, check=True, stdout=subprocess.PIPE).stdout
 
     run("encode", "-", f"--model={model}", f"--out={tmp_path}/piped", content=pack(fasta.read_bytes()))
     assert (tmp_path / "piped").read_bytes() == encoded[0].read_bytes()
-    encode.decode_to_fasta(encoded[0], export, tmp_path / "back.fa", progress=False)
+    encode.decode_to_fasta(encoded[0], tokenizer_dir, tmp_path / "back.fa", progress=False)
     back = run("decode", "/dev/stdin", f"--model={model}", "--out=-", content=encoded[0].read_bytes())
     assert back == (tmp_path / "back.fa").read_bytes()
     (tmp_path / "long.fa").write_text(">a\n" + "ACGT" * 50_000 + "\n")  # more than a pipe holds
-    encode.encode_fasta(tmp_path / "long.fa", export, tmp_path / "long", progress=False)
+    encode.encode_fasta(tmp_path / "long.fa", tokenizer_dir, tmp_path / "long", progress=False)
     arguments = ["decode", tmp_path / "long", f"--model={model}", "--out=-"]
     with subprocess.Popen([*verbs, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as unread:
         unread.stdout.close()
         assert unread.stderr.read() == b"" and unread.wait() == 128 + signal.SIGPIPE
 
 
-def test_a_file_of_codes_is_no_stream(export, fasta, tmp_path):
-    assert "is no stream" in refusal(encode.encode_fasta, fasta, export, "-")
+def test_a_file_of_codes_is_no_stream(tokenizer_dir, fasta, tmp_path):
+    assert "is no stream" in refusal(encode.encode_fasta, fasta, tokenizer_dir, "-")
     assert names(tmp_path) == {"in.fa"}
 
 
@@ -222,14 +216,14 @@ def test_another_tokenizer_is_refused(encoded, tmp_path):
     assert not (tmp_path / "back.fa").exists()
 
 
-def test_a_damaged_code_file_is_refused(export, encoded, tmp_path):
+def test_a_damaged_code_file_is_refused(tokenizer_dir, encoded, tmp_path):
     good = encoded[0].read_bytes()
     path = tmp_path / "damaged.codes"
     with zipfile.ZipFile(encoded[0]) as archive:
         start = archive.getinfo("0/codes.npy").header_offset
     for damaged in [good[:-30], good[: len(good) // 2], b"", b"ACGT" * 100, _flip(good, start + 250)]:
         path.write_bytes(damaged)
-        assert str(path) in refusal(encode.decode_to_fasta, path, export, tmp_path / "back.fa")
+        assert str(path) in refusal(encode.decode_to_fasta, path, tokenizer_dir, tmp_path / "back.fa")
     path.write_bytes(good.replace(b"vqdna-codes/1", b"vqdna-codes/7"))
     assert str(path) in refusal(encode.open_codes, path)
     assert str(tmp_path / "absent") in refusal(encode.open_codes, tmp_path / "absent")
@@ -262,30 +256,30 @@ def _rewrite(source, target, change) -> None:
         lambda parts: parts.update({"meta.json": b"[]"}),
     ],
 )
-def test_a_code_file_whose_parts_do_not_fit_is_refused(export, encoded, tmp_path, change):
+def test_a_code_file_whose_parts_do_not_fit_is_refused(tokenizer_dir, encoded, tmp_path, change):
     path = tmp_path / "odd.codes"
     _rewrite(encoded[0], path, change)
-    assert str(path) in refusal(encode.decode_to_fasta, path, export, tmp_path / "back.fa")
+    assert str(path) in refusal(encode.decode_to_fasta, path, tokenizer_dir, tmp_path / "back.fa")
     assert not (tmp_path / "back.fa").exists()
 
 
-def test_ids_are_unique_over_all_files(export, fasta, tmp_path):
+def test_ids_are_unique_over_all_files(tokenizer_dir, fasta, tmp_path):
     (tmp_path / "more.fa").write_text(">new\nACGT\n>one again\nACGT\n")
-    message = refusal(encode.encode_fasta, [fasta, tmp_path / "more.fa"], export, tmp_path / "out.codes")
+    message = refusal(encode.encode_fasta, [fasta, tmp_path / "more.fa"], tokenizer_dir, tmp_path / "out.codes")
     assert f"{tmp_path / 'more.fa'}:3" in message and "'one'" in message
     assert names(tmp_path) == {"in.fa", "more.fa"}
 
 
-def test_an_output_that_cannot_be_written_is_named(export, fasta, encoded, tmp_path):
+def test_an_output_that_cannot_be_written_is_named(tokenizer_dir, fasta, encoded, tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for work, source in [(encode.encode_fasta, fasta), (encode.decode_to_fasta, encoded[0])]:
         for out in (tmp_path, source, tmp_path / "no/such/out"):
-            assert str(out) in refusal(work, source, export, out, error=InputError)
+            assert str(out) in refusal(work, source, tokenizer_dir, out, error=InputError)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device"), RuntimeError])
-def test_what_stops_the_work_leaves_nothing_half_written(export, fasta, encoded, tmp_path, monkeypatch, error):
+def test_what_stops_the_work_leaves_nothing_half_written(tokenizer_dir, fasta, encoded, tmp_path, monkeypatch, error):
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(fasta_files, "GROUP_BASES", 1)
     decode, calls = LearnedTokenizer.decode, []
@@ -304,18 +298,18 @@ def test_what_stops_the_work_leaves_nothing_half_written(export, fasta, encoded,
     ]:
         calls.clear()
         with pytest.raises(expected):
-            work(source, export, tmp_path / out)
+            work(source, tokenizer_dir, tmp_path / out)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
 
 
-def test_bad_fasta_leaves_nothing(export, tmp_path):
+def test_bad_fasta_leaves_nothing(tokenizer_dir, tmp_path):
     (tmp_path / "bad.fa").write_text(">a\nACGT\n>b\nAC-T\n")
     bad = tmp_path / "bad.fa"
-    assert f"{bad}:4" in refusal(encode.encode_fasta, bad, export, tmp_path / "out.codes")
+    assert f"{bad}:4" in refusal(encode.encode_fasta, bad, tokenizer_dir, tmp_path / "out.codes")
     assert names(tmp_path) == {"bad.fa"}
 
 
-def test_the_bar_ends_at_the_size_of_the_files(export, fasta, tmp_path, monkeypatch):
+def test_the_bar_ends_at_the_size_of_the_files(tokenizer_dir, fasta, tmp_path, monkeypatch):
     bars = []
     monkeypatch.setattr(encode.sys.stderr, "isatty", lambda: True, raising=False)
     bar_class = encode.tqdm.tqdm
@@ -326,5 +320,5 @@ def test_the_bar_ends_at_the_size_of_the_files(export, fasta, tmp_path, monkeypa
 
     monkeypatch.setattr(encode.tqdm, "tqdm", remember)
     monkeypatch.setattr(fasta_files, "GROUP_BASES", 100)
-    encode.encode_fasta(fasta, export, tmp_path / "out.codes")
+    encode.encode_fasta(fasta, tokenizer_dir, tmp_path / "out.codes")
     assert bars[0].total == fasta.stat().st_size == pytest.approx(bars[0].n)

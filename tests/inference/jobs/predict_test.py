@@ -10,9 +10,9 @@ import shutil
 
 import numpy as np
 import pytest
+from refusals import refusal
 from tiny_finetuned import save_tiny_finetuned
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal
 
 from vqdna_jax.cli import main
 from vqdna_jax.genome.alphabet import to_text

@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 import safetensors.numpy
+from refusals import refusal
 from tiny_finetuned import save_tiny_finetuned
 from tiny_pretrained import save_tiny_pretrained
-from tiny_tokenizer import refusal, save_tiny
+from tiny_tokenizer import save_tiny
 
 from vqdna_jax.inference import load
 from vqdna_jax.inference.saved import finetuned, pretrained

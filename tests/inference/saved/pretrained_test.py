@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from tiny_pretrained import random_weights, save_tiny_pretrained, tiny_transformer
-from tiny_tokenizer import refusal
+from refusals import refusal
+from tiny_pretrained import random_weights, tiny_transformer
 
 from vqdna_jax import partition
 from vqdna_jax.genome.alphabet import to_bases
@@ -18,16 +18,11 @@ from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.tokenizers.load import load as load_tokenizer
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory):
-    """Read-only."""
-    directory = tmp_path_factory.mktemp("exports") / "pretrained"
-    save_tiny_pretrained(directory, bases_per_code=4)
-    return directory
-
-
-def test_what_is_loaded_is_what_was_saved_and_is_made_in_memory(export):
-    tokenizer, model = load_tokenizer(export.with_name("pretrained-tokenizer")), pretrained.load(export)
+def test_what_is_loaded_is_what_was_saved_and_is_made_in_memory(pretrained_dir):
+    tokenizer, model = (
+        load_tokenizer(pretrained_dir.with_name("pretrained-tokenizer")),
+        pretrained.load(pretrained_dir),
+    )
     weights = random_weights(model.transformer, tokenizer.codebook_sizes, tokenizer.config.width, 4, seed=0)
     chex.assert_trees_all_equal(weights, model.weights)
     chex.assert_trees_all_equal(tokenizer.params, model.tokenizer.params)
@@ -38,16 +33,16 @@ def test_what_is_loaded_is_what_was_saved_and_is_made_in_memory(export):
     np.testing.assert_array_equal(made.embed(bases), model.embed(bases))
 
 
-def test_on_a_mesh_every_device_has_it_whole(export):
+def test_on_a_mesh_every_device_has_it_whole(pretrained_dir):
     mesh = partition.make_mesh(data=2, fsdp=2, tensor=2)
-    model = pretrained.load(export, mesh)
+    model = pretrained.load(pretrained_dir, mesh)
     leaves = jax.tree.leaves((model.tokenizer.params, model.weights, model.codes_KxE))
     assert all(leaf.is_fully_replicated and len(leaf.sharding.device_set) == 8 for leaf in leaves)
-    assert model.digest == pretrained.load(export).digest
+    assert model.digest == pretrained.load(pretrained_dir).digest
 
 
-def test_an_export_serves_as_a_tokenizer_too(export):
-    tokenizer, model = load.load(export.with_name("pretrained-tokenizer")), load.load(export)
+def test_an_export_serves_as_a_tokenizer_too(pretrained_dir):
+    tokenizer, model = load.load(pretrained_dir.with_name("pretrained-tokenizer")), load.load(pretrained_dir)
     np.testing.assert_array_equal(model.encode("ACGTTGCANNA"), tokenizer.encode("ACGTTGCANNA"))
     assert model.tokenizer_digest == tokenizer.digest != model.digest
 
@@ -55,8 +50,8 @@ def test_an_export_serves_as_a_tokenizer_too(export):
 @pytest.mark.parametrize(
     "name", ["transformer/qkv", "transformer/mask", "heads/base", "encoder/stem/bias", "codebook_1/codes"]
 )
-def test_a_changed_weight_is_refused(export, tmp_path, name):
-    directory = shutil.copytree(export, tmp_path / "export")
+def test_a_changed_weight_is_refused(pretrained_dir, tmp_path, name):
+    directory = shutil.copytree(pretrained_dir, tmp_path / "export")
     tensors = safetensors.numpy.load_file(directory / "model.safetensors")
     tensors[name].flat[0] += 1e-3
     safetensors.numpy.save_file(tensors, directory / "model.safetensors")
@@ -73,8 +68,8 @@ def test_a_changed_weight_is_refused(export, tmp_path, name):
         (lambda c: c.pop("pretrained_digest"), "no key 'pretrained_digest'"),
     ],
 )
-def test_another_config_is_refused(export, tmp_path, change, says):
-    directory = shutil.copytree(export, tmp_path / "export")
+def test_another_config_is_refused(pretrained_dir, tmp_path, change, says):
+    directory = shutil.copytree(pretrained_dir, tmp_path / "export")
     described = json.loads((directory / "config.json").read_text())
     change(described)
     (directory / "config.json").write_text(json.dumps(described))

@@ -9,20 +9,13 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from tiny_tokenizer import CARD, refusal, save_tiny, tiny_config, tiny_weights
+from refusals import refusal
+from tiny_tokenizer import CARD, save_tiny, tiny_config, tiny_weights
 
 from vqdna_jax import partition
 from vqdna_jax.errors import StorageError
 from vqdna_jax.inference.saved import cards, tokenizer
 from vqdna_jax.tokenizers.load import load
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory) -> pathlib.Path:
-    """Read-only."""
-    directory = tmp_path_factory.mktemp("exports") / "hrq8"
-    save_tiny(directory, "hrq", 8)
-    return directory
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path):
@@ -67,19 +60,19 @@ def test_the_digest_is_of_the_model_and_not_of_the_card(tmp_path):
     assert tensors["encoder/block_1/mlp/up"].shape == (16, 32) and tensors["codebook_2/codes"].shape == (32, 16)
 
 
-def test_the_card_tells_the_run(export):
-    card = (export / "README.md").read_text()
+def test_the_card_tells_the_run(tokenizer_dir):
+    card = (tokenizer_dir / "README.md").read_text()
     for fact in ["E. coli | 4,641,652", "all | 4,647,038", "reconstruction_accuracy | 0.987654", "steps | 600"]:
         assert fact in card
     assert CARD["command"] in card and CARD["date"] in card
-    assert "Apache-2.0" in card and load(export).digest in card
+    assert "Apache-2.0" in card and load(tokenizer_dir).digest in card
     assert "codebooks of 16 and 32 codes" in card
     assert "50 more at each side" in card  # 2 blocks of 3 codes of 8 bases, and 2 bases of the stem
     assert cards.of_tokenizer(tiny_config(), "0" * 64, {}).count("Not recorded.") == 2
 
 
-def test_any_flipped_bit_in_the_tensors_is_refused(export, tmp_path):
-    directory = shutil.copytree(export, tmp_path / "export")
+def test_any_flipped_bit_in_the_tensors_is_refused(tokenizer_dir, tmp_path):
+    directory = shutil.copytree(tokenizer_dir, tmp_path / "export")
     path = directory / "model.safetensors"
     good = path.read_bytes()
     for at in [*range(0, 2000, 97), *range(2000, len(good), len(good) // 40), len(good) - 1]:
@@ -100,8 +93,8 @@ def test_any_flipped_bit_in_the_tensors_is_refused(export, tmp_path):
         (lambda t: t.update({"encoder/stem/bias": np.zeros(8)}), "encoder/stem/bias is float64[8]"),
     ],
 )
-def test_tensors_that_do_not_fit_the_config_are_named(export, tmp_path, change, says):
-    directory = shutil.copytree(export, tmp_path / "export")
+def test_tensors_that_do_not_fit_the_config_are_named(tokenizer_dir, tmp_path, change, says):
+    directory = shutil.copytree(tokenizer_dir, tmp_path / "export")
     tensors = safetensors.numpy.load_file(directory / "model.safetensors")
     change(tensors)
     safetensors.numpy.save_file(tensors, directory / "model.safetensors")
@@ -119,8 +112,8 @@ def test_tensors_that_do_not_fit_the_config_are_named(export, tmp_path, change, 
         ("{", "", "not JSON"),
     ],
 )
-def test_another_config_is_refused(export, tmp_path, old, new, says):
-    directory = shutil.copytree(export, tmp_path / "export")
+def test_another_config_is_refused(tokenizer_dir, tmp_path, old, new, says):
+    directory = shutil.copytree(tokenizer_dir, tmp_path / "export")
     path = directory / "config.json"
     path.write_text(path.read_text().replace(old, new, 1))
     message = refusal(load, directory)
@@ -128,8 +121,8 @@ def test_another_config_is_refused(export, tmp_path, old, new, says):
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_named(export, tmp_path, name):
-    directory = shutil.copytree(export, tmp_path / "export")
+def test_a_missing_file_is_named(tokenizer_dir, tmp_path, name):
+    directory = shutil.copytree(tokenizer_dir, tmp_path / "export")
     (directory / name).unlink()
     assert str(directory / name) in refusal(load, directory)
     assert str(tmp_path / "nowhere") in refusal(load, tmp_path / "nowhere")
