@@ -3,17 +3,14 @@
 import gzip
 import io
 import re
-import struct
-import subprocess
-import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_fasta import bgzip, fails_at, read_text, write
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome import fasta, streams
@@ -21,40 +18,6 @@ from vqdna_jax.genome.alphabet import to_bases, to_text
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory from /proc")
 BUNDLED = Path(streams.__file__).parent / "bundled"
-
-
-def write(tmp_path, data: bytes, name="x.fa") -> Path:
-    path = tmp_path / name
-    path.write_bytes(data)
-    return path
-
-
-def read_text(path, **kwargs) -> list[tuple[str, str]]:
-    """(id, sequence in the case of the file) of every record."""
-    records = []
-    for record in fasta.load_fasta(path, **kwargs):
-        letters = np.frombuffer(to_text(record.bases).encode(), np.uint8)
-        records.append((record.id, (letters | record.soft_mask.astype(np.uint8) << 5).tobytes().decode()))
-    return records
-
-
-def fails_at(path, line: int, *words: str, **kwargs):
-    with pytest.raises(InputError) as caught:
-        list(fasta.FastaReader(path, **kwargs))
-    message = str(caught.value)
-    assert message.startswith(f"{path}:{line}: ") and "\n" not in message, message
-    for word in words:
-        assert word in message, message
-
-
-def bgzip(data: bytes, end_marker=True) -> bytes:
-    blocks = []
-    for at in range(0, len(data), 100):
-        deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
-        body = deflate.compress(data[at : at + 100]) + deflate.flush()
-        header = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0" + struct.pack("<H", len(body) + 25)
-        blocks.append(header + body + struct.pack("<II", zlib.crc32(data[at : at + 100]), len(data[at : at + 100])))
-    return b"".join(blocks) + (streams._BGZF_END if end_marker else b"")
 
 
 records_strategy = st.lists(st.text("ACGTNacgtn", min_size=1, max_size=200), min_size=1, max_size=5)
@@ -253,84 +216,6 @@ def test_the_line_is_counted_over_chunks(tmp_path, monkeypatch):
 def test_a_path_that_is_not_a_file_is_an_error(tmp_path):
     fails_at(tmp_path / "absent.fa", 1, "No such file")
     fails_at(tmp_path, 1, "directory", "expected a FASTA file")
-
-
-FASTA = b">a\n" + b"ACGTTGCAAC\n" * 60 + b">b\n" + b"GGGTTTCCAA\n" * 40
-
-
-def test_gzip_members_add_up(tmp_path):
-    path = write(tmp_path, gzip.compress(FASTA[:100]) + gzip.compress(FASTA[100:]))
-    assert read_text(path) == read_text(write(tmp_path, FASTA, "plain.fa"))
-
-
-@pytest.mark.parametrize("packed", [gzip.compress(FASTA), bgzip(FASTA)], ids=["gzip", "bgzip"])
-def test_every_truncation_of_a_compressed_file_is_an_error(tmp_path, packed):
-    for size in range(3, len(packed)):
-        with pytest.raises(InputError, match=r"x.fa:\d+: .*truncated"):
-            list(fasta.FastaReader(write(tmp_path, packed[:size])))
-
-
-def test_every_flipped_bit_is_an_error_or_harmless(tmp_path):
-    packed = gzip.compress(FASTA, mtime=0)
-    whole = read_text(write(tmp_path, packed))
-    for at in range(2, len(packed)):
-        damaged = bytearray(packed)
-        damaged[at] ^= 1 << at % 8
-        try:
-            assert read_text(write(tmp_path, bytes(damaged))) == whole  # the time stamp, or padding bits
-        except InputError as error:
-            assert "x.fa:" in str(error) and "\n" not in str(error)
-
-
-@pytest.mark.parametrize("junk", [b"junk", b"\x1f", b"\x1f\x8b", b"ACGT\n" * 10])
-def test_bytes_after_the_last_member_are_an_error(tmp_path, junk):
-    with pytest.raises(InputError, match="damaged or truncated"):
-        list(fasta.FastaReader(write(tmp_path, gzip.compress(FASTA) + junk)))
-
-
-def test_bgzip_needs_its_end_marker(tmp_path):
-    assert read_text(write(tmp_path, bgzip(FASTA))) == read_text(write(tmp_path, FASTA, "plain.fa"))
-    fails_at(write(tmp_path, bgzip(FASTA, end_marker=False)), 1, "end marker")
-
-
-def test_bgzip_and_gzip_members_may_follow_each_other(tmp_path):
-    whole = read_text(write(tmp_path, FASTA, "plain.fa"))
-    first, second = FASTA[:200], FASTA[200:]
-    for packed in (
-        bgzip(first) + gzip.compress(second),
-        bgzip(first) + bgzip(second),
-        gzip.compress(first) + bgzip(second),
-        bgzip(first) + gzip.compress(second[:50]) + bgzip(second[50:]),
-    ):
-        assert read_text(write(tmp_path, packed)) == whole
-    fails_at(write(tmp_path, bgzip(first) + gzip.compress(second)[:-9]), 1, "truncated")
-    fails_at(write(tmp_path, bgzip(first, end_marker=False) + gzip.compress(second)), 1, "end marker")
-    fails_at(write(tmp_path, bgzip(first) + bgzip(second, end_marker=False)), 1, "end marker")
-    fails_at(write(tmp_path, bgzip(first) + b"junk"), 1, "end marker")
-
-
-def test_the_standard_gzip_does_where_isal_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "_open_gzip", gzip.open)
-    assert len(read_text(write(tmp_path, gzip.compress(FASTA)))) == 2
-    fails_at(write(tmp_path, gzip.compress(FASTA)[:-9]), 1, "truncated")
-
-
-@needs_proc
-def test_a_63_mb_line_and_a_gzip_bomb_stream_in_bounded_memory(tmp_path):
-    child = """if True:
-        import sys
-        from vqdna_jax.genome.fasta import FastaReader
-        peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # kB, of this process alone
-        before = peak()
-        bases = sum(batch.bases.size for batch in FastaReader(sys.argv[1]))
-        print(bases, (peak() - before) // 1000)
-    """
-    line = b"ACGTTGCAAC" * 6_300_000
-    for data in (b">one\n" + line, gzip.compress(b">one\n" + line, 1)):
-        path = write(tmp_path, data)
-        printed = subprocess.run([sys.executable, "-c", child, path], capture_output=True, text=True, check=True).stdout
-        bases, extra_mb = map(int, printed.split())
-        assert bases == 63_000_000 and extra_mb < 40, extra_mb
 
 
 def test_whole_records_keep_their_description(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from tools.processes import CONFIG, TIMEOUT_S, Processes, rows
 
-STEPS = 40
+STEPS = 60
 SETTINGS = CONFIG | {"train.total_steps": STEPS, "eval.every_steps": 1000, "train.checkpoint_every_steps": 10}
 LONG_S = 12 * TIMEOUT_S
 
