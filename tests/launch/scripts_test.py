@@ -60,5 +60,15 @@ def test_help_is_the_header_and_names_every_option(cloud, script):
     source = (ROOT / "launch" / script).read_text()
     assert code == 0 and out.startswith("Trains on ") and "#SBATCH" not in out and "set -euo" not in out
     if script != "slurm.sbatch":
-        read = source[source.index("case ") : source.index("--help | -h)")]
-        assert all(option in out for option in re.findall(r"--[a-z-]+", read))
+        (named,) = re.findall(r'^values="(.*)" switches="(.*)"$', source, re.MULTILINE)
+        own = source[source.index("own_option()") : source.index("check_options()")]
+        options = [f"--{name}" for name in " ".join(named).split()] + re.findall(r"--[a-z-]+", own)
+        assert len(options) > 10 and all(option in out for option in options)
+
+
+@pytest.mark.parametrize(
+    "option", ["--value=x", "--known=x", "--option=x", "--name zone=x", "--=x", "--delete=x", "-n=x"]
+)
+def test_only_the_options_of_the_help_set_anything(cloud, option):
+    code, _, err = cloud.launch("tpu_vm.sh", *TPU, option, *RUN)
+    assert code == 43 and err.startswith(f"error: unexpected {option}; ") and len(err.splitlines()) == 1
