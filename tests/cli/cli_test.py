@@ -77,6 +77,16 @@ def test_a_usage_error_names_what_is_wrong(arguments, names):
     assert "\n" not in str(refused.value) and all(name in str(refused.value) for name in names)
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["encode", "--help"], ["frobnicate"]])
+def test_the_package_is_the_command(arguments):
+    """`python -m vqdna_jax` is for those whose path lacks the folder in which pip puts `vqdna`."""
+    command = [sys.executable, "-m", "vqdna_jax", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    expected = vqdna(*arguments)
+    assert (result.returncode, result.stdout, result.stderr) == (expected.returncode, expected.stdout, expected.stderr)
+    assert result.stdout + result.stderr
+
+
 def test_a_usage_error_is_one_line_and_exit_code_43():
     assert "frobnicate" in refusal(vqdna("frobnicate"))
 

@@ -7,23 +7,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.models.pooling import POOLS, UNPOOLED
-
-FastaFiles = Annotated[
-    tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
-]
-OnDuplicate = Literal["error", "rename"]
-STREAM = Path("-")  # standard input, or output
-AsJson = Annotated[bool, tyro.conf.arg(name="json")]
-if TYPE_CHECKING:
-    PoolName = str
-else:
-    PoolName = tyro.extras.literal_type_from_choices([*POOLS, UNPOOLED])
+from vqdna_jax.cli.model_verbs import decode, embed, encode, predict
+from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, must_exist
 
 
 def corpus(
@@ -68,98 +58,6 @@ def corpus(
     print(json.dumps(manifest, indent=2, default=str) if as_json else f"corpus written to {out}")
 
 
-def encode(fasta: tyro.conf.Positional[Path], model: Path, out: Path, on_duplicate: OnDuplicate = "error") -> None:
-    """Turn sequences into codes.
-
-    Args:
-        fasta: a FASTA file, plain or .gz, or - for standard input
-        model: a trained tokenizer, the export directory of a run
-        out: the file of codes to write
-        on_duplicate: refuse a name that occurs twice, or number it
-    """
-    _must_exist(fasta, model)
-    from vqdna_jax.inference.jobs.encode import encode_fasta
-
-    encode_fasta(fasta, model, out, on_duplicate=on_duplicate)
-    print(f"codes written to {out}")
-
-
-def decode(codes: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
-    """Turn codes back into sequences.
-
-    Args:
-        codes: a file written by `vqdna encode`
-        model: the tokenizer that wrote it
-        out: the FASTA file to write, gzip if it ends in .gz, or - for standard output
-    """
-    _must_exist(codes, model)
-    from vqdna_jax.inference.jobs.encode import decode_to_fasta
-
-    decode_to_fasta(codes, model, out)
-    if out != STREAM:
-        print(f"sequences written to {out}")
-
-
-def embed(
-    fasta: tyro.conf.Positional[Path],
-    model: Path,
-    out: Path,
-    pool: PoolName = "mean",
-    layer: int = -1,
-    on_duplicate: OnDuplicate = "error",
-    as_json: AsJson = False,
-) -> None:
-    """Turn sequences into vectors. Stopped and started again, it goes on where it was.
-
-    Args:
-        fasta: a FASTA file, plain or .gz, or - for standard input
-        model: a pretrained or fine-tuned model, the export directory of a run with configs/mcm.py or finetune.py
-        out: the file of embeddings to write, which numpy.load opens
-        pool: how the vectors of a sequence's codes become one, or "none": one per code
-        layer: -1 after the last norm, or after so many layers, 0 for the input
-        on_duplicate: refuse a name that occurs twice, or number it
-        as_json: print the summary as JSON on stdout
-    """
-    _must_exist(fasta, model)
-    from vqdna_jax.genome.fasta_files import describe_skipped
-    from vqdna_jax.inference.jobs.embed import embed_fasta
-
-    summary = embed_fasta(fasta, model, out, pool, layer, on_duplicate=on_duplicate)
-    for note in describe_skipped(summary["skipped"]):
-        print(f"{fasta}: {note}", file=sys.stderr)
-    text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
-    print(json.dumps(summary, indent=2) if as_json else text.format(**summary))
-
-
-def predict(
-    file: tyro.conf.Positional[Path],
-    model: Path,
-    out: Path,
-    base: Path | None = None,
-    as_json: AsJson = False,
-) -> None:
-    """Predict the labels of sequences. A row that cannot be predicted says why, and the others are.
-
-    Args:
-        file: a FASTA file, or a CSV or .tsv file with a column `sequence`; plain or .gz
-        model: a fine-tuned model, the export directory of a run with configs/finetune.py
-        out: the CSV file to write, a row per sequence in their order: id, prediction, a probability per label, error
-        base: the pretrained model under it, if it is no longer where it was
-        as_json: print the summary as JSON on stdout
-    """
-    _must_exist(file, model)
-    from vqdna_jax.inference.jobs.predict import predict_file
-
-    summary = predict_file(file, model, out, base)
-    for note in summary["notes"]:
-        print(f"{file}: {note}", file=sys.stderr)
-    if summary["errors"]:
-        told = "{errors:,} of {records:,} sequences have no prediction; the column error of {out} says why"
-        print(told.format(**summary), file=sys.stderr)
-    text = "{records:,} sequences, {errors:,} with an error, {records_per_s:,.0f} sequences/s: predictions in {out}"
-    print(json.dumps(summary, indent=2) if as_json else text.format(**summary))
-
-
 def species(
     fasta: FastaFiles,
     out: Path,
@@ -178,7 +76,7 @@ def species(
         seed: of the draws
         on_duplicate: refuse a name that occurs twice in a file, or number it
     """
-    _must_exist(*fasta)
+    must_exist(*fasta)
     from vqdna_jax.benchmark.sets import species as sets
 
     named = {path.name.split(".")[0]: path for path in fasta}
@@ -217,7 +115,7 @@ def benchmark(
         check: only check the folder: columns, labels, letters, sizes, duplicates across splits
         as_json: with --check, print the findings as JSON on stdout
     """
-    _must_exist(data)
+    must_exist(data)
     from vqdna_jax.benchmark import command
 
     names = [name for name in tasks.split(",") if name]
@@ -239,7 +137,7 @@ def report(kind: tyro.conf.Positional[Literal["benchmark"]], results: tyro.conf.
         results: the results.json of a benchmark
         out: the page to write
     """
-    _must_exist(results)
+    must_exist(results)
     from vqdna_jax.benchmark.report import publish
 
     publish.page_of(results, out)
@@ -289,12 +187,6 @@ def doctor(as_json: AsJson = False) -> None:
     print(json.dumps(findings, indent=2) if as_json else machine.describe(findings))
     if findings["problems"]:
         sys.exit(1)
-
-
-def _must_exist(*paths: Path) -> None:
-    for path in paths:
-        if path != STREAM and not path.exists():
-            raise errors.InputError(f"{path}: no such file or directory")
 
 
 VERBS = {
