@@ -21,7 +21,7 @@ from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, 
 from vqdna_jax.runtime.files import write_json
 from vqdna_jax.runtime.processes import FOREVER_S, first_does, refuse_differences
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
-from vqdna_jax.runtime.watchdog import Watchdog
+from vqdna_jax.runtime.watchdog import Watchdog, after
 from vqdna_jax.stages import make_stage, read_settings
 from vqdna_jax.stages.announce import differences, plan_lines, say
 from vqdna_jax.stages.base import Finished, Stage
@@ -132,7 +132,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
                         log.step(done, metrics)
                     done += 1
         except Stopped:
-            stopped = f" after {done} steps"
+            stopped = f" {after(done)}"
         with run.phase("save", done):
             log.close()
             checkpoints.save(done, state, meta)

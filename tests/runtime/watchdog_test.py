@@ -164,3 +164,8 @@ def test_signal_46_is_as_before_after_the_block():
         """
     )
     assert finish(process).code == -46 and signal.getsignal(46) == before
+
+
+@pytest.mark.parametrize("steps, words", [(0, "after 0 steps"), (1, "after 1 step"), (2, "after 2 steps")])
+def test_one_step_is_no_steps(steps, words):
+    assert watchdog.after(steps) == words

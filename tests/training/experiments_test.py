@@ -10,7 +10,7 @@ import pytest
 import refusals
 
 from configs import hrq
-from vqdna_jax import main
+from vqdna_jax import main, stages
 from vqdna_jax.benchmark import jobs
 from vqdna_jax.errors import InputError
 from vqdna_jax.plan import compile
@@ -105,6 +105,26 @@ def test_a_table_with_free_names_is_given_as_a_whole():
 
 def test_the_last_value_of_a_key_counts():
     assert experiments.read_config("hrq", ["seed=1", "seed=2"]).seed == 2
+
+
+@pytest.mark.parametrize(
+    "source, overrides, steps_and_epochs",
+    [
+        ("finetune", ["train.total_steps=30"], (30, 0.0)),
+        ("hrq", ["train.total_steps=30"], (30, 0.0)),
+        ("mcm", ["train.total_epochs=0.5"], (0, 0.5)),
+        ("mcm:tiny", ["train.total_epochs=0"], (800, 0.0)),
+        ("finetune", ["train.total_steps=0"], (0, 3.0)),
+        ("finetune", ["train.total_epochs=10", "train.total_steps=30"], (30, 0.0)),
+        ("finetune", ["train.total_steps=30", "train.total_epochs=10"], (0, 10.0)),
+        ("finetune", ["train.total_epochs=0", "train.total_steps=30"], (30, 0.0)),
+    ],
+)
+def test_a_length_given_by_hand_is_the_length_of_the_run(source, overrides, steps_and_epochs):
+    """In steps or in epochs, whatever the experiment has; the last one counts, as of any key."""
+    config = experiments.read_config(source, overrides)
+    assert (config.train.total_steps, config.train.total_epochs) == steps_and_epochs
+    stages.read_settings(config)
 
 
 @pytest.mark.parametrize("preset", ["base", "tiny"])

@@ -213,8 +213,13 @@ def _newest_message() -> tuple[float, int] | None:
     return _MESSAGE.unpack(newest) if newest else None
 
 
+def after(steps: int) -> str:
+    """ "after 1 step", "after 8 steps"."""
+    return f"after {steps} step{'' if steps == 1 else 's'}"
+
+
 def _finish_off(parent: _Parent, number: int, limit: float, step: int) -> None:
-    where = "before the first step" if step == _NO_STEP else f"after {step} steps"
+    where = "before the first step" if step == _NO_STEP else after(step)
     code = 128 + number if number == signal.SIGABRT else number
     _say(f"error: no sign of life for {limit:g} s {where}: exit code {code}, the stacks of all threads follow")
     parent.send(number)

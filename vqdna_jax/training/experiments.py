@@ -20,6 +20,8 @@ from vqdna_jax.runtime.typed import closest
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / "configs"
 _SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "configs"  # of a clone
+# Keys that say the same in two ways, of which one is above 0: who sets one by hand need not know that of the other.
+_INSTEAD = {"train.total_steps": "train.total_epochs", "train.total_epochs": "train.total_steps"}
 _TRUTH = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -47,6 +49,8 @@ def beside(file: str | pathlib.Path, name: str) -> pathlib.Path:
 
 def read_config(source: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of FILE or FILE:PRESET, where FILE is what `find` takes, with KEY=VALUE overrides in their order.
+
+    train.total_steps above 0 puts train.total_epochs at 0, and the other way round.
 
     Raises:
         InputError: no such file, preset or key, or a value of another type.
@@ -87,11 +91,18 @@ def _set(config: ConfigDict, override: str, path: pathlib.Path) -> None:
         raise InputError(
             f"config key {key!r} does not exist, the closest is {closest(key, known)}; all keys are in {path}"
         )
-    *parents, last = key.split(".")
     try:
-        reduce(operator.getitem, parents, config)[last] = _parse(text, known[key])
+        value = _parse(text, known[key])
+        _put(config, key, value)
     except (KeyError, SyntaxError, ValueError) as error:
         raise InputError(f"config key {key}={text}: expected {_expected(key, known[key])}") from error
+    if (other := _INSTEAD.get(key)) in known and value > 0:
+        _put(config, other, type(known[other])(0))
+
+
+def _put(config: ConfigDict, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    reduce(operator.getitem, parents, config)[last] = value
 
 
 def _entries(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

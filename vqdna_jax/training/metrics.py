@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from vqdna_jax.errors import NumericsError
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.runtime.processes import first_does
+from vqdna_jax.runtime.watchdog import after
 
 # Peak dense bf16 FLOP/s by a part of jax's device_kind; a chip that is not here is reported in GFLOP/s, without MFU.
 PEAK_FLOPS = {
@@ -183,7 +184,7 @@ class StepLog:
     def evaluation(self, step: int, values: dict[str, float]) -> None:
         if self._writer:
             self._writer.write(step, {f"eval_{name}": value for name, value in values.items()})
-        self._progress.say(f"held-out after {step} steps: {describe(values)}")
+        self._progress.say(f"held-out {after(step)}: {describe(values)}")
         for name, utilisation in values.items():
             if name.endswith("_utilisation") and utilisation < HEALTHY_UTILISATION:
                 codebook = name.removesuffix("_utilisation").replace("_", " ")
