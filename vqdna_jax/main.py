@@ -3,6 +3,7 @@
 --config names an experiment that comes with the package, or a file like configs/hrq.py, and after a colon its preset.
 On several hosts each runs the same command and says how it finds the others: --multihost=tpu|slurm|auto, or
 --coordinator=HOST:PORT --processes=N --process=I. launch/ does that for TPU VMs, GKE and Slurm.
+--help-config lists every key with its meaning; with --config=NAME:PRESET those of one experiment, with its values.
 Exit codes are in errors.py. Run the same command again to go on after a stop.
 """
 
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line `arguments`, the name of the program first. Returns the exit code."""
     if {"--help", "-h"} & set(arguments):
         print(__doc__)
+        return 0
+    if "--help-config" in arguments:
+        with errors.report_and_exit():
+            print_keys(arguments)
         return 0
     with errors.report_and_exit(), StopRequest() as stop:
         try:
@@ -98,6 +103,14 @@ def leave_the_others(error: Exception) -> NoReturn:
     if jax.process_index() == 0 or not isinstance(told, errors.PeerError):
         processes.farewell()
     exit_now(told.exit_code if told else 1)
+
+
+def print_keys(arguments: Sequence[str]) -> None:
+    """What each key of the configs means, on standard output. Raises InputError: no such experiment."""
+    from vqdna_jax.stages import listing
+
+    source, _, _ = _split(arguments)
+    print(listing.describe([source] if source else []))
 
 
 def parse(arguments: Sequence[str]) -> Command:

@@ -57,7 +57,8 @@ def embed(
         model: a pretrained or fine-tuned model, the export directory of a run with configs/mcm.py or finetune.py
         out: the file of embeddings to write, which numpy.load opens
         pool: how the vectors of a sequence's codes become one, or "none": one per code
-        layer: -1 after the last norm, or after so many layers, 0 for the input
+        layer: of the network: -1 after the last norm, -2 without the last layer, -3 without the last two, and so on; or
+            after so many layers, 0 for the input
         on_duplicate: refuse a name that occurs twice, or number it
         as_json: print the summary as JSON on stdout
     """
@@ -80,6 +81,8 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict the labels of sequences. A row that cannot be predicted says why, and the others are.
+
+    Sequences beyond the model's context are cut into windows if it was trained so (data.long=window), else refused.
 
     Args:
         file: a FASTA file, or a CSV or .tsv file with a column `sequence`; plain or .gz

@@ -31,7 +31,8 @@ def corpus(
 
     Args:
         out: the directory to write, new or empty; may be remote (gs://, s3://)
-        fasta: a FASTA file for each species, as FILE or NAME=FILE; globs and directories; .gz, remote, - for stdin
+        fasta: a FASTA file for each species, as FILE or NAME=FILE; globs, and directories, of which .fa .fna .fasta
+            .fas .ffn .fsa are taken in any case; .gz, remote, - for stdin
         species: a list of species to download, tab-separated: name, url, checksum, bytes (docs/data.md)
         downloads: where they are kept, by default in the cache directory
         validation_share: share of the bases of every species kept for validation

@@ -63,7 +63,10 @@ class FineTuned:
         """What is wrong with a sequence of so many codes; empty if nothing is."""
         if length <= self.size or self.long == "window":
             return ""
-        return f"{length:,} codes, longer than the {self.size:,} of the model's context; cut it"
+        found = (
+            f"{length:,} codes, longer than the {self.size:,} of the model's context, which was trained to refuse them"
+        )
+        return f"{found}; cut it, or fine-tune with --config.data.long=window"
 
     def logits(self, codes: Sequence[np.ndarray], advance: Advance = no_advance) -> np.ndarray:
         """f32 [n, V] of good codes [L, N]."""

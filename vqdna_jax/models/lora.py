@@ -68,7 +68,14 @@ _TARGETS_RULE = Rule(_matches_one, f"a regular expression that matches one of {'
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Attributes: targets: a regular expression; the weights of TARGETS that it matches whole are adapted."""
+    """Which weights are adapted, and by how much.
+
+    Attributes:
+        rank: r, columns of A and rows of B.
+        alpha: what A B is scaled by, over the rank.
+        dropout: of what goes into A, in training.
+        targets: a regular expression; those of q, k, v, out, up and down that it matches whole are adapted.
+    """
 
     rank: Positive = 8
     alpha: PositiveNumber = 16.0

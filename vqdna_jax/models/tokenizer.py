@@ -26,8 +26,14 @@ class TokenizerConfig:
     Attributes:
         quantizer: "vqvae", one codebook of K codes after the last block; "hrq", codebooks of 2K and 4K codes after
             the middle and the last block.
-        code_size: K.
+        code_size: K, see `quantizer`.
         bases_per_code: bases a code stands for; over 1, a strided projection after the stem.
+        width: D, channels of the blocks, and of a code's vector.
+        blocks: ConvNeXt blocks of the encoder, and of the decoder.
+        kernel_size: codes that the depthwise convolution of a block sees.
+        expansion: hidden channels of a block, as a multiple of the width.
+        stem_channels: channels of the convolution over bases.
+        stem_kernel_size: bases that this convolution sees.
         dtype: of activations and matmuls; parameters, statistics, residuals and scores are f32.
     """
 

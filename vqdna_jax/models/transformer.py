@@ -35,6 +35,11 @@ class TransformerConfig:
     """Everything that fixes the network; the defaults are the paper's BERT-base (86 M parameters).
 
     Attributes:
+        layers: of attention and MLP.
+        width: D, channels of the residual stream.
+        heads: of the attention.
+        activation: of the MLP.
+        rope_base: of the rotary positions' wavelengths.
         hidden: F; "geglu" has two matrices of it up and one down, "gelu" one and one.
         window: codes that a code sees on both sides; 0: all.
         cls: a learned vector goes in front of every sequence; for its place the window's last code is left out.
@@ -74,7 +79,7 @@ class Compute:
     Attributes:
         layers: "unrolled" (fastest, and least memory on a TPU) or "scanned" (compiles in a fraction of the time).
         remat: what the backward pass computes again: "none", "dots" (all but matmuls), "full" (whole layers).
-        attention: a kernel; in a config also "auto", until the platform and lengths are known.
+        attention: a kernel; in a config also "auto": splash on a TPU, cudnn on a GPU where it can, else xla.
     """
 
     layers: Annotated[str, one_of(*LOOPS)] = "unrolled"

@@ -10,8 +10,10 @@ read(Window, {"bases": 0}, "data.")  # BadField: key data.bases: found 0, expect
 
 import dataclasses
 import difflib
+import inspect
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import (
     Annotated,
     Any,
@@ -58,6 +60,14 @@ Share = Annotated[float, Rule(lambda v: 0 <= v < 1, "a share, at least 0 and und
 InnerShare = Annotated[float, Rule(lambda v: 0 < v < 1, "between 0 and 1, without the ends")]
 
 _EXPECTED = {bool: "True or False", int: "an integer", float: "a number", str: "text", tuple: "a list", dict: "a table"}
+
+
+class Key(NamedTuple):
+    """A key that `read` takes: its name, what its value must be, and what its dataclass's docstring says of it."""
+
+    name: str
+    expected: str
+    meaning: str
 
 
 class BadField(InputError):
@@ -113,6 +123,29 @@ def read(kind: type[Fields], values: object, prefix: str = "", *, complete: bool
     if isinstance(result, Checked):
         result.check_fields(prefix)
     return result
+
+
+def keys_of(kind: type, prefix: str = "") -> Iterator[Key]:
+    """The keys of a dataclass and of those in it, in their order; `prefix` goes before their names."""
+    hints, said = get_type_hints(kind, include_extras=True), _attributes(kind)
+    for field in dataclasses.fields(kind):
+        base, rules = _split(hints[field.name])
+        if isinstance(base, type) and dataclasses.is_dataclass(base):
+            yield from keys_of(base, f"{prefix}{field.name}.")
+            continue
+        base = get_origin(base) or base
+        expected = rules[0].expected if rules else _EXPECTED.get(dict if base is Mapping else base, "")
+        yield Key(prefix + field.name, expected, said.get(field.name, ""))
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """{name: text} of the docstring's section `Attributes:`, of the dataclasses that it extends too."""
+    found: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        section = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE):
+            found[name] = " ".join(text.split())
+    return found
 
 
 def closest(name: str, known: Iterable[str]) -> str:

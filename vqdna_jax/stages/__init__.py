@@ -31,10 +31,15 @@ LEARNED, FIXED = (exports.TOKENIZER, exports.PRETRAINED), (exports.FIXED_TOKENIZ
 
 def read_settings(config: ConfigDict) -> StageSettings:
     """A config as the settings of its stage. Raises InputError naming the first key whose value cannot work."""
-    recorded = config.to_dict()
-    if recorded.get("task") not in SETTINGS:
-        raise InputError(f"config key task: found {recorded.get('task')!r}, expected one of {', '.join(SETTINGS)}")
-    return read(SETTINGS[recorded["task"]], recorded)
+    return read(kind_of(config), config.to_dict())
+
+
+def kind_of(config: ConfigDict) -> type[StageSettings]:
+    """The settings of the stage that a config names. Raises InputError: there is no such stage."""
+    task = config.get("task")
+    if task not in SETTINGS:
+        raise InputError(f"config key task: found {task!r}, expected one of {', '.join(SETTINGS)}")
+    return SETTINGS[task]
 
 
 def make_stage(settings: Settings, mesh: Mesh) -> Stage:

@@ -18,8 +18,6 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.partition import AnyArray, replicated, spec
 from vqdna_jax.runtime.typed import Positive, Rule, joined
 
-# codes: single codes (the paper); code_spans: runs of them; bases: one base of each masked code, hidden from the
-# tokenizer; base_spans: all bases of runs of codes, hidden from it.
 KINDS = ("codes", "code_spans", "bases", "base_spans")
 LEAK_BASES = 3  # a code within this many bases of a masked span's edge is read off the visible codes beside it
 _RATE_RULE = Rule(lambda v: 0 < v < 1, "a share of the codes, between 0 and 1 without the ends")
@@ -27,9 +25,12 @@ _RATE_RULE = Rule(lambda v: 0 < v < 1, "a share of the codes, between 0 and 1 wi
 
 @dataclasses.dataclass(frozen=True)
 class Masking:
-    """`kind`: one of KINDS, or several joined by "+", each window then drawing one of them with even odds.
+    """What is hidden of a window, and how much.
 
     Attributes:
+        kind: codes: single codes (the paper); code_spans: runs of them; bases: one base of each masked code, hidden
+            from the tokenizer; base_spans: all bases of runs of codes, hidden from it. Of several joined by "+" each
+            window draws one with even odds.
         rate: share of the codes that are masked.
         span: codes a span.
     """

@@ -34,11 +34,15 @@ def find(name: str) -> pathlib.Path:
     path = pathlib.Path(name)
     if path.suffix == ".py" and path.is_file():
         return path
-    shipped = _SHIPPED / f"{path.stem}.py"
-    if path in (pathlib.Path(path.stem), pathlib.Path("configs", shipped.name)) and shipped.is_file():
-        return shipped
-    known = ", ".join(sorted(file.stem for file in _SHIPPED.glob("[!_]*.py")))
-    raise InputError(f"--config={name}: there is no Python file {name}; expected one, or one of {known}")
+    own = _SHIPPED / f"{path.stem}.py"
+    if path in (pathlib.Path(path.stem), pathlib.Path("configs", own.name)) and own.is_file():
+        return own
+    raise InputError(f"--config={name}: there is no Python file {name}; expected one, or one of {', '.join(shipped())}")
+
+
+def shipped() -> list[str]:
+    """The names of the experiments that come with the package."""
+    return sorted(file.stem for file in _SHIPPED.glob("[!_]*.py"))
 
 
 def beside(file: str | pathlib.Path, name: str) -> pathlib.Path:

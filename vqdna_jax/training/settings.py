@@ -1,34 +1,34 @@
 """What a config says, as frozen dataclasses that are checked when they are read.
 
-Fields are named as the keys of configs/*.py, whose comments explain them. `stages.read_settings` makes them.
+Fields are named as the keys of configs/*.py; docstrings say what they mean, here, in `training/groups.py` and in the
+packages of what they configure, and `python -m vqdna_jax.main --help-config` lists them all. `stages.read_settings`
+makes them.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.labels.sets import Kind
-from vqdna_jax.models.classifier import Method
-from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.pooling import POOLS
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.runtime import typed
-from vqdna_jax.runtime.typed import (
-    InnerShare,
-    NonNegative,
-    NonNegativeNumber,
-    Positive,
-    PositiveNumber,
-    Rule,
-    Share,
-    expect,
-    flat,
-    joined,
-    one_of,
-)
+from vqdna_jax.runtime.typed import NonNegative, NonNegativeNumber, Share, expect, flat
 from vqdna_jax.tasks.masking import Masking
+from vqdna_jax.training.groups import (
+    CodebookSettings,
+    DataSettings,
+    EvalSettings,
+    HeadSettings,
+    LabelledData,
+    MaskedCodesEvalSettings,
+    MeshSettings,
+    OptimizerSettings,
+    TrainSettings,
+    TuningSettings,
+    WindowData,
+    WindowEvalSettings,
+)
 
 # Directories may move, and be others on other hosts; what they hold may not change.
 PLACES = ("data.corpus", "data.labelled", "tokenizer", "pretrained")
@@ -46,136 +46,6 @@ MUTABLE = (
     "mesh",
 )
 
-_NOT_SPLIT = Rule(lambda v: v == 1, "1: no stage splits its sequence yet")
-
-
-@dataclasses.dataclass(frozen=True)
-class MeshSettings:
-    """Sizes of the axes; `partition.make_mesh` fits them to the devices. data: -1 is what the others leave."""
-
-    data: int
-    fsdp: int
-    tensor: int
-    context: Annotated[int, _NOT_SPLIT]
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerSettings:
-    learning_rate: PositiveNumber
-    warmup_steps: NonNegative
-    final_fraction: Share
-    b1: Share
-    b2: Share
-    weight_decay: NonNegativeNumber
-    clip_norm: PositiveNumber
-    skip_above: NonNegativeNumber
-    decay: Literal["linear", "cosine"] = "cosine"
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainSettings:
-    """What has a default only some stages have in their configs."""
-
-    total_epochs: NonNegativeNumber
-    total_steps: NonNegative
-    log_every_steps: Positive
-    checkpoint_every_steps: Positive
-    keep_checkpoints: Positive
-    timeout_s: PositiveNumber
-    microbatches: Positive = 1
-    params_ema_decay: Share = 0.0
-    stop_below_utilisation: Share = 0.0
-    patience: NonNegative = 0
-    retries: NonNegative = 0
-
-    def check_fields(self, prefix: str) -> None:
-        """Raises BadField: not one of total_steps and total_epochs says how long the run is."""
-        if (self.total_steps > 0) == (self.total_epochs > 0):
-            keys = f"{prefix}total_steps and {prefix}total_epochs"
-            raise typed.BadField(f"keys {keys}: set one of them above 0, the other to 0")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalSettings:
-    every_steps: Positive
-    batch: Positive
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowEvalSettings(EvalSettings):
-    windows: Positive
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskedCodesEvalSettings(WindowEvalSettings):
-    probe: str
-    probe_rows: Positive
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSettings:
-    global_batch: Positive
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowData(DataSettings):
-    """Windows of a corpus."""
-
-    corpus: str
-    window_bp: Positive
-    max_n_share: Share
-    temperature: PositiveNumber
-    species_weights: Mapping[str, float]
-
-    def check_fields(self, prefix: str) -> None:
-        """Raises BadField: species are mixed in two ways at once."""
-        if self.species_weights and self.temperature != 1:
-            raise typed.BadField(f"keys {prefix}temperature and {prefix}species_weights: set one of them, not both")
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelledData(DataSettings):
-    """Labelled sequences."""
-
-    labelled: str
-    kind: Annotated[str, one_of("auto", *get_args(Kind))]
-    label_names: tuple[str, ...]
-    class_weights: Literal["none", "balanced"]
-    long: Literal["refuse", "window"]
-    train_rows: NonNegative
-    dev_rows: NonNegative
-    test_rows: NonNegative
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """`label_names`, which a command line gives as one text with commas."""
-        only, *others = self.label_names or ("",)
-        return self.label_names if others or "," not in only else tuple(map(str.strip, only.split(",")))
-
-
-@dataclasses.dataclass(frozen=True)
-class CodebookSettings:
-    commitment_weight: NonNegativeNumber
-    ema_decay: InnerShare
-    revive_below: Share
-    revive_to: InnerShare
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TuningSettings(LoraConfig):
-    method: Method
-
-    @property
-    def lora(self) -> LoraConfig:
-        return LoraConfig(self.rank, self.alpha, self.dropout, self.targets)
-
-
-@dataclasses.dataclass(frozen=True)
-class HeadSettings:
-    pool: Annotated[str, joined(*POOLS)]
-    mlp: bool
-    dropout: Share
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -183,6 +53,7 @@ class Settings:
 
     Attributes:
         recorded: the config itself, nested dicts of plain values: what checkpoints, config.json and model cards hold.
+        seed: of all random numbers: initial weights, batches, what is hidden.
     """
 
     recorded: Mapping[str, Any] = dataclasses.field(compare=False, repr=False)
@@ -216,7 +87,12 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VocabularySettings(Settings):
-    """Stage 1: configs/hrq.py, configs/vqvae.py."""
+    """Stage 1: configs/hrq.py, configs/vqvae.py.
+
+    Attributes:
+        hidden_share: of the input bases, hidden and rebuilt all the same (denoising), which makes a tokenizer ready for
+            stage 2; 0 in the paper.
+    """
 
     data: WindowData
     model: TokenizerConfig
@@ -240,7 +116,12 @@ class VocabularySettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedCodesSettings(Settings):
-    """Stage 2: configs/mcm.py."""
+    """Stage 2: configs/mcm.py.
+
+    Attributes:
+        tokenizer: the export directory of a run of stage 1, or of a fixed tokenizer.
+        base_weight: of the loss of the head that names bases, beside that of codes; 0: the paper's objective.
+    """
 
     tokenizer: str
     data: WindowData
@@ -260,7 +141,11 @@ class MaskedCodesSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(Settings):
-    """Stage 3: configs/finetune.py."""
+    """Stage 3: configs/finetune.py.
+
+    Attributes:
+        pretrained: the export directory of a run of stage 2.
+    """
 
     pretrained: str
     data: LabelledData

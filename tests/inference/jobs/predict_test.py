@@ -179,7 +179,17 @@ def test_what_is_not_to_the_letter_is_predicted_and_said_once(base, models, tmp_
 
 
 BAD = ["ACGT", "", "ACGXT", "A" * (4 * SIZE + 1), "AC GT", "acgRYn", "AC-T", "é", "A" * 4 * SIZE, "NNNNNN", "nRY", "N"]
-ERRORS = ["", "empty", "position 3: 'X'", "64 codes", "position 2: ' '", "", "position 2: '-'", "position 0", ""]
+ERRORS = [
+    "",
+    "empty",
+    "position 3: 'X'",
+    "64 codes, longer than the 63",
+    "position 2: ' '",
+    "",
+    "position 2: '-'",
+    "position 0",
+    "",
+]
 ERRORS += ["no known base"] * 3
 
 
@@ -194,6 +204,7 @@ def test_a_bad_row_says_why_and_costs_nothing_else(base, models, tmp_path, write
     assert "9 of 12" in printed.err and "100%" not in printed.out
     assert [bool(row["error"]) for row in rows] == [bool(error) for error in ERRORS]
     assert all(error in row["error"] and "\n" not in row["error"] for row, error in zip(rows, ERRORS))
+    assert [i for i, row in enumerate(rows) if "--config.data.long=window" in row["error"]] == [3]
     for row, error in zip(rows, ERRORS):
         assert all((row[name] == "") == bool(error) for name in ("prediction", *model.label_names))
     good = [i for i, error in enumerate(ERRORS) if not error]
