@@ -51,8 +51,8 @@ def by_exit_code(code: int) -> type[VqdnaError]:
     return next(kind for kind in VqdnaError.__subclasses__() if kind.exit_code == code)
 
 
-# A place that can never be written is bad input; a disk that fills up or fails is not.
-_WRONG_PLACE = {
+# A path that can never be read or written as it stands is bad input; a disk that fills up or fails is not.
+_WRONG_PATH = {
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -60,15 +60,29 @@ _WRONG_PLACE = {
     errno.ENOTDIR,
     errno.EISDIR,
     errno.EEXIST,
+    errno.ENOTEMPTY,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.EBADF,
 }
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_LONGEST_NAME = 255
+
+
+def shown(path: str | bytes | os.PathLike) -> str:
+    """A path as messages have it: the beginning alone of one that names nothing, a sequence in its place."""
+    text = str(os.fsdecode(path) if isinstance(path, bytes) else path)
+    if max(map(len, text.split(os.sep))) <= _LONGEST_NAME:
+        return text
+    return f"{text[:80]}... ({len(text):,} letters)"
 
 
 def cannot_write(path: str | os.PathLike, error: OSError) -> VqdnaError:
     """InputError for a place that cannot be written, StorageError for a disk that is full or fails."""
-    kind = InputError if error.errno in _WRONG_PLACE else StorageError
-    return kind(f"{path}: cannot be written ({error.strerror or error}); name another place or make room")
+    kind = InputError if error.errno in _WRONG_PATH else StorageError
+    return kind(f"{shown(path)}: cannot be written ({error.strerror or error}); name another place or make room")
 
 
 def first_line(error: BaseException | None) -> str:
@@ -77,9 +91,11 @@ def first_line(error: BaseException | None) -> str:
 
 
 def known(error: BaseException) -> VqdnaError | None:
-    """The error as one that a user can act on, a full or failing disk among them; None for any other."""
+    """The error as one that a user can act on, among them what the system says of a path; None for any other."""
     if isinstance(error, OSError) and error.errno in _DISK:
-        return StorageError(f"{error.filename or 'disk'}: {error.strerror}; make room and run it again")
+        return StorageError(f"{shown(error.filename or 'disk')}: {error.strerror}; make room and run it again")
+    if isinstance(error, OSError) and error.errno in _WRONG_PATH and isinstance(error.filename, str | bytes):
+        return InputError(f"{shown(error.filename)}: {error.strerror}; check the path and who may use it")
     return error if isinstance(error, VqdnaError) else None
 
 

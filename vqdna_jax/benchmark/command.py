@@ -12,6 +12,7 @@ from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
+from vqdna_jax.runtime.files import check_directory
 
 
 def run(
@@ -31,6 +32,7 @@ def run(
         models: directories, or NAME=DIRECTORY. untrained: also each model's untrained twin, as a control.
         shard: "i/n".
     """
+    check_directory(out)
     named = names_of(models)
     twins = {f"{name}, untrained": out / "untrained" / name for name in named if untrained}
     roles: dict[str, Role] = dict.fromkeys(twins, "control")

@@ -20,7 +20,7 @@ from vqdna_jax.benchmark.jobs import Job, Plan, config_of, folders, jobs, role_o
 from vqdna_jax.benchmark.sets import find
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import EXIT_STOPPED, InputError, StorageError, VqdnaError
-from vqdna_jax.runtime.files import read_json, replacing
+from vqdna_jax.runtime.files import behind_links, read_json, replacing
 from vqdna_jax.training.settings import FinetuneSettings, read
 
 
@@ -64,7 +64,7 @@ def check(plan: Plan, sets: Mapping[str, pathlib.Path]) -> None:
         if changed:
             raise InputError(f"{plan.out}: holds a benchmark with other {', '.join(changed)}; name a new --out")
         settings["models"] = saved["models"] | digests
-    plan.out.mkdir(parents=True, exist_ok=True)
+    behind_links(plan.out).mkdir(parents=True, exist_ok=True)
     with replacing(path) as new:
         new.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import tyro
 
-from vqdna_jax.cli.options import STREAM, AsJson, OnDuplicate, PoolName, must_exist
+from vqdna_jax.cli.options import AsJson, OnDuplicate, OutputFile, PoolName, must_exist
+from vqdna_jax.runtime.files import is_stream
 
 
-def encode(fasta: tyro.conf.Positional[Path], model: Path, out: Path, on_duplicate: OnDuplicate = "error") -> None:
+def encode(
+    fasta: tyro.conf.Positional[Path], model: Path, out: OutputFile, on_duplicate: OnDuplicate = "error"
+) -> None:
     """Turn sequences into codes.
 
     Args:
@@ -25,7 +28,7 @@ def encode(fasta: tyro.conf.Positional[Path], model: Path, out: Path, on_duplica
     print(f"codes written to {out}")
 
 
-def decode(codes: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
+def decode(codes: tyro.conf.Positional[Path], model: Path, out: OutputFile) -> None:
     """Turn codes back into sequences.
 
     Args:
@@ -37,14 +40,14 @@ def decode(codes: tyro.conf.Positional[Path], model: Path, out: Path) -> None:
     from vqdna_jax.inference.jobs.encode import decode_to_fasta
 
     decode_to_fasta(codes, model, out)
-    if out != STREAM:
+    if not is_stream(out):
         print(f"sequences written to {out}")
 
 
 def embed(
     fasta: tyro.conf.Positional[Path],
     model: Path,
-    out: Path,
+    out: OutputFile,
     pool: PoolName = "mean",
     layer: int = -1,
     on_duplicate: OnDuplicate = "error",
@@ -76,7 +79,7 @@ def embed(
 def predict(
     file: tyro.conf.Positional[Path],
     model: Path,
-    out: Path,
+    out: OutputFile,
     base: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
@@ -85,9 +88,10 @@ def predict(
     Sequences beyond the model's context are cut into windows if it was trained so (data.long=window), else refused.
 
     Args:
-        file: a FASTA file, or a CSV or .tsv file with a column `sequence`; plain or .gz
+        file: a FASTA file, or a CSV or .tsv file with a column `sequence`; plain or .gz, or - for standard input
         model: a fine-tuned model, the export directory of a run with configs/finetune.py
-        out: the CSV file to write, a row per sequence in their order: id, prediction, a probability per label, error
+        out: the CSV file to write, or - for standard output; a row per sequence in their order: id, prediction, a
+            probability per label, error
         base: the pretrained model under it, if it is no longer where it was
         as_json: print the summary as JSON on stdout
     """
@@ -101,4 +105,5 @@ def predict(
         told = "{errors:,} of {records:,} sequences have no prediction; the column error of {out} says why"
         print(told.format(**summary), file=sys.stderr)
     text = "{records:,} sequences, {errors:,} with an error, {records_per_s:,.0f} sequences/s: predictions in {out}"
-    print(json.dumps(summary, indent=2) if as_json else text.format(**summary))
+    told = json.dumps(summary, indent=2) if as_json else text.format(**summary)
+    print(told, file=sys.stderr if is_stream(out) else sys.stdout)

@@ -13,7 +13,8 @@ import tyro
 
 from vqdna_jax import errors
 from vqdna_jax.cli.model_verbs import decode, embed, encode, predict
-from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, must_exist
+from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_exist
+from vqdna_jax.runtime.files import is_stream
 
 
 def corpus(
@@ -41,8 +42,10 @@ def corpus(
         beam_option: an option of Beam, --beam-option=--project=mine; may be given several times
         as_json: print the manifest as JSON on stdout
     """
+    from vqdna_jax.genome.build import staging
     from vqdna_jax.genome.build.build import build_corpus
 
+    staging.check(out)
     downloaded = []
     if species is not None:
         from vqdna_jax.genome.build.assemblies import fetch_assemblies, read_assemblies
@@ -130,19 +133,22 @@ def benchmark(
     sys.exit(command.run(data, models, out, names, seeds, preset, set, untrained, shard))
 
 
-def report(kind: tyro.conf.Positional[Literal["benchmark"]], results: tyro.conf.Positional[Path], out: Path) -> None:
+def report(
+    kind: tyro.conf.Positional[Literal["benchmark"]], results: tyro.conf.Positional[Path], out: OutputFile
+) -> None:
     """Make a self-contained HTML page.
 
     Args:
         kind: the kind of page
         results: the results.json of a benchmark
-        out: the page to write
+        out: the page to write, or - for standard output
     """
     must_exist(results)
     from vqdna_jax.benchmark.report import publish
 
     publish.page_of(results, out)
-    print(f"page written to {out}")
+    if not is_stream(out):
+        print(f"page written to {out}")
 
 
 def plan(

@@ -36,11 +36,8 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
     def __enter__(self) -> "FastaFiles":
         with contextlib.ExitStack() as copies:
             for path in self._given:
-                try:
-                    self._paths.append(copies.enter_context(places.local_copy(path)))
-                    self.size += places.file_size(self._paths[-1])
-                except OSError as error:
-                    raise places.cannot_read(path, error) from error
+                self._paths.append(copies.enter_context(places.readable(path)))
+                self.size += os.path.getsize(self._paths[-1])
             self._copies = copies.pop_all()
         return self
 

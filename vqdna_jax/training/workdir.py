@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 
 from vqdna_jax.errors import InputError, StorageError, cannot_write
-from vqdna_jax.runtime.files import replacing
+from vqdna_jax.runtime.files import behind_links, replacing
 from vqdna_jax.runtime.processes import first_does
 
 
@@ -29,7 +29,7 @@ def open_workdir(workdir: pathlib.Path) -> Iterator[str]:
 
 def _open(workdir: pathlib.Path, stack: contextlib.ExitStack) -> str:
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
+        behind_links(workdir).mkdir(parents=True, exist_ok=True)
         lock = stack.enter_context(open(workdir / "lock", "a+"))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -1,7 +1,6 @@
 """The page of a benchmark: what it shows, every score with its spread, beside controls and published rows."""
 
 import os
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from vqdna_jax.benchmark.sets import published
 from vqdna_jax.benchmark.sets.published import PublishedRow
 from vqdna_jax.errors import InputError
 from vqdna_jax.report.page import Block, definitions, escape, page, paragraph, section, table, text_cell
-from vqdna_jax.runtime.files import replacing
+from vqdna_jax.runtime.files import writing
 
 KEYS = ("title", "command", "date", "machine", "budget", "cells", "published", "cards")
 CARD_KEYS = ("title", "metric", "classes", "sizes")
@@ -25,15 +24,16 @@ def write_page(results: Mapping[str, Any], out: str | os.PathLike) -> None:
         results: title, command, date, machine: text. budget: text by text. cells: as in `benchmark.cells`. published:
             rows as in `benchmark.sets.published`. cards: by dataset, its title, metric, classes and sizes (text,
             numbers, or numbers by name).
-        out: the file, replaced if it is there. The same results give the same bytes.
+        out: the file, replaced if it is there; "-" for standard output, a pipe or a device. The same results give
+            the same bytes.
 
     Raises:
         InputError: a key is missing, a cell is not sound (`cells.parse`), or `out` cannot be written.
         StorageError: the disk is full or fails.
     """
     text = render(results)
-    with replacing(pathlib.Path(out)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with writing(out) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # a file name may not be UTF-8
 
 
 def render(results: Mapping[str, Any]) -> str:

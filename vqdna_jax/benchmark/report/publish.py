@@ -14,7 +14,7 @@ from vqdna_jax.benchmark.report.page import write_page
 from vqdna_jax.benchmark.sets import published
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
-from vqdna_jax.runtime.files import read_json, replacing
+from vqdna_jax.runtime.files import check_output, read_json, replacing
 
 TITLE = "Fine-tuning benchmark"
 
@@ -32,8 +32,9 @@ def publish(out: pathlib.Path, command: str, budget: Mapping[str, Any]) -> pathl
     return out / "page.html"
 
 
-def page_of(path: pathlib.Path, out: pathlib.Path) -> None:
+def page_of(path: pathlib.Path, out: str | os.PathLike) -> None:
     """The page of a results.json. Raises InputError where it is not one."""
+    check_output(out, [path], streams=True)
     what = "a results.json that vqdna benchmark wrote"
     found = read_json(path, what)
     if not {"cells", "published", "cards"} <= found.keys():

@@ -11,6 +11,7 @@ from typing import Any, TextIO, TypeVar
 
 from vqdna_jax.benchmark.sets.cards import SPLITS
 from vqdna_jax.errors import InputError, cannot_write
+from vqdna_jax.runtime.files import behind_links, check_directory
 
 Group = TypeVar("Group")
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
@@ -37,16 +38,27 @@ def deal(sizes: Mapping[Group, int], seed: object) -> dict[Group, str]:
     return splits
 
 
+def check_vacant(out: str | os.PathLike) -> None:
+    """Raises InputError where `out` is there and not an empty folder, or no folder can be made; follows links."""
+    place = behind_links(out)
+    try:
+        vacant = not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir()))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    if not vacant:
+        raise InputError(f"{out}: exists and is not an empty directory; choose another place or remove it")
+    check_directory(out)
+
+
 @contextlib.contextmanager
 def writing(out: str | os.PathLike) -> Iterator[tuple[pathlib.Path, Mapping[str, TextIO]]]:
     """A folder that becomes `out` if all goes well and vanishes if not, and its CSV files by split, headers written.
 
-    Raises InputError where `out` is there and not an empty folder, or cannot be written; StorageError on a full disk.
+    Raises as `check_vacant`, and StorageError on a full disk.
     """
-    out = pathlib.Path(out)
-    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out}: exists and is not an empty directory; choose another place or remove it")
-    staging = out.with_name(f".{out.name}.{os.getpid()}")
+    check_vacant(out)
+    place = behind_links(out)
+    staging = place.with_name(f".{place.name}.{os.getpid()}")
     try:
         staging.mkdir(parents=True)
         with contextlib.ExitStack() as stack:
@@ -54,7 +66,7 @@ def writing(out: str | os.PathLike) -> Iterator[tuple[pathlib.Path, Mapping[str,
             for file in files.values():
                 file.write("sequence,label\n")
             yield staging, files
-        os.replace(staging, out)
+        os.replace(staging, place)
     except OSError as error:
         raise cannot_write(out, error) from error
     finally:

@@ -83,6 +83,7 @@ def prepare(
     """
     items = _items_by_split(items_per_class)
     _check(fastas, length)
+    layout.check_vacant(out_dir)
     plans = {name: _plan(name, paths, length, rule, seed, on_duplicate) for name, paths in fastas.items()}
     with layout.writing(out_dir) as (staging, files):
         counts = {}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vqdna_jax.errors import InputError, cannot_write
 from vqdna_jax.genome.remote import places
+from vqdna_jax.runtime.files import check_directory
 
 
 class Staging(NamedTuple):
@@ -20,15 +21,28 @@ class Staging(NamedTuple):
     work: str  # for what is needed only until then
 
 
+def check(out: str) -> None:
+    """Raises where no corpus can be put, as far as can be known before it is built; follows links."""
+    places.check_spelling(out)
+    try:
+        vacant = places.is_vacant(out if places.is_remote(out) else os.path.realpath(out))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    if not vacant:
+        raise InputError(f"{out}: exists and is not an empty directory; choose another place or remove it")
+    if not places.is_remote(out):
+        check_directory(out)
+
+
 @contextlib.contextmanager
 def staging(out: str) -> Iterator[Staging]:
     """A place that becomes `out` on success and vanishes otherwise. Raises for what cannot be written there."""
-    places.check_spelling(out)
+    check(out)
+    if not places.is_remote(out):
+        out = os.path.realpath(out)
     beside = f"{out.rstrip('/')}.incomplete-{uuid.uuid4().hex[:8]}"
     work = f"{beside}.work"
     try:
-        if not places.is_vacant(out):
-            raise InputError(f"{out}: exists and is not an empty directory; choose another place or remove it")
         with (_uploaded if places.is_remote(out) else _renamed)(out, beside, work) as place:
             yield place
     except OSError as error:

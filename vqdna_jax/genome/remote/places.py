@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 
-from vqdna_jax.errors import InputError, PeerError, VqdnaError, cannot_write
+from vqdna_jax.errors import InputError, PeerError, VqdnaError, cannot_write, shown
 
 STANDARD_INPUT = "-"
 BLOCK_BYTES = 1 << 22  # of a copy, and read ahead of a remote file
@@ -83,7 +83,7 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
 def cannot_read(path: str | os.PathLike, error: OSError) -> VqdnaError:
     """PeerError for a store that does not answer, which may be better later; else InputError."""
     kind = PeerError if is_remote(path) and error.errno is None else InputError
-    return kind(f"{path}: cannot be read ({error.strerror or error}); check the path and the way to it")
+    return kind(f"{shown(path)}: cannot be read ({error.strerror or error}); check the path and the way to it")
 
 
 def open_binary(path: str | os.PathLike) -> BinaryIO:
@@ -192,6 +192,19 @@ class Copy(os.PathLike):
 
 
 @contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory for as long as the context lasts. Raises InputError or StorageError where none can be made."""
+    try:
+        directory = tempfile.mkdtemp(prefix="vqdna-")
+    except OSError as error:
+        raise cannot_write(os.environ.get("TMPDIR") or "/tmp", error) from error
+    try:
+        yield Path(directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def local_copy(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
     """A local file with the content of `path`, to be read as often as one likes: `path` itself, or for as long as the
     context lasts a copy of what is remote or a stream. Raises OSError.
@@ -199,13 +212,25 @@ def local_copy(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
     if not is_remote(path) and not is_stream(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="vqdna-") as directory:
-        copy = Path(directory) / "copy"
+    with _scratch() as directory:
+        copy = directory / "copy"
         if is_remote(path):
             download(os.fspath(path), copy)
         else:
             _save(path, copy)
         yield Copy(copy, "standard input" if os.fspath(path) == STANDARD_INPUT else path)
+
+
+@contextlib.contextmanager
+def readable(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
+    """As `local_copy`, of what can be opened. Raises as `cannot_read`."""
+    with contextlib.ExitStack() as copies:
+        try:
+            copy = copies.enter_context(local_copy(path))
+            open(copy, "rb").close()
+        except OSError as error:
+            raise cannot_read(path, error) from error
+        yield copy
 
 
 def _save(stream: str | os.PathLike, copy: Path) -> None:

@@ -34,12 +34,13 @@ from vqdna_jax.genome.fasta_files import FastaFiles
 from vqdna_jax.inference import load
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
-from vqdna_jax.runtime.files import read_json, replacing, sync
+from vqdna_jax.runtime.files import check_directory, check_output, read_json, replacing, sync
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Tokenizer
 
 SCHEMA = "vqdna-embeddings/1"
 SECONDS_A_COMMIT = 5.0  # what a killed job loses, beside the group it was at
+PARTIAL = ".partial"  # after the name of the output
 LONGEST_ID = 255  # all ids are stored as wide as the longest
 
 
@@ -82,8 +83,10 @@ def embed_fasta(
             another command in OUT.partial. StorageError: `out` cannot be written.
     """
     paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
-    out, start = pathlib.Path(out), time.perf_counter()
-    _check_paths(out, paths)
+    start = time.perf_counter()
+    check_output(out, paths)
+    check_directory(f"{out}{PARTIAL}")
+    out = pathlib.Path(out)
     model, meta = _open_model(model_dir, pool, layer)
     with FastaFiles(paths, on_duplicate) as files:
         found = _examine(files, model.tokenizer, progress)
@@ -115,7 +118,7 @@ class Partial(contextlib.AbstractContextManager):
     """OUT.partial, begun or taken up again. Attributes: records, and bytes of their vectors (`size`), that are done."""
 
     def __init__(self, out: pathlib.Path, job: dict[str, Any]):
-        self.directory = out.with_name(f"{out.name}.partial")
+        self.directory = out.with_name(f"{out.name}{PARTIAL}")
         self.directory.mkdir(exist_ok=True)
         self._done, self._job, self._committed = self.directory / "done.json", job, time.monotonic()
         self._vectors = open(self.directory / "vectors.bin", "a+b")
@@ -251,13 +254,6 @@ def _write_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple, 
         np.lib.format.write_array_header_1_0(member, {"descr": dtype, "fortran_order": False, "shape": shape})
         for piece in pieces:
             member.write(piece)
-
-
-def _check_paths(out: pathlib.Path, paths: list[str | os.PathLike]) -> None:
-    if out.is_dir() or out.resolve() in [pathlib.Path(path).resolve() for path in paths]:
-        raise InputError(f"{out}: is a directory, or the input; name another file to write")
-    if str(out) == "-":
-        raise InputError(f"{out}: a file of embeddings is no stream; name a file to write")
 
 
 def _check_whole(partial: Partial, records: int, size: int, paths: list[str | os.PathLike]) -> None:

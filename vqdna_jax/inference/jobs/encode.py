@@ -8,7 +8,6 @@ import collections
 import contextlib
 import gzip
 import os
-import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,12 +25,11 @@ from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.runs import runs_of
 from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
-from vqdna_jax.runtime.files import replacing
+from vqdna_jax.runtime.files import check_output, is_stream, replacing, writing
 from vqdna_jax.tokenizers.base import Tokenizer, check_codes, most_codes
 
 __all__ = ["decode_to_fasta", "encode_fasta", "open_codes"]
 
-STANDARD_OUTPUT = "-"
 TSV_LINES = 1_000_000  # mismatch lines in memory at once
 _LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 _LOWER_CASE = 0x20
@@ -62,11 +60,9 @@ def encode_fasta(
         InputError: bad FASTA, an id that occurs twice, no such model. StorageError: `out` cannot be written.
     """
     paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
-    out = pathlib.Path(out)
-    _refuse_output(out, paths)
-    if str(out) == STANDARD_OUTPUT:
-        raise InputError(f"{out}: a file of codes is no stream, and the list of mismatches lies beside it; name a file")
-    tsv = out.with_name(f"{out.name}.mismatches.tsv")
+    tsv = f"{out}.mismatches.tsv"  # of one that ends in a slash it is not asked for
+    for path in (out, tsv):
+        check_output(path, paths)
     tokenizer, bases_per_code = _tokenizer(model_dir)
     summary: dict[str, Any] = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0)
     summary["ambiguous"] = collections.Counter()
@@ -101,7 +97,7 @@ def decode_to_fasta(
 
     Args:
         codes: a file written by `encode_fasta`, a pipe, or "-" for standard input.
-        out: gzip if it ends in .gz; "-" is standard output.
+        out: gzip if it ends in .gz; "-" is standard output, and a pipe or a device is written through.
         width: bases on a line.
         progress: print the summary.
 
@@ -111,16 +107,15 @@ def decode_to_fasta(
     Raises:
         InputError: a damaged code file, or one of another tokenizer. StorageError: `out` cannot be written.
     """
-    out = pathlib.Path(out)
-    _refuse_output(out, [codes])
+    check_output(out, [codes], streams=True)
     tokenizer, _ = _tokenizer(model_dir)
-    with _opened(codes) as file:
+    with places.readable(codes) as copy, open_codes(copy) as file:
         if file.tokenizer_digest != tokenizer.digest:
             raise InputError(
                 f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {tokenizer.digest[:12]};"
                 " name the model that encoded it"
             )
-        with _open_output(out) as file_out:
+        with _fasta_output(out) as file_out:
             for group in grouped(file, lambda info: info.length):
                 for info, letters in zip(group, _decode_group(tokenizer, file, group)):
                     file_out.write(f">{info.header}\n".encode())
@@ -134,7 +129,7 @@ def decode_to_fasta(
     }
     if progress:
         text = "{records:,} records, {bases:,} bases, {mismatches:,} of them not as in the original"
-        print(text.format(**summary), file=sys.stderr if str(out) == STANDARD_OUTPUT else sys.stdout)
+        print(text.format(**summary), file=sys.stderr if is_stream(out) else sys.stdout)
     return summary
 
 
@@ -202,23 +197,9 @@ def _write_mismatches(file: TextIO, record: CodeRecord, bases: np.ndarray, rebui
 
 
 @contextlib.contextmanager
-def _opened(codes: str | os.PathLike) -> Iterator[CodeFile]:
-    with contextlib.ExitStack() as copies:
-        try:
-            path = copies.enter_context(places.local_copy(codes))
-        except OSError as error:
-            raise places.cannot_read(codes, error) from error
-        yield copies.enter_context(open_codes(path))
-
-
-@contextlib.contextmanager
-def _open_output(out: pathlib.Path) -> Iterator[BinaryIO | gzip.GzipFile]:
-    if str(out) == STANDARD_OUTPUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with replacing(out) as new, open(new, "wb") as file:
-        if out.suffix == ".gz":
+def _fasta_output(out: str | os.PathLike) -> Iterator[BinaryIO | gzip.GzipFile]:
+    with writing(out) as file:
+        if os.fspath(out).endswith(".gz"):
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:  # the same bytes at every run
                 yield zipped
         else:
@@ -260,13 +241,6 @@ def _describe(summary: dict[str, Any]) -> str:
     notes = describe_skipped(summary["skipped"])
     notes += [f"IUPAC letters read as N, and restored as N: {letters}"] if letters else []
     return "\n".join([text, *notes])
-
-
-def _refuse_output(out: pathlib.Path, inputs: list[str | os.PathLike]) -> None:
-    if out.is_dir():
-        raise InputError(f"{out}: is a directory; name a file to write")
-    if str(out) != STANDARD_OUTPUT and any(out.resolve() == pathlib.Path(path).resolve() for path in inputs):
-        raise InputError(f"{out}: is the input; name another file to write")
 
 
 class _Progress:

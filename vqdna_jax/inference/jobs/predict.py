@@ -8,22 +8,23 @@
 Positions in errors are counted from 0. A multi-label sequence with no label over a half has an empty prediction.
 """
 
+import codecs
 import csv
 import os
-import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_bases
+from vqdna_jax.genome.remote import places
 from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import sequence_rows
-from vqdna_jax.inference.jobs.sequence_rows import SequenceRow
-from vqdna_jax.runtime.files import replacing, sync
+from vqdna_jax.inference.jobs.sequence_rows import SequenceFile, SequenceRow
+from vqdna_jax.runtime.files import check_output, writing
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Advance, most_codes
 from vqdna_jax.tokenizers.stitch import neighbours
@@ -61,8 +62,9 @@ def predict_file(
 ) -> dict[str, Any]:
     """Predicts every sequence of a file, as `Model.predict` does and bitwise the same, into `out`.
 
-    The file is read to its end before the first prediction, so one that is broken is found at once, and then again.
-    `out` appears whole or not at all. Memory is bounded by the longest record and a group of them. A sequence that is
+    The file is read to its end before the first prediction, so one that is broken is found at once, and then again;
+    a pipe by its name, or "-" for standard input, is copied first. `out` appears whole or not at all, and "-", a pipe
+    or a device is written through. Memory is bounded by the longest record and a group of them. A sequence that is
     empty, N alone, not DNA or too long for the model costs its own prediction only, unless all of them are.
 
     Args:
@@ -77,29 +79,34 @@ def predict_file(
         InputError: a file that is not CSV or FASTA, as `sequence_rows.survey`, or has no good sequence; another model,
             or another base than it was trained on, as `inference.load`. StorageError: `out` cannot be written.
     """
-    path, out, start = pathlib.Path(path), pathlib.Path(out), time.perf_counter()
-    if out.is_dir() or out.resolve() == path.resolve():
-        raise InputError(f"{out}: is a directory, or the input; name another file to write")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected CSV or FASTA in a file, not in a pipe: it is read twice")
-    source = sequence_rows.survey(path)
-    model = load.load(model_dir, base=base).predictor()
-    header = ["id", *columns(model.kind, model.label_names), "error"]
-    with replacing(out) as new, open(new, "w", encoding="utf-8", newline="") as file:
-        with progress_bar("predicting", source.records, " sequences", progress) as bar:
-            records, errors, first = _write(file, header, _table(model, source.read(), bar.update))
-        if records != source.records:
-            raise InputError(f"{path}: changed while it was read; run again")
-        if errors == records:
-            found = f"none of its {records:,} sequences can be predicted, the first: {first}"
-            raise InputError(f"{path}: {found}; {source.hint or 'correct them, or name another file'}")
-        sync(file)
+    start = time.perf_counter()
+    check_output(out, [path], streams=True)
+    with places.readable(path) as copy:
+        source = sequence_rows.survey(copy)
+        model = load.load(model_dir, base=base).predictor()
+        records, errors = _predict(model, source, path, out, progress)
     seconds = time.perf_counter() - start
     summary = {"records": records, "errors": errors, "notes": list(source.notes), "seconds": seconds}
     return summary | {"records_per_s": records / seconds, "finetuned_digest": model.digest, "out": str(out)}
 
 
-def _write(file: TextIO, header: list[str], rows: Iterable[list[str]]) -> tuple[int, int, str]:
+def _predict(
+    model: FineTuned, source: SequenceFile, path: str | os.PathLike, out: str | os.PathLike, progress: bool
+) -> tuple[int, int]:
+    """How many records there are, and how many of them have no prediction."""
+    header = ["id", *columns(model.kind, model.label_names), "error"]
+    with writing(out) as file, progress_bar("predicting", source.records, " sequences", progress) as bar:
+        rows = _table(model, source.read(), bar.update)
+        records, errors, first = _write(codecs.getwriter("utf-8")(file), header, rows)
+        if records != source.records:
+            raise InputError(f"{path}: changed while it was read; run again")
+        if errors == records:
+            found = f"none of its {records:,} sequences can be predicted, the first: {first}"
+            raise InputError(f"{path}: {found}; {source.hint or 'correct them, or name another file'}")
+    return records, errors
+
+
+def _write(file: codecs.StreamWriter, header: list[str], rows: Iterable[list[str]]) -> tuple[int, int, str]:
     """How many rows there are, how many of them have an error, and the first error."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
