@@ -107,6 +107,27 @@ def test_corpus_from_a_bundled_genome(bundled, tmp_path):
     assert json.loads((tmp_path / "corpus/manifest.json").read_text()) == json.loads(result.stdout)
 
 
+def test_quiet_is_silent_but_for_what_was_changed(bundled, tmp_path, capsys):
+    (tmp_path / "r.fa").write_text(">a\n" + "ACGTR" * 2000 + "\n")
+    main.main(["corpus", str(bundled / "phiX174.fa.gz"), f"--out={tmp_path}/phage", "--quiet"])
+    assert capsys.readouterr() == ("", "")
+    main.main(["corpus", str(tmp_path / "r.fa"), f"--out={tmp_path}/letters", "--quiet", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["species"][0]["ambiguous"] == {"R": 2000} and "R:2000" in printed.err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--quiet"]])
+def test_a_species_set_is_told_in_words_as_json_or_not(bundled, tmp_path, capsys, options):
+    genomes = [str(bundled / f"{name}.fa.gz") for name in ("phiX174", "arabidopsis_chloroplast")]
+    main.main(["species", *genomes, f"--out={tmp_path}/set", "--length=200", "--items=5", *options])
+    out, err = capsys.readouterr()
+    if options == ["--json"]:
+        assert json.loads(out)["items"] == {"train": 5, "dev": 1, "test": 1}
+    else:
+        assert ("phiX174: split by" in out) == (not options) and (out == "") == bool(options)
+    assert err == "" and (tmp_path / "set/train.csv").exists()
+
+
 def test_doctor_reports_this_machine():
     result = vqdna("doctor", "--json")
     findings = json.loads(result.stdout)

@@ -25,12 +25,14 @@ def run(
     settings: Sequence[str],
     untrained: bool,
     shard: str,
+    as_json: bool = False,
 ) -> int:
     """Runs the benchmark and writes its table and page. Returns the exit code, 0 or 42.
 
     Args:
         models: directories, or NAME=DIRECTORY. untrained: also each model's untrained twin, as a control.
         shard: "i/n".
+        as_json: print results.json on stdout, not the table.
     """
     check_directory(out)
     named = names_of(models)
@@ -43,8 +45,9 @@ def run(
     if not code:
         facts = {"fine-tuning": f"preset {preset} of configs/finetune.py, {' '.join(settings) or 'as it is'}"}
         page = publish.publish(out, " ".join(["vqdna", *sys.argv[1:]]), facts)
-        print((out / "table.md").read_text())
-        print(f"page {page}, table.md, results.json and cells.csv in {out}")
+        print((out / ("results.json" if as_json else "table.md")).read_text())
+        where = sys.stderr if as_json else sys.stdout
+        print(f"page {page}, table.md, results.json and cells.csv in {out}", file=where)
     return code
 
 

@@ -1,13 +1,18 @@
-"""What several verbs take: types of options as `cli/main.py` reads them, and what must be there."""
+"""What several verbs share: types of options as `cli/main.py` reads them, what must be there, and where words go."""
 
 import errno
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from vqdna_jax.errors import InputError, shown
 from vqdna_jax.models.pooling import POOLS, UNPOOLED
+from vqdna_jax.runtime.files import is_stream
 
 FastaFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
@@ -30,3 +35,21 @@ def must_exist(*paths: Path) -> None:
         except OSError as error:
             reason = "no such file or directory" if error.errno == errno.ENOENT else error.strerror
             raise InputError(f"{shown(path)}: {reason}; check the path") from error
+
+
+def warn(files: Sequence[Path], notes: Sequence[str]) -> None:
+    """What is worth knowing of the files, a line each on stderr."""
+    name = f"{files[0]}: " if len(files) == 1 else ""
+    for note in notes:
+        print(f"{name}{note}", file=sys.stderr)
+
+
+def tell(
+    summary: Mapping[str, Any], text: str, quiet: bool, as_json: bool, out: str | os.PathLike | None = None
+) -> None:
+    """The outcome as JSON, or in words unless `quiet`: on stdout, on stderr where `out` may be there."""
+    file = sys.stderr if out is not None and is_stream(out) else sys.stdout
+    if as_json:
+        print(json.dumps(summary, indent=2, default=str), file=file)
+    elif not quiet:
+        print(text, file=file)

@@ -3,6 +3,7 @@
 jax takes seconds to import, so every verb imports what it needs when it runs: `vqdna --help` stays quick.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -13,8 +14,8 @@ import tyro
 
 from vqdna_jax import errors
 from vqdna_jax.cli.model_verbs import decode, embed, encode, predict
-from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_exist
-from vqdna_jax.runtime.files import is_stream
+from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_exist, tell
+from vqdna_jax.runtime.devices import Device, choose
 
 
 def corpus(
@@ -26,6 +27,7 @@ def corpus(
     on_duplicate: OnDuplicate = "error",
     beam_runner: str = "",
     beam_option: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    quiet: bool = False,
     as_json: AsJson = False,
 ) -> None:
     """Build a corpus from FASTA files, for training.
@@ -40,6 +42,7 @@ def corpus(
         on_duplicate: refuse a contig name that occurs twice, or number it
         beam_runner: let Apache Beam do it, DirectRunner, DataflowRunner and the like; the same bytes
         beam_option: an option of Beam, --beam-option=--project=mine; may be given several times
+        quiet: no progress and no summary; what was left out or changed, and errors, still go to stderr
         as_json: print the manifest as JSON on stdout
     """
     from vqdna_jax.genome.build import staging
@@ -50,16 +53,17 @@ def corpus(
     if species is not None:
         from vqdna_jax.genome.build.assemblies import fetch_assemblies, read_assemblies
 
-        downloaded.extend(fetch_assemblies(read_assemblies(species), downloads))
+        downloaded.extend(fetch_assemblies(read_assemblies(species), downloads, progress=not quiet))
     manifest = build_corpus(
         [*fasta, *downloaded],
         out,
         validation_share=validation_share,
+        progress=not quiet,
         on_duplicate=on_duplicate,
         beam_runner=beam_runner,
         beam_options=beam_option,
     )
-    print(json.dumps(manifest, indent=2, default=str) if as_json else f"corpus written to {out}")
+    tell(manifest, f"corpus written to {out}", quiet, as_json)
 
 
 def species(
@@ -69,6 +73,8 @@ def species(
     items: int = 1000,
     seed: int = 0,
     on_duplicate: OnDuplicate = "error",
+    quiet: bool = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a labelled set from genomes: which species is a stretch of DNA from? (HyenaDNA's protocol)
 
@@ -79,6 +85,8 @@ def species(
         items: training rows of each species; dev and test have a fifth of it each
         seed: of the draws
         on_duplicate: refuse a name that occurs twice in a file, or number it
+        quiet: no summary
+        as_json: print the summary as JSON on stdout
     """
     must_exist(*fasta)
     from vqdna_jax.benchmark.sets import species as sets
@@ -88,7 +96,8 @@ def species(
         raise errors.InputError("two FASTA files have the same name before the first dot; rename one")
     held_out = max(1, items // 5)
     rows = {"train": items, "dev": held_out, "test": held_out}
-    print(sets.prepare(named, out, length, rows, seed, on_duplicate=on_duplicate))
+    prepared = sets.prepare(named, out, length, rows, seed, on_duplicate=on_duplicate)
+    tell(dataclasses.asdict(prepared), str(prepared), quiet, as_json)
 
 
 def benchmark(
@@ -102,6 +111,7 @@ def benchmark(
     untrained: bool = False,
     shard: str = "0/1",
     check: bool = False,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune models on the benchmark's sets, beside published scores. Stopped, it goes on where it was.
@@ -117,9 +127,12 @@ def benchmark(
         untrained: also run each model's network without pretraining, as a control
         shard: i/n, do every n-th cell from the i-th on; processes may share one --out
         check: only check the folder: columns, labels, letters, sizes, duplicates across splits
-        as_json: with --check, print the findings as JSON on stdout
+        device: what to compute on; auto: the best that there is
+        as_json: print the results, or with --check the findings, as JSON on stdout
     """
     must_exist(data)
+    if not check:
+        choose(device)
     from vqdna_jax.benchmark import command
 
     names = [name for name in tasks.split(",") if name]
@@ -130,11 +143,15 @@ def benchmark(
         raise errors.InputError("--model: is missing; expected a pretrained model, --model=runs/mcm/export")
     if out is None:
         raise errors.InputError("--out: is missing; expected a directory for the table and the page, --out=runs/gue")
-    sys.exit(command.run(data, models, out, names, seeds, preset, set, untrained, shard))
+    sys.exit(command.run(data, models, out, names, seeds, preset, set, untrained, shard, as_json))
 
 
 def report(
-    kind: tyro.conf.Positional[Literal["benchmark"]], results: tyro.conf.Positional[Path], out: OutputFile
+    kind: tyro.conf.Positional[Literal["benchmark"]],
+    results: tyro.conf.Positional[Path],
+    out: OutputFile,
+    quiet: bool = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a self-contained HTML page.
 
@@ -142,13 +159,14 @@ def report(
         kind: the kind of page
         results: the results.json of a benchmark
         out: the page to write, or - for standard output
+        quiet: do not say that it is there
+        as_json: print where it is as JSON on stdout, or on stderr if the page is not a file
     """
     must_exist(results)
     from vqdna_jax.benchmark.report import publish
 
     publish.page_of(results, out)
-    if not is_stream(out):
-        print(f"page written to {out}")
+    tell({"out": out}, f"page written to {out}", quiet, as_json, out)
 
 
 def plan(

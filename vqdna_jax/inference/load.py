@@ -12,18 +12,28 @@ from vqdna_jax.runtime.exports import CONFIG, FINETUNED, read_config
 from vqdna_jax.tokenizers import load as saved_tokenizers
 
 
-def load(directory: str | os.PathLike, mesh: Mesh | None = None, base: str | os.PathLike | None = None) -> Model:
+def load(
+    directory: str | os.PathLike,
+    mesh: Mesh | None = None,
+    base: str | os.PathLike | None = None,
+    batch: int | None = None,
+) -> Model:
     """Reads a tokenizer, a pretrained model or a fine-tuned one, over learned codes or fixed tokens.
 
     Args:
         mesh: the devices to put it on, whole on each; the first local one by default.
         base: of a fine-tuned model, the directory of its pretrained model; where it lay by default.
+        batch: codes that are computed at once, see `Model.with_batch`; by default as many as suit the device.
 
     Raises:
         InputError: a file is missing or damaged, the schema is another one or of a newer version, the base is not the
             one it was trained on.
     """
-    path = pathlib.Path(directory)
+    model = _load(pathlib.Path(directory), mesh, base)
+    return model if batch is None else model.with_batch(batch)
+
+
+def _load(path: pathlib.Path, mesh: Mesh | None, base: str | os.PathLike | None) -> Model:
     schema = read_config(path / CONFIG)["schema"]
     if schema == FINETUNED:
         return _finetuned(path, mesh, base)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -68,6 +68,19 @@ class Model:
     def label_names(self) -> tuple[str, ...]:
         """Of the columns of `predict`'s values. Raises InputError: it is not fine-tuned."""
         return self.predictor("label_names").label_names
+
+    def with_batch(self, codes: int) -> Self:
+        """The same model, which computes about so many codes at once, of whatever sequences: fewer need less memory.
+
+        Codes do not depend on it; vectors and probabilities agree to rounding. Raises InputError: not above 0.
+        """
+        if codes < 1:
+            raise InputError(f"batch: {codes}; expected 1 or more, codes that are computed at once")
+        pretrained = self.pretrained and self.pretrained.with_batch(codes)
+        finetuned = self.finetuned and dataclasses.replace(self.finetuned, base=self.finetuned.base.with_batch(codes))
+        return dataclasses.replace(
+            self, tokenizer=self.tokenizer.with_batch(codes), pretrained=pretrained, finetuned=finetuned
+        )
 
     def encode(self, sequences: DNA | Iterable[DNA]) -> np.ndarray | list[np.ndarray]:
         """Codes int32 [L, N] of a sequence, or a list of them for many.

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import chex
 import flax.struct
@@ -68,6 +68,7 @@ class Pretrained:
         window_bp: bases of a training window. length: its codes without CLS, the longest context that it knows.
         digest: sha256 of the transformer, its tensors and the tokenizer's digest.
         mesh: of the devices that have all of it.
+        codes_per_call: how many codes, CLS among them, a call computes, about; 0: SLOTS_PER_CALL says it.
     """
 
     tokenizer: Tokenizer
@@ -77,6 +78,11 @@ class Pretrained:
     length: int
     digest: str
     mesh: Mesh
+    codes_per_call: int = 0
+
+    def with_batch(self, codes: int) -> Self:
+        """The same, which computes about so many codes at once; vectors agree to rounding."""
+        return dataclasses.replace(self, tokenizer=self.tokenizer.with_batch(codes), codes_per_call=codes)
 
     @property
     def context(self) -> int:
@@ -167,7 +173,7 @@ class Pretrained:
 
     @property
     def slots_per_call(self) -> int:
-        return SLOTS_PER_CALL.get(self._platform, SLOTS_PER_CALL["elsewhere"])
+        return self.codes_per_call or SLOTS_PER_CALL.get(self._platform, SLOTS_PER_CALL["elsewhere"])
 
     @property
     def _platform(self) -> str:

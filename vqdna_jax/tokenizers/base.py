@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from jax import Array
@@ -56,6 +56,9 @@ class Tokenizer(Protocol):
 
     def spans(self, bases: np.ndarray) -> np.ndarray:
         """First base of each code of a sequence, and the base after its last one, int64 [L, 2]."""
+
+    def with_batch(self, codes: int) -> Self:
+        """The same, which computes about so many codes at once: codes do not depend on it."""
 
     def save(self, directory: str | os.PathLike) -> str:
         """Writes what `load.load` reads, whole or not at all; returns the digest.

@@ -67,6 +67,10 @@ class FixedTokenizer(abc.ABC):
     def read(cls, k: int, merges: Sequence[Any]) -> Self:
         """The tokenizer of this k and these merges. Raises InputError: the kind cannot have them."""
 
+    def with_batch(self, codes: int) -> Self:
+        """The same: no network computes tokens."""
+        return self
+
     def described(self) -> dict[str, Any]:
         """What `load.from_described` makes it from, of JSON's types."""
         return {"kind": self.kind, "k": self.k, "merges": []}

@@ -40,6 +40,7 @@ class LearnedTokenizer:
         window_bp: bases of a training window, if recorded. hidden_share: of the bases hidden in training, likewise.
         params: {"encoder", "decoder"}. codes_KxD, counts_K: f32 arrays, one per level.
         windows: codes of a window, halos included; results do not depend on it.
+        codes_per_call: how many a call computes, about; 0: BASES_PER_CALL says it.
     """
 
     config: TokenizerConfig
@@ -51,6 +52,7 @@ class LearnedTokenizer:
     mesh: Mesh
     windows: tuple[int, ...] = ()
     hidden_share: float | None = None
+    codes_per_call: int = 0
 
     @classmethod
     def from_tensors(
@@ -112,6 +114,9 @@ class LearnedTokenizer:
         self._stitch(_decode, (self.params["decoder"], self.codes_KxD), codes, outputs, 0, advance)
         return [bases_LxR.ravel() for bases_LxR in outputs]
 
+    def with_batch(self, codes: int) -> Self:
+        return dataclasses.replace(self, codes_per_call=codes)
+
     @property
     def code_dtype(self) -> np.dtype:
         """uint16, or uint32 for codebooks over 65,536 codes."""
@@ -133,7 +138,7 @@ class LearnedTokenizer:
                 halo=halo,
                 fill=fill,
                 windows=self.windows or stitch.window_sizes(halo),
-                codes_per_call=bases_per_call // self.bases_per_code,
+                codes_per_call=self.codes_per_call or bases_per_call // self.bases_per_code,
                 advance=advance,
             )
 

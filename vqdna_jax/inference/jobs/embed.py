@@ -62,6 +62,7 @@ def embed_fasta(
     layer: int = -1,
     progress: bool = True,
     on_duplicate: OnDuplicate = "error",
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Embeds every record of FASTA files, as `Model.embed` does, into the file `out`, which appears whole.
 
@@ -73,6 +74,7 @@ def embed_fasta(
         fasta: files, pipes by their names, or "-" for standard input; ids are unique over all of them.
         progress: a bar on stderr, or a line now and then where that is no terminal.
         on_duplicate: refuse an id that occurs twice, or number it.
+        batch: codes that are computed at once, see `load`.
 
     Returns:
         records, bases, skipped {what: how often}, vectors, resumed (records that were done before), width, seconds,
@@ -87,7 +89,7 @@ def embed_fasta(
     check_output(out, paths)
     check_directory(f"{out}{PARTIAL}")
     out = pathlib.Path(out)
-    model, meta = _open_model(model_dir, pool, layer)
+    model, meta = _open_model(model_dir, pool, layer, batch)
     with FastaFiles(paths, on_duplicate) as files:
         found = _examine(files, model.tokenizer, progress)
         shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
@@ -105,9 +107,11 @@ def embed_fasta(
     return summary | {"skipped": found.skipped}
 
 
-def _open_model(model_dir: str | os.PathLike, pool: str, layer: int) -> tuple[Pretrained, dict[str, Any]]:
+def _open_model(
+    model_dir: str | os.PathLike, pool: str, layer: int, batch: int | None
+) -> tuple[Pretrained, dict[str, Any]]:
     """(what embeds, what of meta.json tells one job from another). Raises InputError as `embed_fasta`."""
-    model = load.load(model_dir)
+    model = load.load(model_dir, batch=batch)
     embedder = model.embedder()
     embedder.check(pool, layer)
     meta = {"schema": SCHEMA, "pretrained_digest": embedder.digest, "pool": pool, "layer": int(layer)}

@@ -25,7 +25,8 @@ from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.runs import runs_of
 from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
-from vqdna_jax.runtime.files import check_output, is_stream, replacing, writing
+from vqdna_jax.runtime.files import check_output, replacing, writing
+from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Tokenizer, check_codes, most_codes
 
 __all__ = ["decode_to_fasta", "encode_fasta", "open_codes"]
@@ -41,6 +42,7 @@ def encode_fasta(
     out: str | os.PathLike,
     progress: bool = True,
     on_duplicate: OnDuplicate = "error",
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Encodes FASTA files into the code file `out`, decodes it back and lists what differs in `out`.mismatches.tsv.
 
@@ -49,8 +51,9 @@ def encode_fasta(
 
     Args:
         fasta: files, pipes by their names, or "-" for standard input; ids are unique over all of them.
-        progress: print a bar (on a terminal) and the summary.
+        progress: a bar on stderr, where that is a terminal.
         on_duplicate: refuse an id that occurs twice, or number it.
+        batch: codes that are computed at once, see `load`.
 
     Returns:
         The summary: records, bases, codes, n, ambiguous {letter: count}, skipped {what: how often}, mismatches,
@@ -63,7 +66,7 @@ def encode_fasta(
     tsv = f"{out}.mismatches.tsv"  # of one that ends in a slash it is not asked for
     for path in (out, tsv):
         check_output(path, paths)
-    tokenizer, bases_per_code = _tokenizer(model_dir)
+    tokenizer, bases_per_code = _tokenizer(model_dir, batch)
     summary: dict[str, Any] = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0)
     summary["ambiguous"] = collections.Counter()
     start = time.perf_counter()
@@ -79,10 +82,7 @@ def encode_fasta(
         for group in grouped(files.read(bar.read), lambda record: len(record.bases)):
             _encode_group(tokenizer, group, bar, writer, mismatch_file, summary)
     summary |= _totals(summary, time.perf_counter() - start)
-    summary |= {"skipped": dict(+files.skipped), "out": str(out), "mismatches_tsv": str(tsv)}
-    if progress:
-        print(_describe(summary))
-    return summary
+    return summary | {"skipped": dict(+files.skipped), "out": str(out), "mismatches_tsv": str(tsv)}
 
 
 def decode_to_fasta(
@@ -91,6 +91,7 @@ def decode_to_fasta(
     out: str | os.PathLike,
     width: int = 80,
     progress: bool = True,
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Writes the sequences of a code file as FASTA: headers, lengths, N and lower case as they were, other bases as the
     tokenizer rebuilds them.
@@ -99,7 +100,8 @@ def decode_to_fasta(
         codes: a file written by `encode_fasta`, a pipe, or "-" for standard input.
         out: gzip if it ends in .gz; "-" is standard output, and a pipe or a device is written through.
         width: bases on a line.
-        progress: print the summary.
+        progress: a bar on stderr, or a line now and then where that is no terminal.
+        batch: codes that are computed at once, see `load`.
 
     Returns:
         records, bases, mismatches (bases that differ from the original, as counted when encoding), out.
@@ -108,34 +110,32 @@ def decode_to_fasta(
         InputError: a damaged code file, or one of another tokenizer. StorageError: `out` cannot be written.
     """
     check_output(out, [codes], streams=True)
-    tokenizer, _ = _tokenizer(model_dir)
+    tokenizer, _ = _tokenizer(model_dir, batch)
     with places.readable(codes) as copy, open_codes(copy) as file:
         if file.tokenizer_digest != tokenizer.digest:
             raise InputError(
                 f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {tokenizer.digest[:12]};"
                 " name the model that encoded it"
             )
-        with _fasta_output(out) as file_out:
-            for group in grouped(file, lambda info: info.length):
+        infos = list(file)
+        total = sum(info.length for info in infos)
+        with _fasta_output(out) as file_out, progress_bar("decoding", total, " bases", progress) as bar:
+            for group in grouped(infos, lambda info: info.length):
                 for info, letters in zip(group, _decode_group(tokenizer, file, group)):
                     file_out.write(f">{info.header}\n".encode())
                     _write_lines(file_out, letters, width)
-        infos = list(file)
-    summary = {
+                    bar.update(info.length)
+    return {
         "records": len(infos),
-        "bases": sum(info.length for info in infos),
+        "bases": total,
         "mismatches": sum(info.mismatches for info in infos),
         "out": str(out),
     }
-    if progress:
-        text = "{records:,} records, {bases:,} bases, {mismatches:,} of them not as in the original"
-        print(text.format(**summary), file=sys.stderr if is_stream(out) else sys.stdout)
-    return summary
 
 
-def _tokenizer(model_dir: str | os.PathLike) -> tuple[Tokenizer, int]:
+def _tokenizer(model_dir: str | os.PathLike, batch: int | None) -> tuple[Tokenizer, int]:
     """A model's tokenizer and its bases per code. Raises InputError: its codes do not go into a code file."""
-    tokenizer = load.load(model_dir).tokenizer
+    tokenizer = load.load(model_dir, batch=batch).tokenizer
     if tokenizer.bases_per_code is None:
         raise InputError(
             f"{model_dir}: its tokens ({tokenizer.description}) do not each stand for as many bases, as a file of codes"
@@ -232,15 +232,19 @@ def _totals(summary: dict[str, Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def _describe(summary: dict[str, Any]) -> str:
-    text = (
+def describe(summary: dict[str, Any]) -> str:
+    """The summary of `encode_fasta` for a person."""
+    return (
         "{records:,} records, {bases:,} bases, {codes:,} codes, {n:,} N; decoding changes {mismatches:,} bases"
         " ({mismatch_share:.3%} of those that are not N), listed in {mismatches_tsv}; {mb_per_s:.3g} Mb/s"
     ).format(**summary)
+
+
+def notes_of(summary: dict[str, Any]) -> list[str]:
+    """What was left out or changed, a line each."""
     letters = ", ".join(f"{letter} {count:,}" for letter, count in sorted(summary["ambiguous"].items()))
-    notes = describe_skipped(summary["skipped"])
-    notes += [f"IUPAC letters read as N, and restored as N: {letters}"] if letters else []
-    return "\n".join([text, *notes])
+    restored = [f"IUPAC letters read as N, and restored as N: {letters}"] if letters else []
+    return [*describe_skipped(summary["skipped"]), *restored]
 
 
 class _Progress:

@@ -59,6 +59,7 @@ def predict_file(
     out: str | os.PathLike,
     base: str | os.PathLike | None = None,
     progress: bool = True,
+    batch: int | None = None,
 ) -> dict[str, Any]:
     """Predicts every sequence of a file, as `Model.predict` does and bitwise the same, into `out`.
 
@@ -70,6 +71,7 @@ def predict_file(
     Args:
         base: the directory of the pretrained model under it; where it lay by default.
         progress: a bar on stderr, or a line now and then where that is no terminal.
+        batch: codes that are computed at once, see `load`.
 
     Returns:
         records, errors (records without a prediction), notes (what was accepted although it is not to the letter),
@@ -83,7 +85,7 @@ def predict_file(
     check_output(out, [path], streams=True)
     with places.readable(path) as copy:
         source = sequence_rows.survey(copy)
-        model = load.load(model_dir, base=base).predictor()
+        model = load.load(model_dir, base=base, batch=batch).predictor()
         records, errors = _predict(model, source, path, out, progress)
     seconds = time.perf_counter() - start
     summary = {"records": records, "errors": errors, "notes": list(source.notes), "seconds": seconds}

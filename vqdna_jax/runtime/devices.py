@@ -1,0 +1,31 @@
+"""Which kind of device jax computes on, chosen before it starts."""
+
+import os
+from typing import Literal
+
+from vqdna_jax.errors import InputError, first_line
+
+Device = Literal["auto", "cpu", "gpu", "tpu"]
+
+
+def choose(device: Device) -> None:
+    """Lets jax compute on devices of this kind, whatever JAX_PLATFORMS says; "auto" leaves the choice to both.
+
+    Raises InputError: there is none, or jax has started on others.
+    """
+    asked = f"--device={device}"
+    if device == "auto":
+        if not (stated := os.environ.get("JAX_PLATFORMS")):
+            return
+        asked = f"JAX_PLATFORMS={stated}"
+    import jax  # takes seconds
+
+    if device != "auto":
+        jax.config.update("jax_platforms", "cpu" if device == "cpu" else None)  # None: the best that there is
+    try:
+        found = jax.default_backend()
+    except (RuntimeError, AssertionError) as error:  # the latter of a plugin that is not installed
+        why = first_line(error) or "no such devices"
+        raise InputError(f"{asked}: jax does not start ({why}); see `vqdna doctor`, or leave it out") from error
+    if device not in ("auto", found):
+        raise InputError(f"{asked}: jax finds none here, only {found}; see `vqdna doctor`, or leave it out")
