@@ -51,3 +51,23 @@ def one_device():
     """The mesh of one device is set."""
     with jax.set_mesh(mesh_of()):
         yield
+
+
+@pytest.fixture(scope="session")
+def tokenizer_dir(tmp_path_factory) -> pathlib.Path:
+    """An export of random weights: HRQ, eight bases per code. Read-only."""
+    from tiny_tokenizer import save_tiny
+
+    directory = tmp_path_factory.mktemp("exports") / "tokenizer"
+    save_tiny(directory, "hrq", 8)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def pretrained_dir(tmp_path_factory) -> pathlib.Path:
+    """The same over a tokenizer of four bases per code, which lies beside it as "pretrained-tokenizer". Read-only."""
+    from tiny_pretrained import save_tiny_pretrained
+
+    directory = tmp_path_factory.mktemp("exports") / "pretrained"
+    save_tiny_pretrained(directory, bases_per_code=4)
+    return directory

@@ -2,6 +2,7 @@
 
     0 done   42 stopped by a signal, everything saved   43 bad input   44 numerics   45 storage
     46 a peer or the network is gone, or this process was stuck
+    129, 130, 143: a verb of `vqdna` that cannot go on was stopped by SIGHUP, SIGINT, SIGTERM; 141: nobody reads it
 
 Raise these with one line that names the file, line or key, what was expected and what to do; `report_and_exit`
 prints that line and nothing else.

@@ -12,8 +12,9 @@ from typing import NoReturn
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.cli.verbs import VERBS
+from vqdna_jax.cli.verbs import GO_ON, VERBS
 from vqdna_jax.runtime.leaving import leave_with
+from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.version import __version__
 
 EXIT_UNREAD = 128 + signal.SIGPIPE  # as a shell says of a process that wrote to a closed pipe
@@ -42,11 +43,18 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Does what `argv`, by default the command line, asks for. Exits where that fails, after one line on stderr."""
-    with errors.report_and_exit():
+    goes_on = False
+    with errors.report_and_exit(), StopRequest() as stop:
         try:
-            parse(sys.argv[1:] if argv is None else argv)()
+            call = parse(sys.argv[1:] if argv is None else argv)
+            goes_on = getattr(call, "func", None) in GO_ON
+            call()
         except BrokenPipeError:  # who reads standard output has read enough
             sys.exit(EXIT_UNREAD)
+        except Stopped:
+            what = "run the same command to go on" if goes_on else "what was begun is removed"
+            print(f"stopped by {stop.name}; {what}", file=sys.stderr)
+            sys.exit(errors.EXIT_STOPPED if goes_on else 128 + signal.Signals[stop.name])
 
 
 def command() -> NoReturn:

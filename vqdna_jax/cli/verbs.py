@@ -91,7 +91,7 @@ def species(
     must_exist(*fasta)
     from vqdna_jax.benchmark.sets import species as sets
 
-    named = {path.name.split(".")[0]: path for path in fasta}
+    named = {sets.name_of(path): path for path in fasta}
     if len(named) < len(fasta):
         raise errors.InputError("two FASTA files have the same name before the first dot; rename one")
     held_out = max(1, items // 5)
@@ -217,3 +217,4 @@ def doctor(as_json: AsJson = False) -> None:
 VERBS = {
     verb.__name__: verb for verb in (corpus, encode, decode, embed, predict, species, benchmark, report, plan, doctor)
 }
+GO_ON = (embed, benchmark)  # stopped and started again, where they were

@@ -4,6 +4,8 @@ The order makes the complement of x equal to 3 - x. Two bits per base are enough
 beside the packed bases, as runs.
 """
 
+import contextlib
+
 import numpy as np
 
 from vqdna_jax.errors import InputError
@@ -35,12 +37,21 @@ def to_bases(text: str | bytes) -> np.ndarray:
 
     Raises InputError, with the 0-based position, on everything else (gaps, U, digits, blanks, protein letters).
     """
-    raw = text.encode("utf-8") if isinstance(text, str) else bytes(text)
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
     bases = raw.translate(_BASE_OF_LETTER)
     if (position := bases.find(_NOT_A_BASE)) >= 0:
-        letter = raw[position : position + 1].decode("latin-1")
-        raise InputError(f"sequence position {position}: {letter!r} is not a DNA letter (A C G T N or IUPAC)")
+        raise InputError(
+            f"sequence position {position}: {letter_at(raw, position)} is not a DNA letter (A C G T N or IUPAC)"
+        )
     return np.frombuffer(bases, np.uint8).copy()
+
+
+def letter_at(text: bytes, place: int) -> str:
+    """The letter that begins there, quoted, or the byte where it begins none in UTF-8."""
+    for end in range(place + 1, place + 5):
+        with contextlib.suppress(UnicodeDecodeError):
+            return repr(text[place:end].decode())
+    return rf"'\x{text[place]:02x}'"
 
 
 def to_text(bases: np.ndarray) -> str:

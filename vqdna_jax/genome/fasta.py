@@ -21,6 +21,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import AMBIGUOUS_LETTERS, N
 from vqdna_jax.genome.faults import MAX_HEADER_BYTES, first_fault, letter_fault, names_of
 from vqdna_jax.genome.remote import places
+from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.genome.streams import read_chunks
 
 OnDuplicate = Literal["error", "rename"]
@@ -133,7 +134,7 @@ class FastaReader:
         """The file in pieces that end neither within a header nor in blanks, which may be at the end of a line."""
         held = b""
         try:
-            with places.local_copy(self._path) as self._path:  # a copy has its name
+            with places.local_copy(self._path, fasta_check()) as self._path:  # a copy has its name
                 for chunk in read_chunks(self._path, self._advance):
                     text = held + chunk
                     end = self._settled(text)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, Sequence, whole_records
 from vqdna_jax.genome.remote import places
+from vqdna_jax.genome.stream_check import fasta_check
 
 GROUP_BASES = 4_000_000
 Item = TypeVar("Item")
@@ -36,7 +37,7 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
     def __enter__(self) -> "FastaFiles":
         with contextlib.ExitStack() as copies:
             for path in self._given:
-                self._paths.append(copies.enter_context(places.readable(path)))
+                self._paths.append(copies.enter_context(places.readable(path, fasta_check())))
                 self.size += os.path.getsize(self._paths[-1])
             self._copies = copies.pop_all()
         return self

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Container
 
-from vqdna_jax.genome.alphabet import AMBIGUOUS_LETTERS
+from vqdna_jax.genome.alphabet import AMBIGUOUS_LETTERS, letter_at
 
 MAX_HEADER_BYTES = 1 << 16
+TOO_LONG = f"the header line is longer than {MAX_HEADER_BYTES} bytes; shorten it"
 
 _NOT_DNA = re.compile(rb"[^\nACGTN%b]" % AMBIGUOUS_LETTERS.encode(), re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00\x02-\x08\x0b-\x1f\x7f]")  # Ctrl-A stands between the titles that NCBI merged
@@ -47,7 +48,7 @@ def first_fault(text: bytes, at_line_start: bool, any_record: bool, taken: Conta
         elif any_record:
             reason = letter_fault(line.rstrip(b" \t"))
         else:
-            reason = _start_fault(b"\n".join(lines[number:])) if line.rstrip(b" \t") else ""
+            reason = start_fault(b"\n".join(lines[number:])) if line.rstrip(b" \t") else ""
         if reason:
             return number, reason
     return None
@@ -61,7 +62,7 @@ def names_of(headers: str) -> list[str]:
 
 def _header_fault(header: bytes, taken: Container[str], known: set[str]) -> str:
     if len(header) > MAX_HEADER_BYTES:
-        return f"the header line is longer than {MAX_HEADER_BYTES} bytes; shorten it"
+        return TOO_LONG
     if _CONTROL.search(header):
         return "control characters in the header; the file is binary or UTF-16, expected plain text"
     try:
@@ -81,10 +82,11 @@ def letter_fault(line: bytes) -> str:
     if not (found := _NOT_DNA.search(line)):
         return ""
     reason = next((why for letters, why in _EXPLAIN_LETTER if found[0] in letters), "is not DNA; the file is damaged")
-    return f"{found[0].decode('latin-1')!r} {reason}"
+    return f"{letter_at(line, found.start())} {reason}"
 
 
-def _start_fault(text: bytes) -> str:
+def start_fault(text: bytes) -> str:
+    """What a file is that does not begin with a header."""
     reason = next((why for start, why in _EXPLAIN_START if text.startswith(start)), None)
     if reason is None and _CONTROL.search(text[:4096].replace(b"\n", b"")):
         reason = "this is binary, not text"

@@ -22,10 +22,10 @@ except ImportError:
     _open_gzip = gzip.open
 
 CHUNK_BYTES = 1 << 20
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _HAS_EXTRA_FIELD = 4
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
-_UTF8_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF8_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_chunks(path: str | os.PathLike, advance: Callable[[int], object] = lambda file_bytes: None) -> Iterator[bytes]:
@@ -35,7 +35,7 @@ def read_chunks(path: str | os.PathLike, advance: Callable[[int], object] = lamb
     of one line when the file cannot be read or its compression is damaged.
     """
     with open(path, "rb") as file:
-        if file.read(2) == _GZIP_MAGIC:
+        if file.read(2) == GZIP_MAGIC:
             chunks = _gunzip(file)
         else:
             file.seek(0)
@@ -70,14 +70,14 @@ def _ends_whole(file: BinaryIO) -> bool:
     while block := _block_size(file, position):
         position += block
     file.seek(position)
-    return position < size and file.read(2) == _GZIP_MAGIC and _has_end_marker(file, position)
+    return position < size and file.read(2) == GZIP_MAGIC and _has_end_marker(file, position)
 
 
 def _block_size(file: BinaryIO, position: int) -> int:
     """Bytes of the bgzip block that begins there; 0 if none does."""
     file.seek(position)
     header = file.read(18)
-    is_block = len(header) == 18 and header[:2] == _GZIP_MAGIC and header[3] & _HAS_EXTRA_FIELD
+    is_block = len(header) == 18 and header[:2] == GZIP_MAGIC and header[3] & _HAS_EXTRA_FIELD
     if not is_block or header[12:16] != b"BC\2\0":
         return 0
     return struct.unpack("<H", header[16:18])[0] + 1
@@ -91,7 +91,7 @@ def _has_end_marker(file: BinaryIO, position: int) -> bool:
 
 def _without_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
     first = next(chunks, b"")
-    yield first.removeprefix(_UTF8_BYTE_ORDER_MARK)
+    yield first.removeprefix(UTF8_BYTE_ORDER_MARK)
     yield from chunks
 
 

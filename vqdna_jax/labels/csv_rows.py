@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAX_FIELD = 8_000_000  # characters; whole chromosomes belong in FASTA
-_MAX_RECORD = 2 * MAX_FIELD
+MAX_RECORD = 2 * MAX_FIELD
 _NAMES = {",": "a comma", "\t": "a tab"}  # of the delimiters
 _QUOTED = re.compile(r' *+"([^"]*+(?:""[^"]*+)*+)" *+')  # possessive: no second try at each letter of a long field
 _NOT_TEXT = re.compile("\0|\r(?!\n)|[\udc80-\udcff]")  # the last are bytes that are not UTF-8, see surrogateescape
@@ -120,11 +120,11 @@ class _Chunks(io.RawIOBase):
 
 def _records(path: str, file: TextIO, delimiter: str) -> Iterator[Row]:
     line = 1
-    while text := file.readline(_MAX_RECORD):
+    while text := file.readline(MAX_RECORD):
         quotes = text.count('"')
         if quotes % 2:
             text, quotes = _read_to_last_quote(file, text)
-        if len(text) >= _MAX_RECORD:
+        if len(text) >= MAX_RECORD:
             _fail_at_size(path, line, text, quotes, delimiter)
         body = text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
         if not body.isascii() or "\0" in body or "\r" in body:
@@ -140,7 +140,7 @@ def _records(path: str, file: TextIO, delimiter: str) -> Iterator[Row]:
 def _read_to_last_quote(file: TextIO, text: str) -> tuple[str, int]:
     """`text` with the lines that follow until all quotes are in pairs, or to the end, and how many quotes it has."""
     parts, size, quotes = [text], len(text), text.count('"')
-    while quotes % 2 and size < _MAX_RECORD and (more := file.readline(_MAX_RECORD - size)):
+    while quotes % 2 and size < MAX_RECORD and (more := file.readline(MAX_RECORD - size)):
         parts.append(more)
         size += len(more)
         quotes += more.count('"')
@@ -161,7 +161,7 @@ def _scan(path: str, line: int, text: str, delimiter: str) -> tuple[list[str], l
             _fail(path, line, text, quote, "a quote within a field; expected it around the field; remove it")
         else:
             if not (match := _QUOTED.match(text, at)):
-                within = f"in {_MAX_RECORD:,} characters" if len(text) >= _MAX_RECORD else "by the end of the file"
+                within = f"in {MAX_RECORD:,} characters" if len(text) >= MAX_RECORD else "by the end of the file"
                 why = f"a quote not closed {within}; expected a second one; close or remove it"
                 _fail(path, line, text, quote, why)
             starts.append(quote)
@@ -199,7 +199,7 @@ def _fail_at_size(path: str, line: int, text: str, quotes: int, delimiter: str) 
     start = 0
     while 0 <= (comma := text.find(delimiter, start)) <= start + MAX_FIELD:
         start = comma + 1
-    longest = f"{MAX_FIELD:,} in a field and {_MAX_RECORD:,} in a row"
+    longest = f"{MAX_FIELD:,} in a field and {MAX_RECORD:,} in a row"
     _fail(path, line, text, start, f"too many characters; expected at most {longest}; cut long sequences first")
 
 

@@ -78,7 +78,9 @@ def _takes(stream: str | os.PathLike) -> bool:
 def _refuse_stream(path: str | os.PathLike, good: bool = False) -> None:
     """Raises InputError where no stream is `good`, or this one cannot be written."""
     if not good:
-        raise InputError(f"{path}: is a pipe or a device, and what is written here is no stream; name a file to write")
+        raise InputError(
+            f"{path}: is a pipe, a device or standard output, and what is written is no stream; name a file"
+        )
     if not _takes(path):
         raise InputError(f"{path}: is not open for writing, or may not be; name another place")
 

@@ -9,6 +9,8 @@ Standard library only, for jax takes seconds to import.
 
 import atexit
 import contextlib
+import errno
+import io
 import os
 import signal
 import sys
@@ -25,6 +27,7 @@ def leave_with(program: Callable[[], int | None]) -> NoReturn:
     with `atexit` is not called: whoever opens a file closes it.
     """
     code = 1  # of an exception that nobody expected, whose traceback Python prints
+    _open_standard_streams()
     try:
         sys.exit(program())
     except SystemExit as end:
@@ -35,6 +38,30 @@ def leave_with(program: Callable[[], int | None]) -> NoReturn:
         raise
     finally:
         atexit.register(exit_now, code)  # what was registered last is called first
+
+
+def _open_standard_streams() -> None:
+    """Puts something in the place of those that are closed: the next file that is opened would take their number, and
+    what native code says on standard error would go into it. Writing to standard output fails, as it did."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: a file's name may be no text
+
+
+def drop_lost_terminal() -> None:
+    """What is said from now on goes nowhere where a terminal that is gone would make it an error."""
+    for number in (1, 2):
+        try:
+            os.write(number, b"")
+        except OSError as error:
+            if error.errno == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def exit_now(code: int) -> NoReturn:

@@ -1,4 +1,5 @@
-"""A polite end: SIGTERM and SIGINT, to any process of a run, end all of them at one agreed place with everything saved.
+"""A polite end: SIGTERM, SIGINT and SIGHUP, to any process of a run, end all of them at one agreed place with
+everything saved.
 
 Before the first step and after the last one nothing can be lost, so a signal ends a single process at once. In between
 it is noted, and `reached` says when to leave. With several processes the place is agreed on as in jax's preemption
@@ -14,10 +15,11 @@ from collections.abc import Iterator
 from types import FrameType
 
 from vqdna_jax.errors import PeerError
+from vqdna_jax.runtime.leaving import drop_lost_terminal
 
 # jax takes seconds to import, and signals are heeded before it is there: so `processes` is imported when it is needed.
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _AGAIN_S = 0.05  # from where `Stopped` cannot be raised to where it may
 _COMPILER = "jax._src.compiler"  # no part of jax's interface: where jax renames it, compiles are torn apart again
 _LOOK_S = 1.0  # how long one look for the notice of another process takes, and at most the end of a run with it
@@ -46,7 +48,8 @@ class StopRequest:
         self._again: threading.Timer | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        heeded = [number for number in SIGNALS if number != signal.SIGHUP or not _outlives_the_terminal()]
+        self._previous = {number: signal.signal(number, self._note) for number in heeded}
         self._previous_hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
         return self
 
@@ -63,6 +66,8 @@ class StopRequest:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.name, self._requested = signal.Signals(number).name, True
         self._leave_signals()
+        if number == signal.SIGHUP:
+            drop_lost_terminal()
         if self._at_once and _compiles(frame):
             self._note_later()
         elif self._at_once:
@@ -159,6 +164,10 @@ class StopRequest:
         with self._lock, contextlib.suppress(PeerError):  # the training step will notice a lost process, too
             self.name = self.name or "a signal to another process"
             self._last_turn = 1 + max(map(int, processes.exchange(_NOTICE, str(self._turn))))
+
+
+def _outlives_the_terminal() -> bool:
+    return signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup
 
 
 def _compiles(frame: FrameType | None) -> bool:

@@ -23,10 +23,13 @@ from vqdna_jax.benchmark.sets.species_split import Contig, Regions, Rule, region
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_text
 from vqdna_jax.genome.fasta import OnDuplicate, load_fasta
+from vqdna_jax.genome.remote import places
+from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.labels.sets import NAMES
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
 MAX_N_SHARE, MAX_DRAWS = 0.5, 100
+Files = Sequence[str | os.PathLike]
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
 
@@ -51,7 +54,7 @@ class Prepared:
 
 
 class _Plan(NamedTuple):
-    paths: list[Path]
+    paths: Files
     on_duplicate: OnDuplicate
     rule: str
     regions: Regions
@@ -69,7 +72,8 @@ def prepare(
     """Writes train.csv, dev.csv, test.csv (`sequence,label`), labels.txt (one species per line) and prepared.json.
 
     A row is `length` bases; the label is the place of the species in `fastas`, and species take turns. An item depends
-    on the seed, its species, split and number alone. Genomes are read twice, one record in memory at a time.
+    on the seed, its species, split and number alone. Genomes are read twice, one record in memory at a time;
+    a pipe, or "-" for standard input, is copied first.
 
     Args:
         fastas: FASTA files, plain or gzip, by species.
@@ -84,7 +88,35 @@ def prepare(
     items = _items_by_split(items_per_class)
     _check(fastas, length)
     layout.check_vacant(out_dir)
-    plans = {name: _plan(name, paths, length, rule, seed, on_duplicate) for name, paths in fastas.items()}
+    with contextlib.ExitStack() as copies:
+        plans = {
+            name: _plan(
+                name,
+                [copies.enter_context(places.readable(path, fasta_check())) for path in _listed(paths)],
+                length,
+                rule,
+                seed,
+                on_duplicate,
+            )
+            for name, paths in fastas.items()
+        }
+        return _write(plans, out_dir, length, items, seed)
+
+
+def name_of(path: str | os.PathLike) -> str:
+    """What the species of a file is called: the file, up to the first dot; standard input is "stdin"."""
+    if os.fspath(path) == places.STANDARD_INPUT:
+        return "stdin"
+    return os.fsencode(os.path.basename(path)).decode("utf-8", "backslashreplace").partition(".")[0]
+
+
+def _listed(paths: Paths) -> Sequence[str | os.PathLike]:
+    return [paths] if isinstance(paths, (str, os.PathLike)) else paths
+
+
+def _write(
+    plans: Mapping[str, _Plan], out_dir: str | os.PathLike, length: int, items: dict[str, int], seed: int
+) -> Prepared:
     with layout.writing(out_dir) as (staging, files):
         counts = {}
         for label, (name, plan) in enumerate(plans.items()):
@@ -93,7 +125,7 @@ def prepare(
             _merge(file, [staging / f"{label}.{split}" for label in range(len(plans))], items[split], length)
         prepared = _describe(plans, length, items, counts)
         (staging / NAMES).write_text("".join(f"{name}\n" for name in plans), encoding="utf-8")
-        names = {name: [path.name for path in plan.paths] for name, plan in plans.items()}
+        names = {name: [os.path.basename(str(path)) for path in plan.paths] for name, plan in plans.items()}
         layout.write_summary(staging, {"seed": seed, "files": names} | dataclasses.asdict(prepared))
     return prepared
 
@@ -115,15 +147,14 @@ def _check(fastas: Mapping[str, Paths], length: int) -> None:
             raise InputError(f"species {name!r}: expected a name of one line without blanks around it")
 
 
-def _plan(name: str, paths: Paths, length: int, rule: Rule, seed: int, on_duplicate: OnDuplicate) -> _Plan:
-    files = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+def _plan(name: str, files: Files, length: int, rule: Rule, seed: int, on_duplicate: OnDuplicate) -> _Plan:
     if not files:
         raise InputError(f"species {name!r}: no file; expected one or more FASTA files")
     contigs = [contig for path in files for contig in _contigs(path, on_duplicate)]
     return _Plan(files, on_duplicate, *regions(name, contigs, length, rule, seed))
 
 
-def _contigs(path: Path, on_duplicate: OnDuplicate) -> Iterator[Contig]:
+def _contigs(path: str | os.PathLike, on_duplicate: OnDuplicate) -> Iterator[Contig]:
     for record in load_fasta(path, on_duplicate=on_duplicate):
         yield Contig(str(path), record.line, record.id, record.description, record.bases.size)
 
@@ -134,9 +165,9 @@ def _windows(
     """(split, number in the split, bases [S]) of each item of a species, in the order of the files."""
     of_record = defaultdict(list)
     for split, count in items.items():
-        places = plan.regions[split]
+        parts = plan.regions[split]
         for item in range(count):
-            region = places[draw(seed, name, split, item, "contig") % len(places)]
+            region = parts[draw(seed, name, split, item, "contig") % len(parts)]
             of_record[region.contig.path, region.contig.line].append((split, item, region))
     for path in plan.paths:
         for record in load_fasta(path, on_duplicate=plan.on_duplicate):

@@ -12,6 +12,7 @@ from vqdna_jax.genome.build.spool import Spool, validation_starts
 from vqdna_jax.genome.build.writer import CorpusWriter
 from vqdna_jax.genome.fasta import FastaReader, OnDuplicate
 from vqdna_jax.genome.remote import places
+from vqdna_jax.genome.stream_check import fasta_check
 
 
 def fill_spool(
@@ -22,8 +23,8 @@ def fill_spool(
     Raises InputError for what is wrong with it, PeerError when the store it is in does not answer.
     """
     with contextlib.ExitStack() as copies:
+        path = copies.enter_context(places.readable(source.path, fasta_check()))
         try:
-            path = copies.enter_context(places.local_copy(source.path))
             entry = source_entry(source, places.file_size(path), places.sha256_of(path))
         except OSError as error:
             raise places.cannot_read(source.path, error) from error

@@ -197,17 +197,21 @@ def _scratch() -> Iterator[Path]:
     try:
         directory = tempfile.mkdtemp(prefix="vqdna-")
     except OSError as error:
-        raise cannot_write(os.environ.get("TMPDIR") or "/tmp", error) from error
+        raise cannot_write(f"TMPDIR={os.environ.get('TMPDIR') or '/tmp'}", error) from error
     try:
         yield Path(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+Fault = Callable[[bytes], str]  # what is wrong with the next block of a stream; "" where nothing is
+
+
 @contextlib.contextmanager
-def local_copy(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
+def local_copy(path: str | os.PathLike, fault: Fault = lambda block: "") -> Iterator[str | os.PathLike]:
     """A local file with the content of `path`, to be read as often as one likes: `path` itself, or for as long as the
-    context lasts a copy of what is remote or a stream. Raises OSError.
+    context lasts a copy of what is remote or a stream. A stream ends where a block of it has a `fault`, for it may have
+    no end of its own. Raises OSError, InputError for a fault, StorageError where there is no room for a copy.
     """
     if not is_remote(path) and not is_stream(path):
         yield path
@@ -215,34 +219,50 @@ def local_copy(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
     with _scratch() as directory:
         copy = directory / "copy"
         if is_remote(path):
-            download(os.fspath(path), copy)
+            with _room(directory):
+                download(os.fspath(path), copy)
         else:
-            _save(path, copy)
-        yield Copy(copy, "standard input" if os.fspath(path) == STANDARD_INPUT else path)
+            _save(path, copy, fault)
+        yield Copy(copy, _title(path))
 
 
 @contextlib.contextmanager
-def readable(path: str | os.PathLike) -> Iterator[str | os.PathLike]:
+def readable(path: str | os.PathLike, fault: Fault = lambda block: "") -> Iterator[str | os.PathLike]:
     """As `local_copy`, of what can be opened. Raises as `cannot_read`."""
     with contextlib.ExitStack() as copies:
         try:
-            copy = copies.enter_context(local_copy(path))
+            copy = copies.enter_context(local_copy(path, fault))
             open(copy, "rb").close()
         except OSError as error:
             raise cannot_read(path, error) from error
         yield copy
 
 
-def _save(stream: str | os.PathLike, copy: Path) -> None:
-    """Raises OSError when the stream cannot be read, StorageError when the disk is full."""
+def _title(path: str | os.PathLike) -> str:
+    return "standard input" if os.fspath(path) == STANDARD_INPUT else os.fspath(path)
+
+
+def _save(stream: str | os.PathLike, copy: Path, fault: Fault) -> None:
+    """Raises OSError when the stream cannot be read, StorageError when the disk is full, InputError for a fault."""
     source = 0 if os.fspath(stream) == STANDARD_INPUT else stream
     with open(source, "rb", closefd=source != 0) as incoming, open(copy, "wb") as target:
         while block := incoming.read(BLOCK_BYTES):
-            try:
+            if reason := fault(block):
+                raise InputError(f"{_title(stream)}: {reason}")
+            with _room(copy.parent):
                 target.write(block)
                 target.flush()
-            except OSError as error:
-                raise cannot_write(copy.parent, error) from error
+
+
+@contextlib.contextmanager
+def _room(directory: Path) -> Iterator[None]:
+    """Names the place where a full disk stops a copy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise cannot_write(f"TMPDIR={directory.parent}", error) from error
+        raise
 
 
 @contextlib.contextmanager

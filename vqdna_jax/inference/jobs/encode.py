@@ -23,6 +23,7 @@ from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import FastaFiles, describe_skipped, grouped
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.runs import runs_of
+from vqdna_jax.genome.stream_check import StreamCheck
 from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
 from vqdna_jax.runtime.files import check_output, replacing, writing
@@ -111,7 +112,7 @@ def decode_to_fasta(
     """
     check_output(out, [codes], streams=True)
     tokenizer, _ = _tokenizer(model_dir, batch)
-    with places.readable(codes) as copy, open_codes(copy) as file:
+    with places.readable(codes, StreamCheck(_codes_fault, text=False)) as copy, open_codes(copy) as file:
         if file.tokenizer_digest != tokenizer.digest:
             raise InputError(
                 f"{codes}: written by tokenizer {file.tokenizer_digest[:12]}, {model_dir} is {tokenizer.digest[:12]};"
@@ -194,6 +195,10 @@ def _write_mismatches(file: TextIO, record: CodeRecord, bases: np.ndarray, rebui
         positions = record.mismatches[start : start + TSV_LINES]
         rows = zip(positions.tolist(), to_text(bases[positions]), to_text(rebuilt[positions]))
         file.writelines(f"{record.id}\t{position}\t{was}\t{now}\n" for position, was, now in rows)
+
+
+def _codes_fault(start: bytes) -> str:
+    return "" if start.startswith(b"PK") else "not a code file; expected one written by vqdna encode"
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def predict_file(
     """
     start = time.perf_counter()
     check_output(out, [path], streams=True)
-    with places.readable(path) as copy:
+    with places.readable(path, sequence_rows.stream_check()) as copy:
         source = sequence_rows.survey(copy)
         model = load.load(model_dir, base=base, batch=batch).predictor()
         records, errors = _predict(model, source, path, out, progress)

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.streams import read_chunks
+from vqdna_jax.genome.stream_check import StreamCheck
+from vqdna_jax.genome.streams import GZIP_MAGIC, read_chunks
 from vqdna_jax.labels import header as headers
-from vqdna_jax.labels.csv_rows import Row, read_rows
+from vqdna_jax.labels.csv_rows import MAX_RECORD, Row, read_rows
 from vqdna_jax.labels.header import BLANKS
 from vqdna_jax.labels.table import like_dna
 
 ID_COLUMNS = ("id", "name")  # the first that there is
 _CSV_NAMES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_GZIP_MAGIC = b"\x1f\x8b"
 _LINE_ENDS = "blanks at line ends are dropped"
 
 
@@ -58,15 +58,28 @@ def survey(path: str | os.PathLike) -> SequenceFile:
     if start.startswith(b">"):
         records = sum(1 for _ in _of_fasta(path, notes))
         return SequenceFile(records, tuple(notes), "", functools.partial(_of_fasta, path, {}))
-    if not str(path).lower().endswith(_CSV_NAMES) and not _names_sequences(start):
-        found = f"begins with {start[:10].decode('latin-1')!r}" if start else "is empty"
-        raise InputError(f"{path}:1:1: {found}; expected FASTA, '>' first, or CSV with a column 'sequence'")
+    if not str(path).lower().endswith(_CSV_NAMES) and (fault := _start_fault(start)):
+        raise InputError(f"{path}:1:1: {fault}")
     packed = _is_gzip(path)
     records = sum(1 for _ in _of_csv(path, packed, notes))
     if not records:
         raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
     hint = _swapped(*itertools.islice(read_rows(path, packed), 2))
     return SequenceFile(records, tuple(notes), hint, functools.partial(_of_csv, path, packed, {}))
+
+
+def stream_check() -> StreamCheck:
+    """For a pipe that should be FASTA or CSV."""
+    return StreamCheck(_start_fault, longest=MAX_RECORD)
+
+
+def _start_fault(start: bytes) -> str:
+    start = start.lstrip()
+    if start.startswith(b">") or _names_sequences(start):
+        return ""
+    begin = start[:10].decode("utf-8", "replace").partition("\ufffd")[0] or start[:10]
+    found = f"begins with {begin!r}" if start else "is empty"
+    return f"{found}; expected FASTA, '>' first, or CSV with a column 'sequence'"
 
 
 def _names_sequences(start: bytes) -> bool:
@@ -133,4 +146,4 @@ def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
 
 def _is_gzip(path: str | os.PathLike) -> bool:
     with open(path, "rb") as file:
-        return file.read(2) == _GZIP_MAGIC
+        return file.read(2) == GZIP_MAGIC
