@@ -46,9 +46,12 @@ def run(*arguments) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
-def call(verb: str, place: pathlib.Path, out: pathlib.Path, *arguments, files=("all.fa",)) -> tuple[str, str]:
+def call(
+    verb: str, place: pathlib.Path, out: pathlib.Path, *arguments, files=("all.fa",), model: pathlib.Path | None = None
+) -> tuple[str, str]:
     names = ["all.codes"] if verb == "decode" else files
-    return run(verb, *(place / name for name in names), f"--model={place / 'model'}", f"--out={out}", *arguments)
+    model = model or place / "model"
+    return run(verb, *(place / name for name in names), f"--model={model}", f"--out={out}", *arguments)
 
 
 def arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -88,6 +91,37 @@ def test_several_files_are_one_after_another(place, tmp_path):
         call(verb, place, tmp_path / f"{verb}.1")
         call(verb, place, tmp_path / f"{verb}.2", files=("one.fa", "two.fa"))
         assert (tmp_path / f"{verb}.1").read_bytes() == (tmp_path / f"{verb}.2").read_bytes()
+
+
+def test_a_region_is_a_sequence_of_its_own(place, tmp_path):
+    """Encoded and embedded as the same stretch in a file of its own, whether an option or a BED file names it."""
+    whole = {record.id: to_text(record.bases) for record in load_fasta(place / "all.fa")}
+    slices = {"r0:11-130": whole["r0"][10:130], "r3:1001-1100": whole["r3"][1000:1100]}
+    (tmp_path / "slices.fa").write_text("".join(f">{id}\n{text}\n" for id, text in slices.items()))
+    (tmp_path / "slices.bed").write_text("r3\t1000\t1100\nr0\t10\t130\n")
+    options = [f"--region={id}" for id in slices]
+    for verb in ("encode", "embed"):
+        for name, how in (("option", options), ("bed", [f"--bed={tmp_path}/slices.bed"])):
+            call(verb, place, tmp_path / f"{verb}.{name}", *how)
+        call(verb, tmp_path, tmp_path / f"{verb}.file", files=("slices.fa",), model=place / "model")
+        expected = (tmp_path / f"{verb}.file").read_bytes()
+        assert (tmp_path / f"{verb}.option").read_bytes() == (tmp_path / f"{verb}.bed").read_bytes() == expected
+
+
+@pytest.mark.parametrize("verb", ["encode", "embed"])
+def test_a_region_that_is_not_there_is_one_line_before_the_work(place, tmp_path, verb, capsys):
+    (tmp_path / "x.bed").write_text("r0\t0\t10\nr0\t0\n")
+    for option, says in (
+        ("--region=r0:400-501", "r0, which has 500 bases"),
+        ("--region=r9:1-2", "no sequence is named 'r9'"),
+        (f"--bed={tmp_path}/x.bed", f"{tmp_path}/x.bed:2: "),
+        (f"--bed={tmp_path}/y.bed", f"{tmp_path}/y.bed: "),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main.main([verb, str(place / "all.fa"), f"--model={place / 'model'}", f"--out={tmp_path}/out", option])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert stop.value.code == 43 and says in line
+    assert [path.name for path in tmp_path.iterdir()] == ["x.bed"]
 
 
 @pytest.mark.parametrize("batch", [1, 64, 5000])

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import tyro
 
-from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, PoolName, must_exist, tell, warn
+from vqdna_jax.cli.options import (
+    AsJson,
+    FastaFiles,
+    OnDuplicate,
+    OutputFile,
+    PoolName,
+    RegionNames,
+    must_exist,
+    regions_of,
+    tell,
+    warn,
+)
 from vqdna_jax.runtime.devices import Device, choose
 
 
@@ -12,6 +23,8 @@ def encode(
     fasta: FastaFiles,
     model: Path,
     out: OutputFile,
+    region: RegionNames = (),
+    bed: Path | None = None,
     on_duplicate: OnDuplicate = "error",
     batch: int | None = None,
     device: Device = "auto",
@@ -24,6 +37,9 @@ def encode(
         fasta: FASTA files, plain or .gz, or - for standard input; names are unique over all of them
         model: a trained tokenizer, the export directory of a run
         out: the file of codes to write
+        region: NAME:START-END, counted from 1 with both ends, or NAME: this stretch alone, as a sequence of its own;
+            may be given several times
+        bed: a BED file of such regions, plain or .gz, counted from 0 without the end; the strand is not heeded
         on_duplicate: refuse a name that occurs twice, or number it
         batch: codes computed at once: fewer need less memory, more are quicker on an accelerator; same result
         device: what to compute on; auto: the best that there is
@@ -34,7 +50,7 @@ def encode(
     choose(device)
     from vqdna_jax.inference.jobs.encode import describe, encode_fasta, notes_of
 
-    summary = encode_fasta(fasta, model, out, progress=not quiet, on_duplicate=on_duplicate, batch=batch)
+    summary = encode_fasta(fasta, model, out, not quiet, on_duplicate, batch, regions_of(region, bed))
     warn(fasta, notes_of(summary))
     tell(summary, f"{describe(summary)}\ncodes written to {out}", quiet, as_json)
 
@@ -74,6 +90,8 @@ def embed(
     out: OutputFile,
     pool: PoolName = "mean",
     layer: int = -1,
+    region: RegionNames = (),
+    bed: Path | None = None,
     on_duplicate: OnDuplicate = "error",
     batch: int | None = None,
     device: Device = "auto",
@@ -89,6 +107,9 @@ def embed(
         pool: how the vectors of a sequence's codes become one, or "none": one per code
         layer: of the network: -1 after the last norm, -2 without the last layer, -3 without the last two, and so on; or
             after so many layers, 0 for the input
+        region: NAME:START-END, counted from 1 with both ends, or NAME: this stretch alone, as a sequence of its own;
+            may be given several times
+        bed: a BED file of such regions, plain or .gz, counted from 0 without the end; the strand is not heeded
         on_duplicate: refuse a name that occurs twice, or number it
         batch: codes computed at once: fewer need less memory, more are quicker on an accelerator; vectors agree to
             rounding
@@ -101,7 +122,7 @@ def embed(
     from vqdna_jax.genome.fasta_files import describe_skipped
     from vqdna_jax.inference.jobs.embed import embed_fasta
 
-    summary = embed_fasta(fasta, model, out, pool, layer, not quiet, on_duplicate, batch)
+    summary = embed_fasta(fasta, model, out, pool, layer, not quiet, on_duplicate, batch, regions_of(region, bed))
     warn(fasta, describe_skipped(summary["skipped"]))
     text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
     tell(summary, text.format(**summary), quiet, as_json, out)

@@ -18,10 +18,13 @@ FastaFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
 ]
 OnDuplicate = Literal["error", "rename"]
+RegionNames = tyro.conf.UseAppendAction[tuple[str, ...]]
 STREAM = Path("-")  # standard input, or output
 OutputFile = Annotated[str, tyro.conf.arg(metavar="FILE")]  # a Path forgets the slash of a directory
 AsJson = Annotated[bool, tyro.conf.arg(name="json")]
 if TYPE_CHECKING:
+    from vqdna_jax.genome.regions import Region
+
     PoolName = str
 else:
     PoolName = tyro.extras.literal_type_from_choices([*POOLS, UNPOOLED])
@@ -35,6 +38,13 @@ def must_exist(*paths: Path) -> None:
         except OSError as error:
             reason = "no such file or directory" if error.errno == errno.ENOENT else error.strerror
             raise InputError(f"{shown(path)}: {reason}; check the path") from error
+
+
+def regions_of(names: Sequence[str], bed: Path | None) -> "list[Region]":
+    """The regions that options name, then those of a BED file. Raises InputError."""
+    from vqdna_jax.genome.regions import of_option, read_bed
+
+    return [*map(of_option, names), *(read_bed(bed) if bed else [])]
 
 
 def warn(files: Sequence[Path], notes: Sequence[str]) -> None:

@@ -292,6 +292,12 @@ def whole_records(batches: Iterable[Batch]) -> Iterator[Sequence]:
         yield _join(head, blocks)
 
 
+def sequence_of(id: str, header: str, line: int, codes: np.ndarray) -> Sequence:
+    """The record of a stretch of a batch's `codes`."""
+    ambiguous = _count_ambiguous(codes, np.zeros(0, np.int64)).get(0, {})
+    return Sequence(id, header, line, codes & _BASE, (codes & _SOFT).astype(bool), ambiguous)
+
+
 def _join(head: tuple[str, str, int], blocks: list[Block]) -> Sequence:
     """Copies, so that a record that is kept does not keep its batch."""
     bases, soft_masks, ambiguous = zip(*blocks)

@@ -1,12 +1,15 @@
 """FASTA files as those who use a model see them: whole records of all files, one after another."""
 
+import collections
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, Sequence, whole_records
+from vqdna_jax.genome import fasta
+from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, whole_records
+from vqdna_jax.genome.regions import Region, Regions
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
 
@@ -20,7 +23,8 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
         with FastaFiles(["x.fa"]) as files:
             for sequence in files.read(): ...
 
-    Entering copies what can be read only once to a temporary file. Raises InputError where that is impossible.
+    Entering copies what can be read only once to a temporary file. Where `regions` are wanted, they are the records,
+    and all is read once. Raises InputError: a file cannot be read, a region is not there.
 
     Attributes:
         size: bytes of all files.
@@ -28,8 +32,14 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
         skipped: what the last reading left out or changed, as `FastaReader` counts it.
     """
 
-    def __init__(self, paths: Iterable[str | os.PathLike], on_duplicate: OnDuplicate = "error"):
+    def __init__(
+        self,
+        paths: Iterable[str | os.PathLike],
+        on_duplicate: OnDuplicate = "error",
+        regions: Sequence[Region] = (),
+    ):
         self._given, self._on_duplicate = list(paths), on_duplicate
+        self._regions = Regions(regions, on_duplicate) if regions else None
         self._paths: list[str | os.PathLike] = []
         self._copies = contextlib.ExitStack()
         self.size, self.path, self.skipped = 0, "", Counter[str]()
@@ -39,21 +49,25 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
             for path in self._given:
                 self._paths.append(copies.enter_context(places.readable(path, fasta_check())))
                 self.size += os.path.getsize(self._paths[-1])
+            if self._regions:
+                collections.deque(self.read(), maxlen=0)
             self._copies = copies.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._copies.close()
 
-    def read(self, advance: Callable[[int], object] = lambda file_bytes: None) -> Iterator[Sequence]:
+    def read(self, advance: Callable[[int], object] = lambda file_bytes: None) -> Iterator[fasta.Sequence]:
         """All records that have a base, a batch in memory at a time; `advance` hears how many bytes were read."""
         names: dict[str, int] = {}
         self.skipped = Counter()
         for path in self._paths:
             self.path = str(path)  # of a copy, what it is of
             reader = FastaReader(path, on_duplicate=self._on_duplicate, advance=advance, names=names)
-            yield from whole_records(reader)
+            yield from self._regions.cut(reader) if self._regions else whole_records(reader)
             self.skipped.update(reader.skipped)
+        if self._regions:
+            self._regions.check_found(names)
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> list[str]:

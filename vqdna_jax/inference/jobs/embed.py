@@ -31,6 +31,7 @@ from vqdna_jax import version
 from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import FastaFiles
+from vqdna_jax.genome.regions import Region
 from vqdna_jax.inference import load
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
@@ -63,6 +64,7 @@ def embed_fasta(
     progress: bool = True,
     on_duplicate: OnDuplicate = "error",
     batch: int | None = None,
+    regions: Sequence[Region] = (),
 ) -> dict[str, Any]:
     """Embeds every record of FASTA files, as `Model.embed` does, into the file `out`, which appears whole.
 
@@ -75,6 +77,7 @@ def embed_fasta(
         progress: a bar on stderr, or a line now and then where that is no terminal.
         on_duplicate: refuse an id that occurs twice, or number it.
         batch: codes that are computed at once, see `load`.
+        regions: each is taken as a sequence of its own, in place of whole records.
 
     Returns:
         records, bases, skipped {what: how often}, vectors, resumed (records that were done before), width, seconds,
@@ -90,7 +93,7 @@ def embed_fasta(
     check_directory(f"{out}{PARTIAL}")
     out = pathlib.Path(out)
     model, meta = _open_model(model_dir, pool, layer, batch)
-    with FastaFiles(paths, on_duplicate) as files:
+    with FastaFiles(paths, on_duplicate, regions) as files:
         found = _examine(files, model.tokenizer, progress)
         shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
         with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}) as partial:

@@ -21,6 +21,7 @@ from vqdna_jax.genome import fasta as fasta_reader
 from vqdna_jax.genome.alphabet import N, to_text
 from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import FastaFiles, describe_skipped, grouped
+from vqdna_jax.genome.regions import Region
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.runs import runs_of
 from vqdna_jax.genome.stream_check import StreamCheck
@@ -44,6 +45,7 @@ def encode_fasta(
     progress: bool = True,
     on_duplicate: OnDuplicate = "error",
     batch: int | None = None,
+    regions: Sequence[Region] = (),
 ) -> dict[str, Any]:
     """Encodes FASTA files into the code file `out`, decodes it back and lists what differs in `out`.mismatches.tsv.
 
@@ -55,6 +57,7 @@ def encode_fasta(
         progress: a bar on stderr, where that is a terminal.
         on_duplicate: refuse an id that occurs twice, or number it.
         batch: codes that are computed at once, see `load`.
+        regions: each is taken as a sequence of its own, in place of whole records.
 
     Returns:
         The summary: records, bases, codes, n, ambiguous {letter: count}, skipped {what: how often}, mismatches,
@@ -72,7 +75,7 @@ def encode_fasta(
     summary["ambiguous"] = collections.Counter()
     start = time.perf_counter()
     with (
-        FastaFiles(paths, on_duplicate) as files,
+        FastaFiles(paths, on_duplicate, regions) as files,
         replacing(out) as new_out,
         replacing(tsv) as new_tsv,
         CodeFileWriter(new_out, tokenizer.digest, tokenizer.codebook_sizes, bases_per_code) as writer,
