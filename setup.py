@@ -40,6 +40,7 @@ setup(
         "optax>=0.2.6",
         "orbax-checkpoint>=0.12",
         "packaging>=24",
+        "pyarrow>=16",  # tensorflow-datasets brings it; `vqdna embed --out=x.parquet`
         "requests>=2.32",
         "safetensors>=0.5",
         "scikit-learn>=1.6",

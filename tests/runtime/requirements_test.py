@@ -14,7 +14,17 @@ from vqdna_jax.runtime import requirements
 PACKAGE = pathlib.Path(vqdna_jax.__file__).parent
 # Of type checkers, other commands, extras, or with something in its place; absl and ml_collections read the command
 # line itself.
-NOT_OF_A_RUN = {"_typeshed", "absl", "apache_beam", "isal", "ml_collections", "packaging", "tokenizers", "tyro"}
+NOT_OF_A_RUN = {
+    "_typeshed",
+    "absl",
+    "apache_beam",
+    "isal",
+    "ml_collections",
+    "packaging",
+    "pyarrow",
+    "tokenizers",
+    "tyro",
+}
 
 
 def third_party() -> set[str]:

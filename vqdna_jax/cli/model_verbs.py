@@ -101,9 +101,11 @@ def embed(
     """Turn sequences into vectors. Stopped and started again, it goes on where it was.
 
     Args:
-        fasta: FASTA files, plain or .gz, or - for standard input; names are unique over all of them
+        fasta: FASTA files, or CSV or .tsv files with a column `sequence` (their column `id` or `name`, or the row's
+            number, is the name); plain or .gz, or - for standard input; names are unique over all of them
         model: a pretrained or fine-tuned model, the export directory of a run with configs/mcm.py or finetune.py
-        out: the file of embeddings to write, which numpy.load opens
+        out: the file of embeddings to write: .npy, with names and lengths in OUT.json beside it; .parquet, a row per
+            vector; under any other name a zip of arrays that numpy.load opens
         pool: how the vectors of a sequence's codes become one, or "none": one per code
         layer: of the network: -1 after the last norm, -2 without the last layer, -3 without the last two, and so on; or
             after so many layers, 0 for the input
@@ -123,7 +125,7 @@ def embed(
     from vqdna_jax.inference.jobs.embed import embed_fasta
 
     summary = embed_fasta(fasta, model, out, pool, layer, not quiet, on_duplicate, batch, regions_of(region, bed))
-    warn(fasta, describe_skipped(summary["skipped"]))
+    warn(fasta, [*summary["notes"], *describe_skipped(summary["skipped"])])
     text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
     tell(summary, text.format(**summary), quiet, as_json, out)
 

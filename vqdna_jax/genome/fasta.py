@@ -85,6 +85,16 @@ class Sequence(NamedTuple):
         return describe(self.header, self.id)
 
 
+def unlike_any(name: str, seen: dict[str, int]) -> str:
+    """The name, or with a number if it was `seen`: a, a_2, a_3; how often each was is counted there."""
+    unique = name
+    while unique in seen:
+        seen[name] += 1
+        unique = f"{name}_{seen[name]}"
+    seen[unique] = 1
+    return unique
+
+
 def describe(header: str, id: str) -> str:
     """What a header says after the id, tabs as blanks."""
     return header.replace("\t", " ").strip()[len(id) :].strip()
@@ -224,11 +234,7 @@ class FastaReader:
         return names
 
     def _take_one(self, name: str) -> str:
-        unique = name
-        while unique in self._names:
-            self._names[name] += 1
-            unique = f"{name}_{self._names[name]}"
-        self._names[unique] = 1
+        unique = unlike_any(name, self._names)
         self.skipped["renamed_records"] += unique != name
         return unique
 

@@ -5,19 +5,19 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from vqdna_jax.genome import fasta
 from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, whole_records
 from vqdna_jax.genome.regions import Region, Regions
 from vqdna_jax.genome.remote import places
-from vqdna_jax.genome.stream_check import fasta_check
+from vqdna_jax.genome.stream_check import StreamCheck, fasta_check
 
 GROUP_BASES = 4_000_000
 Item = TypeVar("Item")
 
 
-class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
+class FastaFiles(contextlib.AbstractContextManager):
     """Files, pipes or standard input ("-"), to be read as often as one likes; ids are unique over all of them.
 
         with FastaFiles(["x.fa"]) as files:
@@ -32,6 +32,8 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
         skipped: what the last reading left out or changed, as `FastaReader` counts it.
     """
 
+    _check: Callable[[], StreamCheck] = staticmethod(fasta_check)  # what a pipe may bring
+
     def __init__(
         self,
         paths: Iterable[str | os.PathLike],
@@ -44,10 +46,10 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
         self._copies = contextlib.ExitStack()
         self.size, self.path, self.skipped = 0, "", Counter[str]()
 
-    def __enter__(self) -> "FastaFiles":
+    def __enter__(self) -> Self:
         with contextlib.ExitStack() as copies:
             for path in self._given:
-                self._paths.append(copies.enter_context(places.readable(path, fasta_check())))
+                self._paths.append(copies.enter_context(places.readable(path, self._check())))
                 self.size += os.path.getsize(self._paths[-1])
             if self._regions:
                 collections.deque(self.read(), maxlen=0)
@@ -63,11 +65,16 @@ class FastaFiles(contextlib.AbstractContextManager["FastaFiles"]):
         self.skipped = Counter()
         for path in self._paths:
             self.path = str(path)  # of a copy, what it is of
-            reader = FastaReader(path, on_duplicate=self._on_duplicate, advance=advance, names=names)
-            yield from self._regions.cut(reader) if self._regions else whole_records(reader)
-            self.skipped.update(reader.skipped)
+            yield from self._read(path, advance, names)
         if self._regions:
             self._regions.check_found(names)
+
+    def _read(
+        self, path: str | os.PathLike, advance: Callable[[int], object], names: dict[str, int]
+    ) -> Iterator[fasta.Sequence]:
+        reader = FastaReader(path, on_duplicate=self._on_duplicate, advance=advance, names=names)
+        yield from self._regions.cut(reader) if self._regions else whole_records(reader)
+        self.skipped.update(reader.skipped)
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> list[str]:

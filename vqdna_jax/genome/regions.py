@@ -78,15 +78,14 @@ class Regions:
         """Raises InputError: one is there twice and is not to be numbered."""
         self._asked = asked
         self._of: dict[str, list[tuple[str, Region]]] = {}
-        first: dict[str, str] = {}
+        first, seen = dict[str, str](), dict[str, int]()
         for region in asked:
             id = region.id
             if id in first and on_duplicate == "error":
                 advice = "remove one, or let --on-duplicate=rename number it"
                 raise InputError(f"{region.place}: {id} is there already ({first[id]}); {advice}")
-            id = next(name for name in _numbered(id) if name not in first)
-            first[id] = region.place
-            self._of.setdefault(region.sequence, []).append((id, region))
+            first.setdefault(id, region.place)
+            self._of.setdefault(region.sequence, []).append((fasta.unlike_any(id, seen), region))
 
     def cut(self, batches: Iterable[Batch]) -> Iterator[fasta.Sequence]:
         """The regions of consecutive batches, sequence after sequence. Raises InputError: one is not within its own."""
@@ -118,9 +117,3 @@ class Regions:
                 few = ", ".join(map(repr, itertools.islice(names, 3)))
                 expected = f"expected one of the {len(names):,}, {few}" if len(names) <= 3 else f"there are {few}, ..."
                 raise InputError(f"{region.place}: no sequence is named {region.sequence!r}; {expected}")
-
-
-def _numbered(id: str) -> Iterator[str]:
-    """a, a_2, a_3, ..."""
-    yield id
-    yield from (f"{id}_{number}" for number in itertools.count(2))

@@ -17,7 +17,7 @@ from vqdna_jax.genome.alphabet import AMBIGUOUS_LETTERS, to_bases
 from vqdna_jax.labels import header as headers
 from vqdna_jax.labels.csv_rows import Row, read_rows
 from vqdna_jax.labels.divide import strand_hash
-from vqdna_jax.labels.header import BLANKS, BLANKS_DROPPED, Columns, Kind, Stated
+from vqdna_jax.labels.header import BLANKS, BLANKS_DROPPED, Kind, Stated
 
 Places = Mapping[str, str]  # file:line:column where a label of a text is first, in the order of the file
 MAX_CLASSES = 1000
@@ -75,7 +75,7 @@ def read(path: pathlib.Path, kind: Stated, names: tuple[str, ...]) -> Table:
     places, bases, hashes, texts, flags, firsts = [], [], [], [], [], {}
     for row in rows:
         places.append(f"{row.path}:{row.line}")
-        bases.append(_bases(row, columns, notes))
+        bases.append(bases_of(row, columns.sequence, columns.labels, notes))
         hashes.append(strand_hash(bases[-1]))
         if columns.kind == "multilabel":
             flags.append(_flags(row, columns.labels, notes))
@@ -166,8 +166,11 @@ def _trimmed(row: Row, column: int, notes: list[str]) -> str:
     return text
 
 
-def _bases(row: Row, columns: Columns, notes: list[str]) -> np.ndarray:
-    column = columns.sequence
+def bases_of(row: Row, column: int, labels: Sequence[int], notes: list[str]) -> np.ndarray:
+    """The sequence in a column, uint8 [S]; `labels` are columns that may have been mistaken for it.
+
+    Raises InputError, as `file:line:column: what; expected ...; what to do`.
+    """
     text = _trimmed(row, column, notes)
     if not text:
         raise InputError(f"{row.place(column)}: the sequence is empty; expected a base or more; remove the row")
@@ -178,7 +181,7 @@ def _bases(row: Row, columns: Columns, notes: list[str]) -> np.ndarray:
         assert match is not None  # or they were bases
     field, letter = row.fields[column], match[0]
     what, advice = next((rest for letters, *rest in _EXPLAIN_LETTER if letter in letters), _OTHER_LETTER)
-    if any(like_dna(row.fields[label]) for label in columns.labels):
+    if any(like_dna(row.fields[label]) for label in labels):
         advice = "the label looks like DNA: are the two columns swapped?"
     place = row.place(column, len(field) - len(field.lstrip(BLANKS)) + match.start())
     raise InputError(f"{place}: {letter!r} {what}; expected A C G T N or other IUPAC letters; {advice}")

@@ -1,15 +1,6 @@
-"""FASTA to a file of embeddings (`vqdna embed`), schema vqdna-embeddings/1: an uncompressed zip that
-`numpy.load(path, allow_pickle=False)` opens. Until it is whole, OUT.partial/ holds what is done.
+"""FASTA or tables of sequences to a file of embeddings (`vqdna embed`); `embedding_files` says what is in it.
 
-    embeddings.npy   float32 [records, D]; of pool "none" [codes, D], all codes of all records one after another
-    ids.npy          text [records], in the order of the files
-    lengths.npy      bases of each record, int64 [records]
-    offsets.npy      of "none": int64 [records + 1], vectors [offsets[i], offsets[i + 1]) are of record i
-    starts.npy       of "none": int64 [codes], a vector stands for bases [start, min(start + bases_per_code, length))
-    meta.json        schema, pretrained_digest, pool, layer, bases_per_code, versions; of a fine-tuned model also
-                     finetuned_digest
-
-Where tokens do not each stand for as many bases, as k-mers do not, bases_per_code is null.
+Until the file is whole, OUT.partial/ holds what is done.
 """
 
 import contextlib
@@ -21,7 +12,6 @@ import os
 import pathlib
 import shutil
 import time
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -33,16 +23,18 @@ from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import FastaFiles
 from vqdna_jax.genome.regions import Region
 from vqdna_jax.inference import load
+from vqdna_jax.inference.jobs import embedding_files
+from vqdna_jax.inference.jobs.embedding_files import SCHEMA, Embeddings
+from vqdna_jax.inference.jobs.sequence_files import SequenceFiles
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
 from vqdna_jax.runtime.files import check_directory, check_output, read_json, replacing, sync
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Tokenizer
 
-SCHEMA = "vqdna-embeddings/1"
 SECONDS_A_COMMIT = 5.0  # what a killed job loses, beside the group it was at
 PARTIAL = ".partial"  # after the name of the output
-LONGEST_ID = 255  # all ids are stored as wide as the longest
+LONGEST_ID = 255  # a zip of arrays stores all as wide as the longest
 
 
 class Input(NamedTuple):
@@ -66,22 +58,24 @@ def embed_fasta(
     batch: int | None = None,
     regions: Sequence[Region] = (),
 ) -> dict[str, Any]:
-    """Embeds every record of FASTA files, as `Model.embed` does, into the file `out`, which appears whole.
+    """Embeds every record of FASTA files or tables, as `Model.embed` does, into the file `out`, which appears whole.
 
     The files are read to their end before the first record is embedded, so bad input is found at once. A job that was
     stopped goes on when it is called again. Memory is bounded by the longest record and a group of vectors; the disk
     must hold the vectors twice.
 
     Args:
-        fasta: files, pipes by their names, or "-" for standard input; ids are unique over all of them.
+        fasta: files, also tables with a column `sequence`, pipes by their names, or "-" for standard input; ids are
+            unique over all of them.
+        out: .npy, .parquet, or under another name a zip of arrays, see `embedding_files`.
         progress: a bar on stderr, or a line now and then where that is no terminal.
         on_duplicate: refuse an id that occurs twice, or number it.
         batch: codes that are computed at once, see `load`.
         regions: each is taken as a sequence of its own, in place of whole records.
 
     Returns:
-        records, bases, skipped {what: how often}, vectors, resumed (records that were done before), width, seconds,
-        bases_per_s, out.
+        records, bases, skipped {what: how often}, notes (what was accepted although it is not to the letter), vectors,
+        resumed (records that were done before), width, seconds, bases_per_s, out.
 
     Raises:
         InputError: bad FASTA, an id that is too long or occurs twice, no such model, pool or layer, unfinished work of
@@ -89,11 +83,12 @@ def embed_fasta(
     """
     paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
     start = time.perf_counter()
-    check_output(out, paths)
+    for path in embedding_files.outputs(out):
+        check_output(path, paths)
     check_directory(f"{out}{PARTIAL}")
     out = pathlib.Path(out)
     model, meta = _open_model(model_dir, pool, layer, batch)
-    with FastaFiles(paths, on_duplicate, regions) as files:
+    with SequenceFiles(paths, on_duplicate, regions) as files:
         found = _examine(files, model.tokenizer, progress)
         shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
         with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}) as partial:
@@ -101,13 +96,12 @@ def embed_fasta(
             _check_room(out, 8 * shape[0] * shape[1] - partial.size)
             _embed_rest(model, files, found, partial, pool, layer, progress)
             _check_whole(partial, len(found.ids), 4 * shape[0] * shape[1], paths)
-            starts = _starts(model.tokenizer, files, found) if pool == UNPOOLED else None
-            _write_file(new, partial, found, shape, meta | {"bases_per_code": model.tokenizer.bases_per_code}, starts)
+            embedding_files.write(new, out, _embeddings(model, files, found, partial, pool, meta))
     partial.remove()
     seconds, bases = time.perf_counter() - start, found.lengths.tolist()
     summary = {"records": len(bases), "bases": sum(bases), "vectors": shape[0], "width": shape[1], "resumed": resumed}
     summary |= {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds, "out": str(out)}
-    return summary | {"skipped": found.skipped}
+    return summary | {"skipped": found.skipped, "notes": list(files.notes)}
 
 
 def _open_model(
@@ -172,9 +166,10 @@ class Partial(contextlib.AbstractContextManager):
             sync(file)
         self._committed = time.monotonic()
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """All vectors, `size` bytes at a time."""
         self._vectors.seek(0)
-        return iter(lambda: self._vectors.read(1 << 20), b"")
+        return iter(lambda: self._vectors.read(size), b"")
 
     def remove(self) -> None:
         for path in [*self.directory.glob("*done.json*"), pathlib.Path(self._vectors.name)]:
@@ -201,6 +196,15 @@ def _examine(files: FastaFiles, tokenizer: Tokenizer, progress: bool) -> Input:
             sha.update(record.bases.data)
     arrays = np.array(lengths, np.int64), np.array(codes, np.int64)
     return Input(ids, *arrays, sha.hexdigest(), dict(+files.skipped))
+
+
+def _embeddings(
+    model: Pretrained, files: FastaFiles, found: Input, partial: Partial, pool: str, meta: dict[str, Any]
+) -> Embeddings:
+    meta = meta | {"bases_per_code": model.tokenizer.bases_per_code, "versions": version.versions()}
+    offsets = np.append(0, np.cumsum(found.codes)) if pool == UNPOOLED else None
+    starts = _starts(model.tokenizer, files, found) if pool == UNPOOLED else None
+    return Embeddings(found.ids, found.lengths, model.transformer.width, meta, partial.pieces, offsets, starts)
 
 
 def _starts(tokenizer: Tokenizer, files: FastaFiles, found: Input) -> Iterator[np.ndarray]:
@@ -232,35 +236,6 @@ def _embed_rest(
                 vectors = model.embed_group(bases, pool, layer, bar.update)
             partial.write(len(group), vectors)
     partial.commit()
-
-
-def _write_file(
-    path: pathlib.Path,
-    partial: Partial,
-    found: Input,
-    shape: tuple[int, int],
-    meta: dict[str, Any],
-    starts: Iterator[np.ndarray] | None,
-) -> None:
-    """`starts`: of pool "none"."""
-    ids, offsets = np.array(found.ids), np.append(0, np.cumsum(found.codes))
-    members = [("embeddings", "<f4", shape, partial.pieces()), ("ids", ids.dtype.str, ids.shape, [ids])]
-    members.append(("lengths", "<i8", ids.shape, [found.lengths]))
-    if starts is not None:
-        members += [("offsets", "<i8", offsets.shape, [offsets]), ("starts", "<i8", shape[:1], starts)]
-    with open(path, "wb") as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for member in members:
-                _write_array(archive, *member)
-            archive.writestr(zipfile.ZipInfo("meta.json"), json.dumps(meta | {"versions": version.versions()}))
-        sync(file)
-
-
-def _write_array(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple, pieces: Iterable) -> None:
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-        np.lib.format.write_array_header_1_0(member, {"descr": dtype, "fortran_order": False, "shape": shape})
-        for piece in pieces:
-            member.write(piece)
 
 
 def _check_whole(partial: Partial, records: int, size: int, paths: list[str | os.PathLike]) -> None:

@@ -53,14 +53,14 @@ def survey(path: str | os.PathLike) -> SequenceFile:
         InputError: a file that is neither or cannot be read, CSV without a column `sequence` or without rows or that is
             not CSV (as `csv_rows.read_rows`), damaged compression.
     """
-    start = next((chunk for chunk in _chunks(path) if chunk.strip()), b"").lstrip(b"\n")
+    start = _start(path)
     notes: dict[str, None] = {}
     if start.startswith(b">"):
         records = sum(1 for _ in _of_fasta(path, notes))
         return SequenceFile(records, tuple(notes), "", functools.partial(_of_fasta, path, {}))
     if not str(path).lower().endswith(_CSV_NAMES) and (fault := _start_fault(start)):
         raise InputError(f"{path}:1:1: {fault}")
-    packed = _is_gzip(path)
+    packed = is_gzip(path)
     records = sum(1 for _ in _of_csv(path, packed, notes))
     if not records:
         raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
@@ -80,6 +80,31 @@ def _start_fault(start: bytes) -> str:
     begin = start[:10].decode("utf-8", "replace").partition("\ufffd")[0] or start[:10]
     found = f"begins with {begin!r}" if start else "is empty"
     return f"{found}; expected FASTA, '>' first, or CSV with a column 'sequence'"
+
+
+def is_table(path: str | os.PathLike) -> bool:
+    """Whether it is CSV, as its name or its first line says. Raises InputError: it cannot be read."""
+    start = _start(path)
+    return not start.startswith(b">") and (str(path).lower().endswith(_CSV_NAMES) or _names_sequences(start))
+
+
+def columns_of(header: Row, notes: dict[str, None]) -> tuple[int, int | None]:
+    """The column of the sequences, and of their ids if there is one. Raises InputError: of the former there is none."""
+    titles = {headers.find(header, headers.SEQUENCE): headers.SEQUENCE[0]}
+    if named := next((name for name in ID_COLUMNS if headers.has(header, [name])), None):
+        titles[headers.find(header, [named])] = named
+    notes.update(dict.fromkeys(headers.notes(header, titles)))
+    sequence, *ids = titles
+    return sequence, ids[0] if ids else None
+
+
+def is_gzip(path: str | os.PathLike) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == GZIP_MAGIC
+
+
+def _start(path: str | os.PathLike) -> bytes:
+    return next((chunk for chunk in _chunks(path) if chunk.strip()), b"").lstrip(b"\n")
 
 
 def _names_sequences(start: bytes) -> bool:
@@ -113,17 +138,12 @@ def _of_fasta(path: str | os.PathLike, notes: dict[str, None]) -> Iterator[Seque
 
 def _of_csv(path: str | os.PathLike, packed: bool, notes: dict[str, None]) -> Iterator[SequenceRow]:
     rows = read_rows(path, packed)
-    header = next(rows)
-    titles = {headers.find(header, headers.SEQUENCE): headers.SEQUENCE[0]}
-    if named := next((name for name in ID_COLUMNS if headers.has(header, [name])), None):
-        titles[headers.find(header, [named])] = named
-    notes.update(dict.fromkeys(headers.notes(header, titles)))
-    sequence, *id_column = titles
+    sequence, ids = columns_of(next(rows), notes)
     for number, row in enumerate(rows, start=1):
         text = row.fields[sequence].strip(BLANKS)
         if len(text) < len(row.fields[sequence]):
             notes[headers.BLANKS_DROPPED] = None
-        yield SequenceRow(row.fields[id_column[0]].strip(BLANKS) if id_column else str(number), text)
+        yield SequenceRow(str(number) if ids is None else row.fields[ids].strip(BLANKS), text)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -142,8 +162,3 @@ def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
         yield from read_chunks(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); expected FASTA or CSV") from error
-
-
-def _is_gzip(path: str | os.PathLike) -> bool:
-    with open(path, "rb") as file:
-        return file.read(2) == GZIP_MAGIC
