@@ -46,7 +46,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         compute=dict(
             layers="unrolled",  # or scanned
             remat="none",  # dots, full
-            attention="auto",  # splash on a TPU, cudnn on a GPU, else xla
+            attention="auto",  # splash on a TPU, cudnn on a GPU, cpu on a CPU, else xla
         ),
         optimizer=dict(
             learning_rate=5e-4,

@@ -119,6 +119,13 @@ def _check_slices(by_process: Sequence, fsdp: int, tensor: int, context: int) ->
         )
 
 
+def is_for_cpu() -> bool:
+    """Whether what is traced now is a program for CPUs, those of the mesh that is set. This process's backend does not
+    say it: on a CPU programs are compiled for the TPUs of a pod."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    return getattr(device, "platform", None) == "cpu"
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Into how many parts the global batch is split."""
     return int(np.prod([mesh.shape[axis] for axis in BATCH]))

@@ -263,3 +263,17 @@ def test_splash_leaves_to_xla_what_it_cannot_do(lengths):
         qkv = jax.device_put(qkv, partition.spec(None, *HEADS))
         lengths = lengths and jax.device_put(jnp.array(lengths), partition.spec("batch"))
         assert jnp.array_equal(*(attention(*qkv, kernel, 0, lengths) for kernel in ("splash", "xla")))
+
+
+@needs_libtpu
+def test_a_pod_gets_none_of_the_forms_for_a_cpu_in_a_process_that_has_only_a_cpu():
+    ask = jax.jit(lambda x: x + partition.is_for_cpu())
+    pod = partition.make_mesh(devices=compile.topology_devices(TOPOLOGY)[:1])
+    for mesh, answer in ((mesh_of(), "True"), (pod, "False"), (mesh_of(), "True")):  # meshes of one shape
+        with jax.set_mesh(mesh):
+            assert f" {answer}:bool" in str(ask.trace(jax.ShapeDtypeStruct((), bool)).jaxpr)
+    settings = small_settings()
+    tokenizer = TokenizerConfig(quantizer="vqvae", code_size=64, width=32, blocks=1, stem_channels=16)
+    planned = tasks.Planned(masked_codes.masked_codes_task(settings, tokenizer, "tpu"), tokenizer, 128)
+    _, lowered = compile._lower_step(settings, planned, pod)
+    assert "optimization_barrier" not in lowered.as_text()

@@ -29,7 +29,7 @@ BAD = {
     "head.dropout": (-0.1, "head.dropout: found -0.1, expected a share"),
     "compute.layers": ("rolled", "compute.layers: found 'rolled'"),
     "compute.remat": ("some", "compute.remat: found 'some'"),
-    "compute.attention": ("flash", "compute.attention: found 'flash', expected one of auto, xla, splash, cudnn"),
+    "compute.attention": ("flash", "compute.attention: found 'flash', expected one of auto, xla, cpu, splash, cudnn"),
     "optimizer.decay": ("step", "optimizer.decay: found 'step', expected one of linear, cosine"),
     "train.patience": (-1, "train.patience: found -1"),
     "train.retries": (-1, "train.retries: found -1"),

@@ -10,24 +10,26 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vqdna_jax.models import cpu_attention
 from vqdna_jax.partition import spec
 
 HEADS = ("batch", "length", "act_heads", None)
-Kernel = Literal["xla", "splash", "cudnn"]
+Kernel = Literal["xla", "cpu", "splash", "cudnn"]
 SPLASH_BLOCK = 512  # rows and columns of scores that stay on the chip
 LANES = 128  # splash wants a length that this divides
 
 
 def best_kernel(platform: str, length: int, window: int, dtype: str) -> Kernel:
-    """The kernel for `length` codes on "tpu", "gpu" or "cpu": splash, cuDNN's flash attention, or plain XLA.
+    """The kernel for `length` codes on "tpu", "gpu" or "cpu": splash, cuDNN's flash attention, the CPU's, or plain XLA.
 
-    cuDNN has no f32, and no window that looks both ways; there XLA computes all scores, and masks what is too far.
+    cuDNN has no f32, and no window that looks both ways; there XLA computes all scores, and masks what is too far. So
+    does "cpu", in a form that XLA has fast on a CPU.
     """
     if platform == "tpu" and length % LANES == 0:
         return "splash"
     if platform in ("gpu", "cuda") and dtype != "float32" and not window:
         return "cudnn"
-    return "xla"
+    return "cpu" if platform == "cpu" else "xla"
 
 
 def attention(
@@ -47,10 +49,12 @@ def attention(
     """
     if kernel == "splash" and lengths_B is None and q_BxLxHxC.shape[1] % LANES == 0:
         return _splash(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, window)
-    dense: Literal["xla", "cudnn"] = "xla" if kernel == "splash" else kernel
+    dense: Literal["xla", "cpu", "cudnn"] = "xla" if kernel == "splash" else kernel
 
     def local(q: Array, k: Array, v: Array, lengths: Array | None) -> Array:
         lengths = lengths if lengths is None else lengths.astype(jnp.int32)
+        if dense == "cpu":
+            return cpu_attention.attention(q, k, v, window, lengths)
         return jax.nn.dot_product_attention(
             q, k, v, implementation=dense, local_window_size=window or None, key_value_seq_lengths=lengths
         )
@@ -93,7 +97,7 @@ def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -
     return out.transpose(0, 2, 1, 3)
 
 
-def kernel_of_padded(platform: str, window: int, dtype: str) -> Literal["xla", "cudnn"]:
+def kernel_of_padded(platform: str, window: int, dtype: str) -> Literal["xla", "cpu", "cudnn"]:
     """The attention kernel for sequences that end early, which splash does not know."""
     kernel = best_kernel(platform, 0, window, dtype)
     return "xla" if kernel == "splash" else kernel

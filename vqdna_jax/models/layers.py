@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from vqdna_jax.models.forms import gelu, project
 from vqdna_jax.partition import gathered, sharded, spec
 from vqdna_jax.runtime.typed import one_of
 
@@ -120,8 +121,8 @@ class Mlp(nn.Module):
             gathered(up_DxF, "embed", "mlp").astype(self.dtype),
             gathered(down_FxD, "mlp", "embed").astype(self.dtype),
         )
-        h_BxLxF = jnp.einsum("bld,df->blf", x_BxLxD, up) + up_bias_F.astype(self.dtype)[None, None]
-        y_BxLxD = jnp.einsum("blf,fd->bld", nn.gelu(h_BxLxF), down, out_sharding=spec(*ACTIVATION))
+        h_BxLxF = project(x_BxLxD, up) + up_bias_F.astype(self.dtype)[None, None]
+        y_BxLxD = project(gelu(h_BxLxF), down, 1, spec(*ACTIVATION))
         return y_BxLxD + down_bias_D.astype(self.dtype)[None, None]
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from vqdna_jax.models.forms import argmax
 from vqdna_jax.partition import BATCH, spec
 
 BLOCK_TOKENS = 1024  # the scores of one block stay in a core's cache
@@ -109,7 +110,7 @@ def nearest(z_TxD: Array, codes_KxD: Array) -> Array:
 
     def fused(z: Array) -> Array:
         dot = jnp.einsum("td,kd->tk", z, rounded, precision="highest", preferred_element_type=jnp.float32)
-        return jnp.argmax(dot - half_norm_K[None], axis=-1).astype(jnp.int32)
+        return argmax(dot - half_norm_K[None])
 
     def blocked(z: Array) -> Array:
         whole = z.shape[0] // BLOCK_TOKENS * BLOCK_TOKENS

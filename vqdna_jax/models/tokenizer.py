@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from vqdna_jax.models import quantize
+from vqdna_jax.models.forms import gelu
 from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, Dtype, LayerNorm, apply, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
 from vqdna_jax.runtime.typed import OddSize, Positive, expect, one_of
@@ -93,7 +94,7 @@ class Encoder(nn.Module):
         # An unknown base (N, or one hidden on purpose) is the zero vector: it says nothing about which base it is.
         one_hot_BxSx4 = nn.one_hot(bases_BxS, 4, dtype=dtype)
         x_BxSxC = Conv1d(c.stem_channels, c.stem_kernel_size, dtype, name="stem")(one_hot_BxSx4)
-        x_BxSxC = nn.gelu(LayerNorm(dtype, name="stem_norm")(x_BxSxC))
+        x_BxSxC = gelu(LayerNorm(dtype, name="stem_norm")(x_BxSxC))
         x_BxLxD = Patches(c.bases_per_code, c.width, dtype, name="patches")(x_BxSxC)
         valid = _valid_BxLx1(valid_BxL, dtype)
         features = []
@@ -120,7 +121,7 @@ class Decoder(nn.Module):
         for i in range(1, c.blocks + 1):
             x_BxLxD = ConvNeXtBlock(c.expansion * c.width, c.kernel_size, dtype, name=f"block_{i}")(x_BxLxD, valid)
         x_BxSxC = Unpatch(c.bases_per_code, c.stem_channels, dtype, name="unpatch")(x_BxLxD)
-        x_BxSxC = nn.gelu(LayerNorm(dtype, name="stem_norm")(x_BxSxC))
+        x_BxSxC = gelu(LayerNorm(dtype, name="stem_norm")(x_BxSxC))
         if valid is not None:
             x_BxSxC *= jnp.repeat(valid, c.bases_per_code, axis=1)
         return Conv1d(4, c.stem_kernel_size, dtype, name="stem")(x_BxSxC).astype(jnp.float32)

@@ -5,7 +5,7 @@ The weights of all layers are stacked, [layers, ...], however they are run; T co
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
 import flax.linen as nn
@@ -15,8 +15,10 @@ from jax import Array, lax
 
 from vqdna_jax.models import lora
 from vqdna_jax.models.attention import Kernel, attention
+from vqdna_jax.models.forms import gelu, project
 from vqdna_jax.models.layers import ACTIVATION, Dtype, normalise, truncated_normal, variance_scaling
-from vqdna_jax.partition import gathered, sharded, spec
+from vqdna_jax.models.rotary import rotate
+from vqdna_jax.partition import gathered, is_for_cpu, sharded, spec
 from vqdna_jax.runtime.typed import NonNegative, Positive, Rule, expect, one_of
 
 ACTIVATIONS, LOOPS, REMATS = ("gelu", "geglu"), ("unrolled", "scanned"), ("none", "dots", "full")
@@ -180,31 +182,28 @@ def layer(
     """One pre-norm layer without biases: attention with rotary positions, then an MLP (GELU or GEGLU)."""
     whole = {name: gathered(w[name], *axes).astype(c.dtype) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
     h_BxLxD = _norm(x_BxLxD, w["attention_norm"], c.dtype)
-    qkv_BxLx3xHxC = jnp.einsum(
-        "bld,dthc->blthc", h_BxLxD, whole["qkv"], out_sharding=spec("batch", "length", None, "act_heads", None)
-    )
-    q, k, v = (qkv_BxLx3xHxC[:, :, i] + lora.delta(adapter, name, h_BxLxD) for i, name in enumerate("qkv"))
+    qkv_BxLx3xHxC = project(h_BxLxD, whole["qkv"], 1, spec("batch", "length", None, "act_heads", None))
+    thirds = zip("qkv", _thirds(qkv_BxLx3xHxC), strict=True)
+    q, k, v = (x + lora.delta(adapter, name, h_BxLxD) for name, x in thirds)
     q, k = (rotate(x, c.rope_base) for x in (q, k))
     a_BxLxHxC = attention(q, k, v, kernel, c.window, lengths_B)
-    x_BxLxD += jnp.einsum("blhc,hcd->bld", a_BxLxHxC, whole["out"], out_sharding=spec(*ACTIVATION))
+    x_BxLxD += project(a_BxLxHxC, whole["out"], 2, spec(*ACTIVATION))
     x_BxLxD += lora.delta(adapter, "out", a_BxLxHxC)
     h_BxLxD = _norm(x_BxLxD, w["mlp_norm"], c.dtype)
-    h_BxLxTxF = jnp.einsum("bld,dtf->bltf", h_BxLxD, whole["up"], out_sharding=spec("batch", "length", None, "act_mlp"))
+    h_BxLxTxF = project(h_BxLxD, whole["up"], 1, spec("batch", "length", None, "act_mlp"))
     h_BxLxTxF += lora.delta(adapter, "up", h_BxLxD)
-    h_BxLxF = nn.gelu(h_BxLxTxF[:, :, 0])
+    h_BxLxF = gelu(h_BxLxTxF[:, :, 0])
     if c.activation == "geglu":
         h_BxLxF *= h_BxLxTxF[:, :, 1]
-    down_BxLxD = jnp.einsum("blf,fd->bld", h_BxLxF, whole["down"], out_sharding=spec(*ACTIVATION))
+    down_BxLxD = project(h_BxLxF, whole["down"], 1, spec(*ACTIVATION))
     return x_BxLxD + down_BxLxD + lora.delta(adapter, "down", h_BxLxF)
 
 
-def rotate(x_BxLxHxC: Array, base: float) -> Array:
-    """Rotary positions (arXiv 2104.09864): channel pairs (c, c + C/2) turned by l * base^(-2c / C), in f32."""
-    length, channels = x_BxLxHxC.shape[1], x_BxLxHxC.shape[-1]
-    turns_LxC = jnp.arange(length)[:, None] * base ** (-jnp.arange(0, channels, 2)[None] / channels)
-    sin, cos = (f(turns_LxC)[None, :, None] for f in (jnp.sin, jnp.cos))
-    a, b = jnp.split(x_BxLxHxC.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BxLxHxC.dtype)
+def _thirds(qkv_BxLx3xHxC: Array) -> Iterator[Array]:
+    """For a CPU so that their gradient is one concatenation, not a sum of three arrays that are mostly zeros."""
+    if is_for_cpu():
+        return (third[:, :, 0] for third in lax.split(qkv_BxLx3xHxC, (1, 1, 1), axis=2))
+    return (qkv_BxLx3xHxC[:, :, i] for i in range(3))
 
 
 def _norm(x_BxLxD: Array, scale_D: Array, dtype: str) -> Array:

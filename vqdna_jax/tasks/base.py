@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from vqdna_jax.models.forms import argmax
 from vqdna_jax.models.layers import Params
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.partition import spec
@@ -81,7 +82,7 @@ def take(x_BxLxX: Array, positions_BxM: Array) -> Array:
 def cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """(nats, whether the likeliest class is the label), both f32 and of the shape of `labels`."""
     loss = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels.astype(jnp.int32))
-    return loss, (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    return loss, (argmax(logits) == labels).astype(jnp.float32)
 
 
 def mean_of(values: Array, counted: Array, axis=None) -> Array:

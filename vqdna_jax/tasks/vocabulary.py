@@ -9,6 +9,7 @@ from jax import Array
 
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models import quantize
+from vqdna_jax.models.forms import argmax
 from vqdna_jax.models.layers import apply
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
@@ -123,7 +124,7 @@ def reconstruction_loss(logits_BxSx4: Array, bases_BxS: Array) -> tuple[Array, M
     total = jnp.maximum(jnp.sum(known_BxS), 1)
     log_p_BxSx4 = jax.nn.log_softmax(logits_BxSx4)
     loss = -jnp.sum(log_p_BxSx4 * jax.nn.one_hot(bases_BxS, 4)) / total
-    hits = jnp.sum((jnp.argmax(logits_BxSx4, axis=-1) == bases_BxS) * known_BxS)
+    hits = jnp.sum((argmax(logits_BxSx4) == bases_BxS) * known_BxS)
     return loss, {"reconstruction_loss": loss, "reconstruction_accuracy": hits / total}
 
 

@@ -1,0 +1,85 @@
+"""Operations in the form that a CPU has fast, where the program that is traced is for one; else jax's own.
+
+The functions are the same to rounding, in value and gradient.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from vqdna_jax.partition import is_for_cpu
+
+
+def project(x: Array, w: Array, axes: int = 1, out_sharding: jax.P | None = None) -> Array:
+    """The last `axes` axes of x [B, L, ...] contracted with the first of w.
+
+    For a CPU the gradient of w is made in w's own layout. jax's rule makes its transpose, for which XLA copies the
+    activations there.
+    """
+    return (_project if is_for_cpu() else _contract)(x, w, axes, out_sharding)
+
+
+def _contract(x: Array, w: Array, axes: int, out_sharding: jax.P | None) -> Array:
+    last, first = tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes))
+    return lax.dot_general(x, w, ((last, first), ((), ())), out_sharding=out_sharding)
+
+
+_project = jax.custom_vjp(_contract, nondiff_argnums=(2, 3))
+
+
+def _project_forward(x: Array, w: Array, axes: int, out_sharding: jax.P | None) -> tuple[Array, tuple[Array, Array]]:
+    return _contract(x, w, axes, out_sharding), (x, w)
+
+
+def _project_backward(
+    axes: int, out_sharding: jax.P | None, saved: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
+    x, w = saved
+    rows, outputs = tuple(range(x.ndim - axes)), w.ndim - axes
+    last = tuple(range(g.ndim - outputs, g.ndim)), tuple(range(axes, w.ndim))
+    dx = lax.dot_general(g, w, (last, ((), ())), out_sharding=jax.typeof(x).sharding)
+    spec_w = tuple(jax.typeof(w).sharding.spec)
+    if math.prod(w.shape[:axes]) <= math.prod(w.shape[axes:]):
+        return dx, lax.dot_general(x, g, ((rows, rows), ((), ())), out_sharding=jax.P(*spec_w))
+    # The narrow side first, for that is the one a CPU turns; the barrier keeps XLA from changing the order back.
+    turned = jax.P(*spec_w[axes:], *spec_w[:axes])
+    dw = lax.optimization_barrier(lax.dot_general(g, x, ((rows, rows), ((), ())), out_sharding=turned))
+    return dx, dw.transpose(*range(outputs, w.ndim), *range(outputs))
+
+
+_project.defvjp(_project_forward, _project_backward)
+
+
+def gelu(x: Array) -> Array:
+    """nn.gelu; for a CPU with a backward pass that reads x alone."""
+    return (_gelu if is_for_cpu() else nn.gelu)(x)
+
+
+_gelu = jax.custom_vjp(lambda x: nn.gelu(x))
+
+
+def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
+    """x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3) is the same function."""
+    x, g32 = x.astype(jnp.float32), g.astype(jnp.float32)
+    scale = 2 * (2 / jnp.pi) ** 0.5
+    s = jax.nn.sigmoid(scale * (x + 0.044715 * x**3))
+    slope = s + x * s * (1 - s) * scale * (1 + 3 * 0.044715 * jnp.square(x))
+    return ((g32 * slope).astype(g.dtype),)
+
+
+_gelu.defvjp(lambda x: (nn.gelu(x), x), _gelu_backward)
+
+
+def argmax(x: Array) -> Array:
+    """jnp.argmax over the last axis, int32.
+
+    For a CPU in two passes, highest and where: one over pairs of value and place XLA does not vectorise there.
+    """
+    if not is_for_cpu():
+        return jnp.argmax(x, axis=-1).astype(jnp.int32)
+    at = jnp.reshape(jnp.arange(x.shape[-1], dtype=jnp.int32), (1,) * (x.ndim - 1) + (-1,))
+    found = (x == jnp.max(x, axis=-1, keepdims=True)) | (x != x)  # of NaN the maximum is NaN, which equals nothing
+    return jnp.min(jnp.where(found, at, x.shape[-1]), axis=-1)
