@@ -74,7 +74,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         c.model.update(code_size=128, width=96, expansion=2, stem_channels=64, dtype="float32")
         c.optimizer.update(learning_rate=1e-3, warmup_steps=50)
         c.train.update(total_epochs=0.0, total_steps=500, checkpoint_every_steps=250)
-        c.eval.update(every_steps=100, windows=2048, batch=64)
+        c.eval.update(every_steps=250, windows=1024, batch=64)
     elif preset != "base":
         raise ValueError(f"preset {preset!r}: expected tiny or base")
     return c

@@ -19,11 +19,11 @@ from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
 from vqdna_jax.runtime.files import write_json
-from vqdna_jax.runtime.processes import FOREVER_S, first_does, refuse_differences
+from vqdna_jax.runtime.processes import FOREVER_S, first_does, refuse_differences, say
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.runtime.watchdog import Watchdog, after
 from vqdna_jax.stages import make_stage, read_settings
-from vqdna_jax.stages.announce import differences, plan_lines, say
+from vqdna_jax.stages.announce import differences, plan_lines
 from vqdna_jax.stages.base import Finished, Stage
 from vqdna_jax.tasks.base import Metrics
 from vqdna_jax.training import goodput
@@ -154,7 +154,7 @@ class Program(NamedTuple):
     abstract_state: Callable[[], TrainState]
     step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
     judge: Callable[[TrainState, float | None], Best]
-    predict: Callable[[TrainState, Any], dict[str, np.ndarray]]
+    predict: Callable[..., dict[str, np.ndarray]]
     to_devices: Callable[[Any], Any]
 
 

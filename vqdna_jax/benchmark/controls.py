@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from vqdna_jax.evaluation import probes, scores
+from vqdna_jax.evaluation.code_statistics import one_thread
 from vqdna_jax.labels.sets import LabelledSet
 
 Features = Callable[[list[np.ndarray]], np.ndarray]
@@ -44,9 +45,10 @@ def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, scores.S
         found = score(fitted, "dev")[metric]
         return -math.inf if found is None else found
 
-    candidates = (_fit(labelled_set.kind, by_split["train"], splits["train"].labels, one) for one in _PENALTIES)
-    best = max(candidates, key=on_dev)
-    return {split: score(best, split) for split in ("dev", "test")}
+    with one_thread():
+        candidates = (_fit(labelled_set.kind, by_split["train"], splits["train"].labels, one) for one in _PENALTIES)
+        best = max(candidates, key=on_dev)
+        return {split: score(best, split) for split in ("dev", "test")}
 
 
 def _fit(kind: str, features_BxP: np.ndarray, labels: np.ndarray, inverse_penalty: float) -> list[Pipeline]:

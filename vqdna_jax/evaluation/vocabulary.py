@@ -1,9 +1,11 @@
 """Evaluates a vocabulary on held-out windows, as flat numbers for the log and result.json.
 
-`predict` is bases_BxS -> {"codes", "rebuilt", "embedding"} as numpy arrays (tasks.vocabulary.Vocabulary.predict).
+`outputs` are those of tasks.vocabulary.Vocabulary.predict for the held-out windows, predicted once for all that reads
+them; `predict` gives the outputs that `only` names for other windows.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -12,19 +14,23 @@ from vqdna_jax.genome.alphabet import N, reverse_complement
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models.tokenizer import TokenizerConfig
 
-Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
+Outputs = Mapping[str, np.ndarray]
 KMERS = (1, 2, 3, 4, 5, 6)
 HIDDEN_SHARE = 0.15  # of the bases, in the denoising measurement
 REACH = 6  # bases before and after a code in its information profile
 SUBSTITUTIONS = 512  # windows, one substitution each
 PROBE_KMER = 4
+ENCODED = ("codes", "embedding")  # what needs no decoder, by one program
+
+
+class Predict(Protocol):
+    def __call__(self, bases_BxS: np.ndarray, only: tuple[str, ...] = ()) -> Outputs: ...
 
 
 def reconstruction(
-    predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig
+    outputs: Outputs, bases_BxS: np.ndarray, model: TokenizerConfig
 ) -> tuple[dict[str, float], list[np.ndarray]]:
     """(what the training log shows at every evaluation, counts of each code per level)."""
-    outputs = predict(bases_BxS)
     known_BxS = bases_BxS != N
     right_BxS = (outputs["rebuilt"] == bases_BxS) | ~known_BxS
     values = {
@@ -42,19 +48,6 @@ def reconstruction(
     values |= {"code_bits_per_base": rate["bits_per_base"], "code_tuples_used": rate["tuples_used"]}
     values |= {"code_tuples_unseen_share": rate["unseen_share"]}
     return values, counts
-
-
-def vocabulary(predict: Predict, bases_BxS: np.ndarray, model: TokenizerConfig) -> dict[str, float]:
-    """What the codes are: k-mers or more, strand-consistent or not, how far one base reaches, what they denoise."""
-    rng = np.random.default_rng(0)
-    codes_BxLxN = predict(bases_BxS)["codes"]
-    values = kmer_content(codes_BxLxN, bases_BxS, model)
-    values |= strands(predict, codes_BxLxN, bases_BxS, model)
-    values |= substitutions(predict, codes_BxLxN[:SUBSTITUTIONS], bases_BxS[:SUBSTITUTIONS], model, rng)
-    hidden_BxS = rng.random(bases_BxS.shape) < HIDDEN_SHARE
-    rebuilt = predict(np.where(hidden_BxS, np.uint8(N), bases_BxS))["rebuilt"]
-    scored_BxS = hidden_BxS & (bases_BxS != N)
-    return values | {"hidden_base_accuracy": float((rebuilt == bases_BxS)[scored_BxS].mean())}
 
 
 def kmer_content(codes_BxLxN: np.ndarray, bases_BxS: np.ndarray, model: TokenizerConfig) -> dict[str, float]:
@@ -80,7 +73,7 @@ def strands(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig) ->
     """
     if len(bases_BxS) < 2:
         return {}
-    reverse_BxLxN = predict(reverse_complement(bases_BxS))["codes"]
+    reverse_BxLxN = predict(reverse_complement(bases_BxS), ENCODED)["codes"]
     values = {}
     for n, size in enumerate(model.codebook_sizes):
         found = statistics.strand_consistency(codes_BxLxN[..., n], reverse_BxLxN[..., n], size)
@@ -89,35 +82,47 @@ def strands(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig) ->
     return values
 
 
-def substitutions(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig, rng) -> dict[str, float]:
-    """How many codes one substitution per window changes, and how far away."""
+def substitutions(predict: Predict, codes_BxLxN, bases_BxS, model: TokenizerConfig) -> dict[str, float]:
+    """How many codes one substitution in each of the first SUBSTITUTIONS windows changes, and how far away."""
+    codes_BxLxN, bases_BxS, rng = codes_BxLxN[:SUBSTITUTIONS], bases_BxS[:SUBSTITUTIONS], np.random.default_rng(0)
     rows = np.arange(len(bases_BxS))
     position_B = rng.integers(0, bases_BxS.shape[1], len(rows))
     mutated_BxS = bases_BxS.copy()
     original_B = bases_BxS[rows, position_B]
     mutated_B = (original_B + rng.integers(1, 4, len(rows))) % 4
     mutated_BxS[rows, position_B] = np.where(original_B == N, N, mutated_B)  # an N has no substitution
-    found = statistics.substitution_effect(codes_BxLxN, predict(mutated_BxS)["codes"], position_B, model.bases_per_code)
+    mutated_BxLxN = predict(mutated_BxS, ENCODED)["codes"]
+    found = statistics.substitution_effect(codes_BxLxN, mutated_BxLxN, position_B, model.bases_per_code)
     values = {f"codebook_{n + 1}_changed_by_substitution": v for n, v in enumerate(found["changed_per_level"])}
     return values | {f"substitution_{name}": found[name] for name in ("silent_share", "reach_max", "reach_p95")}
 
 
-def species_probe(predict: Predict, untrained: Predict, train: Windows, held_out: Windows) -> dict[str, float]:
+def hidden_bases(predict: Predict, bases_BxS: np.ndarray) -> dict[str, float]:
+    """How often a base hidden from the encoder, one of HIDDEN_SHARE drawn singly, is rebuilt."""
+    hidden_BxS = np.random.default_rng(1).random(bases_BxS.shape) < HIDDEN_SHARE
+    rebuilt_BxS = predict(np.where(hidden_BxS, np.uint8(N), bases_BxS))["rebuilt"]  # by the evaluations' program
+    scored_BxS = hidden_BxS & (bases_BxS != N)
+    return {"hidden_base_accuracy": float((rebuilt_BxS == bases_BxS)[scored_BxS].mean())}
+
+
+def species_probe(
+    predict: Predict, untrained: Predict, embedding_BxD: np.ndarray, train: Windows, held_out: Windows
+) -> dict[str, float]:
     """Linear probe: which species is this window of? Mean embedding, beside the untrained network and k-mer counts.
 
-    Empty where there is only one species to tell.
+    `embedding_BxD` is that of the held-out windows. Empty where there is only one species to tell.
     """
     if len(np.unique(train.species_B)) < 2:
         return {}
+    bases = train.bases_BxS, held_out.bases_BxS
     features = {
-        "probe_species": lambda bases: predict(bases)["embedding"],
-        "probe_species_untrained": lambda bases: untrained(bases)["embedding"],
-        f"probe_species_{PROBE_KMER}mers": lambda bases: statistics.kmer_counts(bases, PROBE_KMER),
+        "probe_species": lambda: (predict(bases[0], ENCODED)["embedding"], embedding_BxD),
+        "probe_species_untrained": lambda: tuple(untrained(x_BxS, ENCODED)["embedding"] for x_BxS in bases),
+        f"probe_species_{PROBE_KMER}mers": lambda: tuple(statistics.kmer_counts(x_BxS, PROBE_KMER) for x_BxS in bases),
     }
     values: dict[str, float] = {}
     for name, of in features.items():
-        found = statistics.linear_probe(
-            of(train.bases_BxS), train.species_B, of(held_out.bases_BxS), held_out.species_B
-        )
+        train_BxP, held_out_BxP = of()
+        found = statistics.linear_probe(train_BxP, train.species_B, held_out_BxP, held_out.species_B)
         values |= {f"{name}_accuracy": found["accuracy"], f"{name}_macro_f1": found["macro_f1"]}
     return values | {"probe_species_majority": found["majority"]}

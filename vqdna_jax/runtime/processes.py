@@ -8,10 +8,11 @@ import contextlib
 import dataclasses
 import json
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TextIO, TypeVar
 
 import jax
 
@@ -135,6 +136,13 @@ def refuse_differences(facts: Mapping[str, Any]) -> None:
                 break
     if differences:
         raise InputError(f"the processes of this run differ: {'; '.join(differences)}; start all of them alike")
+
+
+def say(*lines: str, file: TextIO | None = None) -> None:
+    """Lines of the run, once: the first of its processes prints them."""
+    if jax.process_index() == 0:
+        for line in lines:
+            print(line, file=file or sys.stdout, flush=True)
 
 
 def notice(name: str) -> None:

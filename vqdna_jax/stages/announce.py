@@ -1,20 +1,10 @@
 """What a run says before its first step: what runs where, on what, how much it is, and what has changed."""
 
-import sys
-from typing import TextIO
-
 import jax
 from jax.sharding import Mesh
 
 from vqdna_jax.stages.base import Stage
 from vqdna_jax.training.step import TrainState
-
-
-def say(*lines: str, file: TextIO | None = None) -> None:
-    """Lines of the run, once: the first of its processes prints them."""
-    if jax.process_index() == 0:
-        for line in lines:
-            print(line, file=file or sys.stdout, flush=True)
 
 
 def differences(saved: dict, now: dict) -> list[str]:

@@ -1,11 +1,13 @@
 """What differs between the stages around the one training loop: the interface of a stage, and what stages share."""
 
+import contextlib
 import dataclasses
 import datetime
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import jax
@@ -16,6 +18,7 @@ from vqdna_jax.genome.build.bundled import bundled_corpus
 from vqdna_jax.genome.corpus import Corpus, open_corpus
 from vqdna_jax.genome.windows import Batches, WindowBatches, Windows, evaluation_windows
 from vqdna_jax.runtime.files import write_json
+from vqdna_jax.runtime.processes import first_does, say
 from vqdna_jax.tasks.base import Batch, Frozen, Task
 from vqdna_jax.training.metrics import read_rows
 from vqdna_jax.training.settings import MaskedCodesSettings, VocabularySettings
@@ -23,8 +26,13 @@ from vqdna_jax.training.step import Best, TrainState
 
 HeldOut = TypeVar("HeldOut")
 Outputs = dict[str, np.ndarray]
-Predict = Callable[[Any], Outputs]  # a prepared batch of numpy arrays to `Task.predict` of it
 Result = dict[str, Any]  # flat, of JSON's types
+
+
+class Predict(Protocol):
+    """A prepared batch of numpy arrays to `Task.predict` of it, or to those of its outputs that `only` names."""
+
+    def __call__(self, batch: Any, only: tuple[str, ...] = ()) -> Outputs: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +110,18 @@ class Finished:
     predict: Predict
     untrained: Callable[[], Predict]
     bases_per_s: float
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Within, a part of the full evaluation is made; stderr says how long it took."""
+        started = time.perf_counter()
+        yield
+        say(f"  {name:20} {time.perf_counter() - started:6.1f} s", file=sys.stderr)
+
+    def export(self, save: Callable[[dict[str, Any]], Any], result: Result) -> None:
+        """The export, by process 0, with a card of what is known so far. It comes before what takes long, and again
+        at the end."""
+        first_does("export", lambda: save(self.card(result)) and None)
 
     def facts(self) -> Result:
         """What every result.json tells of the run itself."""

@@ -1,6 +1,7 @@
 """Stage 2: masked code modelling over the codes of a learned tokenizer."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -65,29 +66,36 @@ class MaskedCodesStage(WindowStage):
         return lines
 
     def evaluate(self, predict: Predict) -> dict[str, float]:
-        return self._scores(predict)[0]
+        return self._as_trained(predict) | self._hidden_bases(predict).values()
 
-    def _scores(self, predict: Predict) -> tuple[dict[str, float], HiddenBases]:
-        bases_BxS = self.data.held_out.bases_BxS
-        hidden = masked_bases.hidden_bases(self.task, predict, bases_BxS)
-        return masked_bases.masked_codes(self.task, predict, bases_BxS) | hidden.values(), hidden
+    def _as_trained(self, predict: Predict) -> dict[str, float]:
+        return masked_bases.masked_codes(self.task, predict, self.data.held_out.bases_BxS)
+
+    def _hidden_bases(self, predict: Predict) -> HiddenBases:
+        return masked_bases.hidden_bases(self.task, predict, self.data.held_out.bases_BxS)
 
     def finish(self, run: Finished) -> None:
-        result: Result
-        result, hidden = self._scores(run.predict)
+        with run.part("masked windows"):
+            result: Result = self._as_trained(run.predict)
+        with run.part("hidden bases"):
+            hidden = self._hidden_bases(run.predict)
         facts, probe = run.facts(), self.settings.eval.probe
-        result |= {"held_out_windows": len(self.data.held_out.bases_BxS)}
+        result |= hidden.values() | {"held_out_windows": len(self.data.held_out.bases_BxS)}
         result |= {"codes_seen": facts["bases_seen"] // self.task.tokenizer.bases_per_code} | facts
         params = replicated(final_params(run.state))
+        save = functools.partial(pretrained.save, run.workdir / "export", *self._parts(params))
+        run.export(save, result)
         # A second state is made only where it is asked for: a large model may not fit twice.
         probed = [params, replicated(final_params(run.initial()))] if probe else []
         if jax.process_index():
             return
-        result |= masked_bases.baselines(self.corpus, self.data.held_out, hidden)
+        with run.part("context tables"):
+            result |= masked_bases.baselines(self.corpus, self.data.held_out, hidden)
         if probed:
-            trained, untrained = map(self._model, probed)
-            result |= masked_bases.probe(trained, untrained, probe, self.settings.eval.probe_rows)
-        pretrained.save(run.workdir / "export", *self._parts(params), run.card(result))
+            with run.part("probes"):
+                trained, untrained = map(self._model, probed)
+                result |= masked_bases.probe(trained, untrained, probe, self.settings.eval.probe_rows)
+        save(run.card(result))
         run.close(result)
         _say(result, run.workdir)
 

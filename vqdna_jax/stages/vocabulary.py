@@ -1,6 +1,7 @@
 """Stage 1: a vocabulary is learned from windows of a corpus."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -39,28 +40,45 @@ class VocabularyStage(WindowStage):
         return [f"codebooks  {codes:.2f} M, of {' + '.join(map(str, self.task.model.codebook_sizes))} codes"]
 
     def evaluate(self, predict: Predict) -> dict[str, float]:
-        return self._reconstruction(predict)[0]
+        return self._reconstruction(_of_bases(predict)(self.data.held_out.bases_BxS))[0]
 
-    def _reconstruction(self, predict: Predict) -> tuple[dict[str, float], list[np.ndarray]]:
-        return vocabulary.reconstruction(_of_bases(predict), self.data.held_out.bases_BxS, self.task.model)
+    def _reconstruction(self, outputs: vocabulary.Outputs) -> tuple[dict[str, float], list[np.ndarray]]:
+        return vocabulary.reconstruction(outputs, self.data.held_out.bases_BxS, self.task.model)
 
     def finish(self, run: Finished) -> None:
-        held_out, data = self.data.held_out, self.settings.data
-        predict, untrained = _of_bases(run.predict), _of_bases(run.untrained())
+        with run.part("held-out windows"):
+            outputs = _of_bases(run.predict)(self.data.held_out.bases_BxS)
         result: Result
-        result, counts = self._reconstruction(run.predict)
-        result |= vocabulary.vocabulary(predict, held_out.bases_BxS, self.task.model)
-        count = len(held_out.bases_BxS)
-        seen = evaluation_windows(self.corpus, "train", data.window_bp, count, data.max_n_share)
-        result |= vocabulary.species_probe(predict, untrained, seen, held_out)
-        result |= {"held_out_windows": count} | run.facts()
+        result, counts = self._reconstruction(outputs)
+        result |= {"held_out_windows": len(outputs["codes"])} | run.facts()
         params = replicated(final_params(run.state))
+        save = functools.partial(tokenizer.save, run.workdir / "export", self.task.model, params, run.state.codebooks)
+        run.export(save, result)
+        result |= self._content(run, outputs)
         if jax.process_index():
             return
         plots.plot_codebook_usage(counts, run.workdir / "codebooks.png")
-        tokenizer.save(run.workdir / "export", self.task.model, params, run.state.codebooks, run.card(result))
+        save(run.card(result))
         run.close(result)
         _say(result, self.task.model.codebook_sizes, run.workdir)
+
+    def _content(self, run: Finished, outputs: vocabulary.Outputs) -> Result:
+        """What the codes are: k-mers or more, strand-consistent or not, how far one base reaches, what they denoise."""
+        model, data, held_out, codes_BxLxN = self.task.model, self.settings.data, self.data.held_out, outputs["codes"]
+        predict, bases_BxS, result = _of_bases(run.predict), held_out.bases_BxS, Result()
+        with run.part("k-mers"):
+            result |= vocabulary.kmer_content(codes_BxLxN, bases_BxS, model)
+        with run.part("strands"):
+            result |= vocabulary.strands(predict, codes_BxLxN, bases_BxS, model)
+        with run.part("substitutions"):
+            result |= vocabulary.substitutions(predict, codes_BxLxN, bases_BxS, model)
+        with run.part("hidden bases"):
+            result |= vocabulary.hidden_bases(predict, bases_BxS)
+        with run.part("species probe"):
+            seen = evaluation_windows(self.corpus, "train", data.window_bp, len(bases_BxS), data.max_n_share)
+            untrained = _of_bases(run.untrained())
+            result |= vocabulary.species_probe(predict, untrained, outputs["embedding"], seen, held_out)
+        return result
 
 
 def vocabulary_task(settings: VocabularySettings) -> Vocabulary:
@@ -76,7 +94,7 @@ def vocabulary_task(settings: VocabularySettings) -> Vocabulary:
 
 
 def _of_bases(predict: Predict) -> vocabulary.Predict:
-    return lambda bases_BxS: predict(Windows(bases_BxS))
+    return lambda bases_BxS, only=(): predict(Windows(bases_BxS), only)
 
 
 def _say(result: Result, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) -> None:
