@@ -25,14 +25,14 @@ from vqdna_jax.runtime.watchdog import Watchdog, after
 from vqdna_jax.stages import make_stage, read_settings
 from vqdna_jax.stages.announce import differences, plan_lines
 from vqdna_jax.stages.base import Finished, Stage
-from vqdna_jax.tasks.base import Metrics
+from vqdna_jax.tasks.base import Metrics, Task
 from vqdna_jax.training import goodput
 from vqdna_jax.training.checkpoint import Checkpoints
 from vqdna_jax.training.metrics import StepLog, Throughput, read_evaluated
 from vqdna_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.training.phases import Phases
 from vqdna_jax.training.predict import make_predict
-from vqdna_jax.training.settings import Settings, refuse_changes, shared
+from vqdna_jax.training.settings import OptimizerSettings, Settings, refuse_changes, shared
 from vqdna_jax.training.step import Best, TrainState, better_of, final_params, init_state, train_step
 from vqdna_jax.training.workdir import make_room, open_workdir
 from vqdna_jax.version import versions
@@ -160,28 +160,41 @@ class Program(NamedTuple):
 
 def _program(settings: Settings, stage: Stage, mesh: Mesh, total_steps: int, run: Phases) -> Program:
     task, frozen, key = stage.task, stage.frozen, jax.random.key(settings.seed)
-    tx = make_optimizer(settings.optimizer, total_steps)
+    jitted = _jitted(task, settings.optimizer, total_steps)
 
     def to_devices(batch):
         return batch_to_devices(batch, mesh, settings.data.global_batch)
 
-    init = jax.jit(functools.partial(init_state, task, tx))
     start = jax.random.fold_in(key, NO_STEP), frozen, to_devices(stage.data.batches[0])
-    one_step = functools.partial(train_step, task, tx, skip_above=settings.optimizer.skip_above)
-    step, better = jax.jit(one_step, donate_argnums=0), jax.jit(better_of)
 
     def judge(state: TrainState, loss: float | None) -> Best:
         at_hand = jnp.float32(math.nan if loss is None else loss)  # metrics.jsonl has None for what is not finite
-        return better(state.best, final_params(state), state.step, at_hand)
+        return jitted.better(state.best, final_params(state), state.step, at_hand)
 
     return Program(
-        init=lambda: init(*start),
-        abstract_state=lambda: abstract_state(init, mesh, *start),
-        step=lambda state, batch: step(state, frozen, batch, key),
+        init=lambda: jitted.init(*start),
+        abstract_state=lambda: abstract_state(jitted.init, mesh, *start),
+        step=lambda state, batch: jitted.step(state, frozen, batch, key),
         judge=judge,
         predict=make_predict(task, mesh, settings.eval.batch, frozen, run.between_batches),
         to_devices=to_devices,
     )
+
+
+class _Jitted(NamedTuple):
+    init: Callable[..., TrainState]
+    step: Callable[..., tuple[TrainState, Metrics]]
+    better: Callable[..., Best]
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted(task: Task, optimizer: OptimizerSettings, total_steps: int) -> _Jitted:
+    """The functions of a run. Runs of one process that are alike but for data and seed, as those of a benchmark are,
+    trace and compile them once."""
+    tx = make_optimizer(optimizer, total_steps)
+    one_step = functools.partial(train_step, task, tx, skip_above=optimizer.skip_above)
+    init = functools.partial(init_state, task, tx)
+    return _Jitted(jax.jit(init), jax.jit(one_step, donate_argnums=0), jax.jit(better_of))
 
 
 def _open(settings: Settings, mesh: Mesh) -> tuple[Stage, dict[str, Any]]:

@@ -2,9 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
-from vqdna_jax.tokenizers.stitch import CALLS_IN_FLIGHT, batched, in_flight, neighbours, window_sizes
+from vqdna_jax.tokenizers.stitch import CALLS_IN_FLIGHT, batched, in_flight, neighbours, stitch, window_sizes
 
 
 @pytest.mark.parametrize("count", [0, 1, CALLS_IN_FLIGHT, 7])
@@ -38,6 +39,41 @@ def test_groups_of_neighbours_stay_under_the_limit_or_are_one_item():
 
 def test_windows_are_at_least_half_core_and_short_ones_exist():
     for halo in (1, 8, 20, 64, 65, 300):
-        short, long = window_sizes(halo)
-        assert 4 * halo <= short < long and short & (short - 1) == 0
-    assert window_sizes(20) == (256, 2048)
+        sizes = window_sizes(halo)
+        assert sizes == tuple(sorted(sizes)) and 4 * halo <= sizes[1] < sizes[-1]
+        assert all(size & (size - 1) == 0 for size in sizes)
+    assert window_sizes(20) == (128, 256, 512, 2048)
+
+
+@pytest.mark.parametrize("halo", [0, 1, 20])
+def test_results_are_those_of_whole_sequences_wherever_the_cuts_fall(halo):
+    rng = np.random.default_rng(halo)
+    lengths = [0, 1, 2 * halo + 1, 63, 64, 65, 64 - halo, 128 - halo, 200, 641]
+    inputs = [rng.integers(1, 100, (length, 1)) for length in lengths]
+    outputs = [np.full((length, 1), -1) for length in lengths]
+    done = []
+
+    def sums(x_BxWx1, valid_BxW):
+        seen_BxW = np.pad(x_BxWx1[..., 0] * valid_BxW, ((0, 0), (halo, halo)))
+        return np.lib.stride_tricks.sliding_window_view(seen_BxW, 2 * halo + 1, axis=1).sum(axis=2)[..., None]
+
+    stitch(sums, inputs, outputs, halo=halo, fill=7, windows=(64, 128), codes_per_call=256, advance=done.append)
+    for x_Lx1, y_Lx1 in zip(inputs, outputs):
+        whole_L = (
+            np.convolve(x_Lx1[:, 0], np.ones(2 * halo + 1, int))[halo:][: len(x_Lx1)] if len(x_Lx1) else x_Lx1[:, 0]
+        )
+        assert y_Lx1[:, 0].tolist() == whole_L.tolist()
+    assert sum(done) == sum(lengths)
+
+
+def test_a_sequence_that_fits_a_window_is_computed_in_the_smallest_and_pays_for_no_halo():
+    shapes = []
+
+    def apply(x_BxWx1, valid_BxW):
+        shapes.append(x_BxWx1.shape[:2])
+        return x_BxWx1
+
+    for length in (1, 128, 129, 256, 500):
+        x = np.arange(length)[:, None]
+        stitch(apply, [x], [np.empty_like(x)], halo=20, fill=0, windows=window_sizes(20), codes_per_call=1)
+    assert shapes == [(1, 128), (1, 128), (1, 256), (1, 256), (1, 512)]

@@ -33,6 +33,8 @@ class Task(Protocol[Batch_contra, Frozen_contra]):
         keeps_best: whether the parameters of the lowest held-out loss are what is exported.
     """
 
+    def __hash__(self) -> int: ...
+
     @property
     def microbatches(self) -> int: ...
 

@@ -1,10 +1,11 @@
 """Sequences of any length through windows of a few fixed shapes, as if each had been passed whole.
 
-A window is a core and a halo on both sides, as wide as the network sees; the halo's results are thrown away. What lies
-beyond the ends of a sequence is `fill` with valid = 0, which the network reads as its own zero padding. So a result
-does not depend on where the cuts fell. In floating point that holds as far as the compiled code treats all rows of a
-batch alike and other shapes alike: f32 codes were the same for every window tried, in bf16 other shapes flipped up to
-2 near ties in 1,000. That is why there is one shape for each window size, and a sequence's length alone chooses it.
+A window is a core and, wherever the sequence goes on, a halo as wide as the network sees, whose results are thrown
+away. What lies beyond the ends of a sequence is `fill` with valid = 0, or beyond the window: the network reads either
+as its own zero padding. So a result does not depend on where the cuts fell. In floating point that holds as far as the
+compiled code treats all rows of a batch alike and other shapes alike: f32 codes were the same for every window tried,
+in bf16 other shapes flipped up to 2 near ties in 1,000. That is why there is one shape for each window size, and a
+sequence's length alone chooses it.
 
 Here a call's windows have B rows of W codes, halos included; X and Y are what a code is made of, in and out.
 """
@@ -12,6 +13,7 @@ Here a call's windows have B rows of W codes, halos included; X and Y are what a
 import collections
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -19,22 +21,23 @@ import numpy as np
 from jax import Array
 
 Item = TypeVar("Item")
-SHORT_WINDOW, LONG_WINDOW = 256, 2048  # codes; short ones so that a read does not pay for a chromosome's window
+WINDOWS = (128, 256, 512, 2048)  # codes; short ones so that a read does not pay for a chromosome's window
 CALLS_IN_FLIGHT = 2
 
 
 class Span(NamedTuple):
-    """Core codes [start, stop) of one sequence."""
+    """Core codes [start, stop) of one sequence, in a window whose first code is `left`."""
 
     sequence: int
     start: int
     stop: int
+    left: int
 
 
-def window_sizes(halo: int) -> tuple[int, int]:
-    """Codes per window, for short and long sequences: at least half of a window is core."""
-    scale = 1 << max(0, (4 * halo - 1) // SHORT_WINDOW).bit_length()
-    return SHORT_WINDOW * scale, LONG_WINDOW * scale
+def window_sizes(halo: int) -> tuple[int, ...]:
+    """Codes per window, for short and long sequences: but for the shortest, at least half of a window is core."""
+    scale = 1 << max(0, (4 * halo - 1) // 256).bit_length()
+    return tuple(size * scale for size in WINDOWS)
 
 
 def stitch(
@@ -60,42 +63,49 @@ def stitch(
     sizes = [min(windows, key=functools.partial(_cost, len(x), halo)) for x in inputs]
     for window in sorted(set(sizes)):
         chosen = [i for i, size in enumerate(sizes) if size == window]
-        spans = itertools.chain.from_iterable(_spans(i, len(inputs[i]), window - 2 * halo) for i in chosen)
+        spans = itertools.chain.from_iterable(_spans(i, len(inputs[i]), window, halo) for i in chosen)
         rows = max(1, codes_per_call // window)
-        calls = ((batch, apply(*_cut(inputs, batch, rows, window, halo, fill))) for batch in batched(spans, rows))
+        calls = ((batch, apply(*_cut(inputs, batch, rows, window, fill))) for batch in batched(spans, rows))
         for batch, y_BxWxY in in_flight(calls):
-            _put_back(outputs, batch, np.asarray(y_BxWxY), halo, advance)
+            _put_back(outputs, batch, np.asarray(y_BxWxY), advance)
 
 
-def _cost(length: int, halo: int, window: int) -> int:
-    """Codes computed for a sequence of `length` codes."""
-    return -(-length // (window - 2 * halo)) * window
+def _cost(length: int, halo: int, window: int) -> tuple[float, int]:
+    """(codes computed for a sequence of `length` codes, rows): the halos at its two ends are not needed."""
+    if length <= window:
+        return window, 1
+    rows = -(-(length - 2 * halo) // (window - 2 * halo)) if window > 2 * halo else 0
+    return rows * window or math.inf, rows
 
 
-def _spans(sequence: int, length: int, core: int) -> Iterator[Span]:
-    return (Span(sequence, start, min(start + core, length)) for start in range(0, length, core))
+def _spans(sequence: int, length: int, window: int, halo: int) -> Iterator[Span]:
+    start = stop = 0
+    while stop < length:
+        left = max(0, start - halo)
+        stop = length if left + window >= length else left + window - halo
+        yield Span(sequence, start, stop, left)
+        start = stop
 
 
 def _cut(
-    inputs: Sequence[np.ndarray], batch: list[Span], rows: int, window: int, halo: int, fill: int
+    inputs: Sequence[np.ndarray], batch: list[Span], rows: int, window: int, fill: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(inputs [B, W, X], valid [B, W]) of a batch, with empty rows at its end."""
     first = inputs[batch[0].sequence]
     x_BxWxX = np.full((rows, window, first.shape[1]), fill, first.dtype)
     valid_BxW = np.zeros((rows, window), np.uint8)
     for row, span in enumerate(batch):
-        source, left = inputs[span.sequence], span.start - halo
-        begin, end = max(left, 0), min(left + window, len(source))
-        x_BxWxX[row, begin - left : end - left] = source[begin:end]
-        valid_BxW[row, begin - left : end - left] = 1
+        source_WxX = inputs[span.sequence][span.left : span.left + window]
+        x_BxWxX[row, : len(source_WxX)] = source_WxX
+        valid_BxW[row, : len(source_WxX)] = 1
     return x_BxWxX, valid_BxW
 
 
 def _put_back(
-    outputs: Sequence[np.ndarray], batch: list[Span], y_BxWxY: np.ndarray, halo: int, advance: Callable[[int], None]
+    outputs: Sequence[np.ndarray], batch: list[Span], y_BxWxY: np.ndarray, advance: Callable[[int], None]
 ) -> None:
     for row, span in enumerate(batch):
-        outputs[span.sequence][span.start : span.stop] = y_BxWxY[row, halo : halo + span.stop - span.start]
+        outputs[span.sequence][span.start : span.stop] = y_BxWxY[row, span.start - span.left : span.stop - span.left]
     advance(sum(span.stop - span.start for span in batch))
 
 

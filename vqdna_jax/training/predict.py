@@ -30,10 +30,7 @@ def make_predict(
     called before each of them, as often on every process.
     """
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def predict_batch(only: tuple[str, ...], params, codebooks, frozen, batch):
-        outputs = task.predict(params, codebooks, frozen, batch)
-        return {name: outputs[name] for name in only or outputs}
+    predict_batch = _jitted(task)
 
     def calls(only: tuple[str, ...], state: TrainState, batch) -> Iterator[Any]:
         share, count, params = batch_size // jax.process_count(), len(jax.tree.leaves(batch)[0]), final_params(state)
@@ -51,3 +48,15 @@ def make_predict(
         return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 
     return predict
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted(task: Task[Any, Any]) -> Callable[..., dict[str, jax.Array]]:
+    """Traced and compiled once for all runs of a process that have the task."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def predict_batch(only: tuple[str, ...], params, codebooks, frozen, batch):
+        outputs = task.predict(params, codebooks, frozen, batch)
+        return {name: outputs[name] for name in only or outputs}
+
+    return predict_batch
