@@ -17,6 +17,7 @@ from configs import hrq
 from vqdna_jax import partition, stages, train
 from vqdna_jax.runtime.watchdog import Watchdog
 from vqdna_jax.stages.base import Stage
+from vqdna_jax.training import predict
 from vqdna_jax.training.optimizer import make_optimizer
 from vqdna_jax.training.step import TrainState, init_state, train_step
 
@@ -107,7 +108,9 @@ class Recorder(Watchdog):
 
 
 def recorded(patch, watchdog: Recorder, holder, name: str, seen: list) -> None:
-    """Every call of `holder.name` adds its name and the seconds that it has."""
+    """Every call of `holder.name` adds its name and the seconds that it has; what is compiled already is forgotten."""
+    train._jitted.cache_clear()
+    predict._jitted.cache_clear()
     original = getattr(holder, name)
 
     def call(*arguments, **options):

@@ -1,6 +1,7 @@
 """Whole runs on the bundled genomes: meshes agree, a stopped run goes on bitwise, damage and bad numbers are caught."""
 
 import json
+import time
 
 import chex
 import jax
@@ -71,6 +72,8 @@ def test_a_killed_run_repeats_from_its_last_checkpoint(finished, tmp_path, monke
     def dies(batches, first_step, original=train.train_iterator):
         for index, batch in enumerate(original(batches, first_step), start=first_step):
             if index == 5:
+                while list(tmp_path.glob("checkpoints/*tmp*")):  # a thread of this process, which lives on, saves
+                    time.sleep(0.01)
                 raise Killed
             yield batch
 
