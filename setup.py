@@ -47,6 +47,7 @@ setup(
         "scipy>=1.14",
         "tensorboardX>=2.6.2",
         "tensorflow-datasets>=4.9.10",  # builds and reads ArrayRecord without TensorFlow
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
         "tyro>=1.0",
     ],

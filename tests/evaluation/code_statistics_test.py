@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
+import threadpoolctl
 from small_sequences import random_bases
 
 from vqdna_jax.evaluation import code_statistics
@@ -323,3 +324,14 @@ class TestProbe:
         labels = np.array([0] * 60 + [1] * 40)
         answers = [code_statistics.linear_probe(labels[:, None], labels, labels[:, None], labels, c) for c in (1e-6, 1)]
         assert [scores["accuracy"] for scores in answers] == [0.6, 1]
+
+
+def test_fits_leave_blas_on_one_thread_and_give_it_back():
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with code_statistics.one_thread():
+            assert threads() == {1}
+        assert threads() == before
