@@ -112,6 +112,16 @@ def test_regions_are_looked_for_in_all_files_before_the_first_is_given(tmp_path)
     assert message == "--region=b:4-5: b:4-5 is not within b, which has 4 bases"
 
 
+def test_a_sequence_that_is_named_like_a_region_is_meant_as_a_whole(tmp_path):
+    (tmp_path / "a.fa").write_text(">a:5-8 cut out\nACGTACGT\n>b\nGG\n")
+    (record,) = read(tmp_path / "a.fa", [of_option("a:5-8")])
+    assert (record.id, record.header, to_text(record.bases)) == ("a:5-8", "a:5-8 cut out", "ACGTACGT")
+    (record,) = read(tmp_path / "a.fa", [of_option("a:5-8:2-3")])
+    assert (record.id, to_text(record.bases)) == ("a:5-8:2-3", "CG")
+    (tmp_path / "a.bed").write_text("a\t4\t8\n")
+    assert "no sequence is named 'a'" in refusal(read, tmp_path / "a.fa", read_bed(tmp_path / "a.bed"))
+
+
 def test_a_region_that_is_asked_for_twice_is_refused_or_numbered(tmp_path):
     (tmp_path / "a.fa").write_text(">a\nACGT\n")
     (tmp_path / "a.bed").write_text("a\t0\t2\tx\na\t0\t2\ty\n")

@@ -27,7 +27,7 @@ from vqdna_jax.genome.streams import read_chunks
 OnDuplicate = Literal["error", "rename"]
 
 # One byte of the code of a letter: the base in the low bits, then case, then which of AMBIGUOUS_LETTERS it is, from 1.
-_BASE, _SOFT, _AMBIGUOUS_SHIFT, _BAD = 7, 8, 4, 255
+_BASE, SOFT, _AMBIGUOUS_SHIFT, _BAD = 7, 8, 4, 255
 
 
 def _code_table() -> bytes:
@@ -35,7 +35,7 @@ def _code_table() -> bytes:
     ambiguous = ((letter, N | which << _AMBIGUOUS_SHIFT) for which, letter in enumerate(AMBIGUOUS_LETTERS, 1))
     for letter, code in [*zip("ACGTN", range(N + 1)), *ambiguous]:
         table[ord(letter)] = code
-        table[ord(letter.lower())] = code | _SOFT
+        table[ord(letter.lower())] = code | SOFT
     return bytes(table)
 
 
@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     @property
     def soft_mask(self) -> np.ndarray:
         """bool [S], True where the letter was lower case."""
-        return (self.codes & _SOFT).astype(bool)
+        return (self.codes & SOFT).astype(bool)
 
 
 Block = tuple[np.ndarray, np.ndarray, dict[str, int]]  # bases, soft mask and ambiguous letters of a part of a record
@@ -301,7 +301,7 @@ def whole_records(batches: Iterable[Batch]) -> Iterator[Sequence]:
 def sequence_of(id: str, header: str, line: int, codes: np.ndarray) -> Sequence:
     """The record of a stretch of a batch's `codes`."""
     ambiguous = _count_ambiguous(codes, np.zeros(0, np.int64)).get(0, {})
-    return Sequence(id, header, line, codes & _BASE, (codes & _SOFT).astype(bool), ambiguous)
+    return Sequence(id, header, line, codes & _BASE, (codes & SOFT).astype(bool), ambiguous)
 
 
 def _join(head: tuple[str, str, int], blocks: list[Block]) -> Sequence:

@@ -1,4 +1,4 @@
-"""FASTA files as those who use a model see them: whole records of all files, one after another."""
+"""FASTA and .2bit files as those who use a model see them: whole records of all files, one after another."""
 
 import collections
 import contextlib
@@ -12,6 +12,7 @@ from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, whole_records
 from vqdna_jax.genome.regions import Region, Regions
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import StreamCheck, fasta_check
+from vqdna_jax.genome.two_bit import TwoBitReader, is_two_bit
 
 GROUP_BASES = 4_000_000
 Item = TypeVar("Item")
@@ -72,9 +73,21 @@ class FastaFiles(contextlib.AbstractContextManager):
     def _read(
         self, path: str | os.PathLike, advance: Callable[[int], object], names: dict[str, int]
     ) -> Iterator[fasta.Sequence]:
-        reader = FastaReader(path, on_duplicate=self._on_duplicate, advance=advance, names=names)
+        reader = open_reader(path, on_duplicate=self._on_duplicate, advance=advance, names=names)
         yield from self._regions.cut(reader) if self._regions else whole_records(reader)
         self.skipped.update(reader.skipped)
+
+
+def open_reader(
+    path: str | os.PathLike,
+    *,
+    on_duplicate: OnDuplicate = "error",
+    advance: Callable[[int], object] = lambda file_bytes: None,
+    names: dict[str, int] | None = None,
+) -> FastaReader | TwoBitReader:
+    """The reader of a file, FASTA or .2bit by its first bytes."""
+    kind = TwoBitReader if is_two_bit(path) else FastaReader
+    return kind(path, on_duplicate=on_duplicate, advance=advance, names=names)
 
 
 def describe_skipped(skipped: Mapping[str, int]) -> list[str]:

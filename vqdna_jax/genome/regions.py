@@ -30,6 +30,7 @@ class Region(NamedTuple):
     stop: int | None
     words: str  # what BED calls it
     place: str  # where it was asked for
+    text: str = ""  # of an option; a sequence of that name is meant as a whole, as those have that samtools cuts out
 
     @property
     def id(self) -> str:
@@ -40,11 +41,11 @@ def of_option(text: str) -> Region:
     """NAME:START-END, where commas may divide thousands, or NAME for a whole sequence. Raises InputError."""
     place = f"--region={text}"
     if not (found := _OPTION.fullmatch(text)):
-        return Region(text, 0, None, "", place)
+        return Region(text, 0, None, "", place, text)
     start, stop = (int(number.replace(",", "") or 0) for number in found.groups()[1:])
     if not 0 < start <= stop:
         raise InputError(f"{place}: from {start:,} to {stop:,}; expected NAME:START-END, counted from 1 with both ends")
-    return Region(found[1], start - 1, stop, "", place)
+    return Region(found[1], start - 1, stop, "", place, text)
 
 
 def read_bed(path: str | os.PathLike) -> list[Region]:
@@ -85,7 +86,10 @@ class Regions:
                 advice = "remove one, or let --on-duplicate=rename number it"
                 raise InputError(f"{region.place}: {id} is there already ({first[id]}); {advice}")
             first.setdefault(id, region.place)
-            self._of.setdefault(region.sequence, []).append((fasta.unlike_any(id, seen), region))
+            id = fasta.unlike_any(id, seen)
+            self._of.setdefault(region.sequence, []).append((id, region))
+            if region.text and region.stop is not None:
+                self._of.setdefault(region.text, []).append((id, region._replace(start=0, stop=None)))
 
     def cut(self, batches: Iterable[Batch]) -> Iterator[fasta.Sequence]:
         """The regions of consecutive batches, sequence after sequence. Raises InputError: one is not within its own."""
@@ -113,7 +117,7 @@ class Regions:
     def check_found(self, names: Mapping[str, int]) -> None:
         """Raises InputError: the `names` of all sequences do not have that of a region."""
         for region in self._asked:
-            if region.sequence not in names:
+            if region.sequence not in names and region.text not in names:
                 few = ", ".join(map(repr, itertools.islice(names, 3)))
                 expected = f"expected one of the {len(names):,}, {few}" if len(names) <= 3 else f"there are {few}, ..."
                 raise InputError(f"{region.place}: no sequence is named {region.sequence!r}; {expected}")

@@ -22,7 +22,8 @@ from vqdna_jax.benchmark.sets.layout import draw
 from vqdna_jax.benchmark.sets.species_split import Contig, Regions, Rule, regions
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_text
-from vqdna_jax.genome.fasta import OnDuplicate, load_fasta
+from vqdna_jax.genome.fasta import OnDuplicate, whole_records
+from vqdna_jax.genome.fasta_files import open_reader
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.labels.sets import NAMES
@@ -155,7 +156,7 @@ def _plan(name: str, files: Files, length: int, rule: Rule, seed: int, on_duplic
 
 
 def _contigs(path: str | os.PathLike, on_duplicate: OnDuplicate) -> Iterator[Contig]:
-    for record in load_fasta(path, on_duplicate=on_duplicate):
+    for record in whole_records(open_reader(path, on_duplicate=on_duplicate)):
         yield Contig(str(path), record.line, record.id, record.description, record.bases.size)
 
 
@@ -170,7 +171,7 @@ def _windows(
             region = parts[draw(seed, name, split, item, "contig") % len(parts)]
             of_record[region.contig.path, region.contig.line].append((split, item, region))
     for path in plan.paths:
-        for record in load_fasta(path, on_duplicate=plan.on_duplicate):
+        for record in whole_records(open_reader(path, on_duplicate=plan.on_duplicate)):
             for split, item, region in of_record[str(path), record.line]:
                 bases = record.bases[region.start : region.stop]
                 yield split, item, _window(bases, length, (seed, name, split, item))

@@ -10,7 +10,8 @@ from typing import Any
 from vqdna_jax.genome.build.sources import Source, source_entry
 from vqdna_jax.genome.build.spool import Spool, validation_starts
 from vqdna_jax.genome.build.writer import CorpusWriter
-from vqdna_jax.genome.fasta import FastaReader, OnDuplicate
+from vqdna_jax.genome.fasta import OnDuplicate
+from vqdna_jax.genome.fasta_files import open_reader
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
 
@@ -28,7 +29,7 @@ def fill_spool(
             entry = source_entry(source, places.file_size(path), places.sha256_of(path))
         except OSError as error:
             raise places.cannot_read(source.path, error) from error
-        spool.fill(FastaReader(path, on_duplicate=on_duplicate, advance=advance))
+        spool.fill(open_reader(path, on_duplicate=on_duplicate, advance=advance))
     return entry
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.remote import places
 
-FASTA_SUFFIXES = (".fa", ".fna", ".fasta", ".fas", ".ffn", ".fsa")
+FASTA_SUFFIXES = (".fa", ".fna", ".fasta", ".fas", ".ffn", ".fsa", ".2bit")
 SPECIES_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _PACKED = (".gz", ".bgz")
 _PIPE_DIRECTORIES = ("/dev", "/dev/fd", "/proc/self/fd")

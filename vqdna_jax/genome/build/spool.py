@@ -12,6 +12,7 @@ import numpy as np
 
 from vqdna_jax.genome.build.cutting import Chunks, Cutter, divide, packed_bytes
 from vqdna_jax.genome.fasta import FastaReader
+from vqdna_jax.genome.two_bit import TwoBitReader
 
 
 class Spool:
@@ -36,7 +37,7 @@ class Spool:
         if summary:
             self._restore(summary)
 
-    def fill(self, reader: FastaReader) -> None:
+    def fill(self, reader: FastaReader | TwoBitReader) -> None:
         """Takes in a file."""
         cutter = Cutter()
         for batch in reader:
