@@ -11,6 +11,7 @@ from vqdna_jax.cli.options import (
     OutputFile,
     PoolName,
     RegionNames,
+    SequenceFiles,
     must_exist,
     regions_of,
     tell,
@@ -34,7 +35,7 @@ def encode(
     """Turn sequences into codes.
 
     Args:
-        fasta: FASTA files, plain or .gz, or - for standard input; names are unique over all of them
+        fasta: FASTA files, plain or .gz, .2bit files, or - for standard input; names are unique over all of them
         model: a trained tokenizer, the export directory of a run
         out: the file of codes to write
         region: NAME:START-END, counted from 1 with both ends, or NAME: this stretch alone, as a sequence of its own;
@@ -85,7 +86,7 @@ def decode(
 
 
 def embed(
-    fasta: FastaFiles,
+    file: SequenceFiles,
     model: Path,
     out: OutputFile,
     pool: PoolName = "mean",
@@ -101,8 +102,8 @@ def embed(
     """Turn sequences into vectors. Stopped and started again, it goes on where it was.
 
     Args:
-        fasta: FASTA files, or CSV or .tsv files with a column `sequence` (their column `id` or `name`, or the row's
-            number, is the name); plain or .gz, or - for standard input; names are unique over all of them
+        file: FASTA files, or CSV or .tsv files with a column `sequence` (their column `id` or `name`, or the row's
+            number, is the name); plain or .gz, .2bit files, or - for standard input; names are unique over all of them
         model: a pretrained or fine-tuned model, the export directory of a run with configs/mcm.py or finetune.py
         out: the file of embeddings to write: .npy, with names and lengths in OUT.json beside it; .parquet, a row per
             vector; under any other name a zip of arrays that numpy.load opens
@@ -119,19 +120,19 @@ def embed(
         quiet: no progress and no summary; warnings and errors still go to stderr
         as_json: print the summary as JSON on stdout
     """
-    must_exist(*fasta, model)
+    must_exist(*file, model)
     choose(device)
     from vqdna_jax.genome.fasta_files import describe_skipped
     from vqdna_jax.inference.jobs.embed import embed_fasta
 
-    summary = embed_fasta(fasta, model, out, pool, layer, not quiet, on_duplicate, batch, regions_of(region, bed))
-    warn(fasta, [*summary["notes"], *describe_skipped(summary["skipped"])])
+    summary = embed_fasta(file, model, out, pool, layer, not quiet, on_duplicate, batch, regions_of(region, bed))
+    warn(file, [*summary["notes"], *describe_skipped(summary["skipped"])])
     text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
     tell(summary, text.format(**summary), quiet, as_json, out)
 
 
 def predict(
-    file: tyro.conf.Positional[Path],
+    file: SequenceFiles,
     model: Path,
     out: OutputFile,
     base: Path | None = None,
@@ -145,7 +146,8 @@ def predict(
     Sequences beyond the model's context are cut into windows if it was trained so (data.long=window), else refused.
 
     Args:
-        file: a FASTA file, or a CSV or .tsv file with a column `sequence`; plain or .gz, or - for standard input
+        file: FASTA files, or CSV or .tsv files with a column `sequence` (their column `id` or `name`, or the row's
+            number, is the id); plain or .gz, or - for standard input
         model: a fine-tuned model, the export directory of a run with configs/finetune.py
         out: the CSV file to write, or - for standard output; a row per sequence in their order: id, prediction, a
             probability per label, error
@@ -156,12 +158,12 @@ def predict(
         quiet: no progress and no summary; warnings and errors still go to stderr
         as_json: print the summary as JSON on stdout, or on stderr if the output is not a file
     """
-    must_exist(file, model)
+    must_exist(*file, model)
     choose(device)
     from vqdna_jax.inference.jobs.predict import predict_file
 
     summary = predict_file(file, model, out, base, not quiet, batch)
-    warn([file], summary["notes"])
+    warn(file, summary["notes"])
     if summary["errors"]:
         told = "{errors:,} of {records:,} sequences have no prediction; the column error of {out} says why"
         warn([], [told.format(**summary)])

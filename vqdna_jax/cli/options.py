@@ -17,6 +17,9 @@ from vqdna_jax.runtime.files import is_stream
 FastaFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
 ]
+SequenceFiles = Annotated[
+    tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...", help_behavior_hint="(one or more)")
+]
 OnDuplicate = Literal["error", "rename"]
 RegionNames = tyro.conf.UseAppendAction[tuple[str, ...]]
 STREAM = Path("-")  # standard input, or output

@@ -34,8 +34,8 @@ def corpus(
 
     Args:
         out: the directory to write, new or empty; may be remote (gs://, s3://)
-        fasta: a FASTA file for each species, as FILE or NAME=FILE; globs, and directories, of which .fa .fna .fasta
-            .fas .ffn .fsa are taken in any case; .gz, remote, - for stdin
+        fasta: a FASTA or .2bit file for each species, as FILE or NAME=FILE; globs, and directories, of which .fa .fna
+            .fasta .fas .ffn .fsa .2bit are taken in any case; .gz, remote, - for stdin
         species: a list of species to download, tab-separated: name, url, checksum, bytes (docs/data.md)
         downloads: where they are kept, by default in the cache directory
         validation_share: share of the bases of every species kept for validation
@@ -79,7 +79,7 @@ def species(
     """Make a labelled set from genomes: which species is a stretch of DNA from? (HyenaDNA's protocol)
 
     Args:
-        fasta: FASTA files, plain or .gz; one file is one species, named after it
+        fasta: FASTA files, plain or .gz, or .2bit files; one file is one species, named after it
         out: the directory to write, train.csv, dev.csv, test.csv and labels.txt
         length: bases of a stretch
         items: training rows of each species; dev and test have a fifth of it each

@@ -152,6 +152,28 @@ def test_every_form_of_file_gives_the_same_predictions(base, models, tmp_path):
     assert ids["in.fa"] == ids["in.fa.gz"] == [f"r{i}" for i in order]
 
 
+def test_several_files_are_one_after_another(base, models, tmp_path, capsys):
+    """Rows of tables are numbered over all of them, and notes say of which file they are."""
+    first, second, third = SEQUENCES[:2], SEQUENCES[2:5], [*SEQUENCES[5:7], "AXG"]
+    files = [write_csv(tmp_path / "a.csv", first), write_fasta(tmp_path / "b.fa", second)]
+    files.append(write_csv(tmp_path / "c.csv", third, header="label,Seq,extra"))
+    arguments = ["predict", *map(str, files), f"--model={base.with_name('classification')}", f"--out={tmp_path}/out"]
+    main.main([*arguments, "--json"])
+    printed, rows = capsys.readouterr(), read(tmp_path / "out")
+    assert [row["id"] for row in rows] == ["1", "2", "r1", "r2", "r3", "3", "4", "5"]
+    model = models["classification"]
+    assert np.array_equal(numbers(rows[:-1], model.label_names), model.predict([*first, *second, *third[:-1]]).values)
+    summary = json.loads(printed.out)
+    assert (summary["records"], summary["errors"]) == (8, 1) and rows[-1]["error"]
+    assert f"{files[2]}: the column 'Seq' is read as 'sequence'" in printed.err.splitlines()
+    files[2].write_text("label,sequence\n0,AXG\n")
+    main.main(arguments)  # no row of one file alone
+    (tmp_path / "d.csv").write_text("label,sequence\n0,AUG\n")
+    both = [files[2], tmp_path / "d.csv"]
+    message = refusal(predict_file, both, base.with_name("classification"), tmp_path / "none")
+    assert message.startswith(f"{both[0]}, {both[1]}: none of its 2 sequences")
+
+
 @pytest.mark.parametrize(
     ("name", "header", "said"),
     [

@@ -9,7 +9,9 @@ Positions in errors are counted from 0. A multi-label sequence with no label ove
 """
 
 import codecs
+import contextlib
 import csv
+import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,21 +56,22 @@ class Item(NamedTuple):
 
 
 def predict_file(
-    path: str | os.PathLike,
+    file: str | os.PathLike | Sequence[str | os.PathLike],
     model_dir: str | os.PathLike,
     out: str | os.PathLike,
     base: str | os.PathLike | None = None,
     progress: bool = True,
     batch: int | None = None,
 ) -> dict[str, Any]:
-    """Predicts every sequence of a file, as `Model.predict` does and bitwise the same, into `out`.
+    """Predicts every sequence of a file, or of several, as `Model.predict` does and bitwise the same, into `out`.
 
-    The file is read to its end before the first prediction, so one that is broken is found at once, and then again;
-    a pipe by its name, or "-" for standard input, is copied first. `out` appears whole or not at all, and "-", a pipe
-    or a device is written through. Memory is bounded by the longest record and a group of them. A sequence that is
-    empty, N alone, not DNA or too long for the model costs its own prediction only, unless all of them are.
+    A file is read to its end before the first prediction, so one that is broken is found at once, and then again; a
+    pipe by its name, or "-" for standard input, is copied first. `out` appears whole or not at all, and "-", a pipe or
+    a device is written through. Memory is bounded by the longest record and a group of them. A sequence that is empty,
+    N alone, not DNA or too long for the model costs its own prediction only, unless all of them are.
 
     Args:
+        file: rows of tables without names are numbered over all of them.
         base: the directory of the pretrained model under it; where it lay by default.
         progress: a bar on stderr, or a line now and then where that is no terminal.
         batch: codes that are computed at once, see `load`.
@@ -81,30 +84,48 @@ def predict_file(
         InputError: a file that is not CSV or FASTA, as `sequence_rows.survey`, or has no good sequence; another model,
             or another base than it was trained on, as `inference.load`. StorageError: `out` cannot be written.
     """
+    paths = [file] if isinstance(file, str | os.PathLike) else list(file)
     start = time.perf_counter()
-    check_output(out, [path], streams=True)
-    with places.readable(path, sequence_rows.stream_check()) as copy:
-        source = sequence_rows.survey(copy)
+    check_output(out, paths, streams=True)
+    with contextlib.ExitStack() as copies:
+        source = _survey([copies.enter_context(places.readable(path, sequence_rows.stream_check())) for path in paths])
         model = load.load(model_dir, base=base, batch=batch).predictor()
-        records, errors = _predict(model, source, path, out, progress)
+        records, errors = _predict(model, source, ", ".join(map(str, paths)), out, progress)
     seconds = time.perf_counter() - start
     summary = {"records": records, "errors": errors, "notes": list(source.notes), "seconds": seconds}
     return summary | {"records_per_s": records / seconds, "finetuned_digest": model.digest, "out": str(out)}
 
 
+def _survey(paths: Sequence[str | os.PathLike]) -> SequenceFile:
+    """All files as one; of several, notes say of which file each is."""
+    found = list[SequenceFile]()
+    for path in paths:
+        found.append(sequence_rows.survey(path, sum(source.rows for source in found)))
+    if len(found) == 1:
+        return found[0]
+    records, rows = sum(source.records for source in found), sum(source.rows for source in found)
+    notes = tuple(f"{path}: {note}" for path, source in zip(paths, found) for note in source.notes)
+    hint = next((source.hint for source in found if source.hint), "")
+
+    def read() -> Iterator[SequenceRow]:
+        return itertools.chain.from_iterable(source.read() for source in found)
+
+    return SequenceFile(records, notes, hint, rows, read)
+
+
 def _predict(
-    model: FineTuned, source: SequenceFile, path: str | os.PathLike, out: str | os.PathLike, progress: bool
+    model: FineTuned, source: SequenceFile, name: str, out: str | os.PathLike, progress: bool
 ) -> tuple[int, int]:
-    """How many records there are, and how many of them have no prediction."""
+    """How many records there are, and how many of them have no prediction. `name`: of the files."""
     header = ["id", *columns(model.kind, model.label_names), "error"]
     with writing(out) as file, progress_bar("predicting", source.records, " sequences", progress) as bar:
         rows = _table(model, source.read(), bar.update)
         records, errors, first = _write(codecs.getwriter("utf-8")(file), header, rows)
         if records != source.records:
-            raise InputError(f"{path}: changed while it was read; run again")
+            raise InputError(f"{name}: changed while it was read; run again")
         if errors == records:
             found = f"none of its {records:,} sequences can be predicted, the first: {first}"
-            raise InputError(f"{path}: {found}; {source.hint or 'correct them, or name another file'}")
+            raise InputError(f"{name}: {found}; {source.hint or 'correct them, or name another file'}")
     return records, errors
 
 

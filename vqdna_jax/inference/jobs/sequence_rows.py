@@ -37,17 +37,22 @@ class SequenceFile(NamedTuple):
         records: how many, at least 1.
         notes: what was accepted although it is not to the letter, a line per point.
         hint: why none of the records may be DNA; empty where nothing is suspected.
+        rows: of a table as many as records, else 0.
         read: reads the file again, from its beginning, a record in memory at a time.
     """
 
     records: int
     notes: tuple[str, ...]
     hint: str
+    rows: int
     read: Callable[[], Iterator[SequenceRow]]
 
 
-def survey(path: str | os.PathLike) -> SequenceFile:
+def survey(path: str | os.PathLike, before: int = 0) -> SequenceFile:
     """Reads a file to its end. FASTA begins with '>'; CSV is named so, or its first line names a column of sequences.
+
+    Args:
+        before: rows of the tables before this one, which are numbered on.
 
     Raises:
         InputError: a file that is neither or cannot be read, CSV without a column `sequence` or without rows or that is
@@ -57,7 +62,7 @@ def survey(path: str | os.PathLike) -> SequenceFile:
     notes: dict[str, None] = {}
     if start.startswith(b">"):
         records = sum(1 for _ in _of_fasta(path, notes))
-        return SequenceFile(records, tuple(notes), "", functools.partial(_of_fasta, path, {}))
+        return SequenceFile(records, tuple(notes), "", 0, functools.partial(_of_fasta, path, {}))
     if not str(path).lower().endswith(_CSV_NAMES) and (fault := _start_fault(start)):
         raise InputError(f"{path}:1:1: {fault}")
     packed = is_gzip(path)
@@ -65,7 +70,7 @@ def survey(path: str | os.PathLike) -> SequenceFile:
     if not records:
         raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
     hint = _swapped(*itertools.islice(read_rows(path, packed), 2))
-    return SequenceFile(records, tuple(notes), hint, functools.partial(_of_csv, path, packed, {}))
+    return SequenceFile(records, tuple(notes), hint, records, functools.partial(_of_csv, path, packed, {}, before))
 
 
 def stream_check() -> StreamCheck:
@@ -136,10 +141,10 @@ def _of_fasta(path: str | os.PathLike, notes: dict[str, None]) -> Iterator[Seque
     yield SequenceRow(header or "", b"".join(parts))
 
 
-def _of_csv(path: str | os.PathLike, packed: bool, notes: dict[str, None]) -> Iterator[SequenceRow]:
+def _of_csv(path: str | os.PathLike, packed: bool, notes: dict[str, None], before: int = 0) -> Iterator[SequenceRow]:
     rows = read_rows(path, packed)
     sequence, ids = columns_of(next(rows), notes)
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(rows, start=before + 1):
         text = row.fields[sequence].strip(BLANKS)
         if len(text) < len(row.fields[sequence]):
             notes[headers.BLANKS_DROPPED] = None
