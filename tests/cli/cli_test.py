@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +14,8 @@ import pytest
 import vqdna_jax
 from vqdna_jax import errors
 from vqdna_jax.cli import doctor, main
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def vqdna(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -46,6 +50,16 @@ def test_every_verb_explains_every_argument(verb, capsys):
     options = [name for name in main.VERBS[verb].__annotations__ if name != "return"]
     text = capsys.readouterr().out
     assert all(name.removeprefix("as_").replace("_", "-").upper() in text.upper() for name in options)
+
+
+def test_the_documentation_has_every_verb_and_whose_options_are_whose():
+    page, readme = (ROOT / "docs/commands.md").read_text(), (ROOT / "README.md").read_text()
+    assert [verb for verb in main.VERBS if f"\n| `{verb}` |" not in page or f"`{verb}`" not in readme] == []
+    said = re.findall(r"\n\| `--(json|quiet|device|batch|region)\b.*? \| `?([a-z ]+?)`? \|", page)
+    said = {"as_json" if option == "json" else option: verbs.split() for option, verbs in said}
+    has = {option: [verb for verb, f in main.VERBS.items() if option in f.__annotations__] for option in said}
+    assert len(said) == 5 and has.pop("as_json") == list(main.VERBS)
+    assert has == {option: verbs for option, verbs in said.items() if option in has}
 
 
 def test_importing_the_package_and_the_verbs_does_not_import_jax():

@@ -108,6 +108,16 @@ def test_a_region_is_a_sequence_of_its_own(place, tmp_path):
         assert (tmp_path / f"{verb}.option").read_bytes() == (tmp_path / f"{verb}.bed").read_bytes() == expected
 
 
+def test_inside_a_region_codes_are_those_of_the_whole_sequence(place, tmp_path):
+    """Where it begins with a code of the whole, as far from its ends as the tokenizer sees."""
+    call("encode", place, tmp_path / "part", "--region=r3:401-1000")
+    with open_codes(tmp_path / "part") as part, open_codes(place / "all.codes") as whole:
+        codes, expected = part.record("r3:401-1000"), whole.record("r3")[100:250]
+    far = load.load(place / "model").tokenizer.config.receptive_codes
+    assert 0 < far < 60
+    assert np.array_equal(codes[far:-far], expected[far:-far]) and not np.array_equal(codes, expected)
+
+
 @pytest.mark.parametrize("verb", ["encode", "embed"])
 def test_a_region_that_is_not_there_is_one_line_before_the_work(place, tmp_path, verb, capsys):
     (tmp_path / "x.bed").write_text("r0\t0\t10\nr0\t0\n")
