@@ -12,7 +12,7 @@ from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
-from vqdna_jax.runtime.files import check_directory
+from vqdna_jax.runtime.files import behind_links, check_directory
 
 
 def run(
@@ -65,7 +65,7 @@ def names_of(models: Sequence[str]) -> dict[str, pathlib.Path]:
     for model in models:
         name, _, path = model.rpartition("=")
         directory = pathlib.Path(path)
-        resolved = directory.resolve()
+        resolved = behind_links(directory)
         name = name or (resolved.parent.name if resolved.name == "export" else resolved.name)
         if not directory.is_dir():
             raise InputError(f"--model={model}: there is no directory {directory}")

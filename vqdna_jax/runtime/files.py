@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TextIO
 from vqdna_jax.errors import InputError, cannot_write
 
 STANDARD_OUTPUT = "-"
+_MOST_OF_STREAM = 1 << 26  # bytes of JSON from a pipe or a device, which may have no end
 _LINKS = 40  # that a path may lead through, as in Linux
 _LONGEST = 200  # bytes of a name that are in the name of its temporary file, which has a few more
 
@@ -287,7 +288,9 @@ def _digest(sums: dict) -> str:
 def read_json(path: pathlib.Path, what: str) -> dict[str, Any]:
     """The object that a JSON file holds. Raises InputError, "PATH: problem; expected WHAT", where it holds none."""
     try:
-        found = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            has_an_end = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            found = json.loads(file.read() if has_an_end else file.read(_MOST_OF_STREAM))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected {what}") from error
     except (ValueError, RecursionError) as error:

@@ -152,7 +152,7 @@ def test_a_corpus_whose_path_is_no_text_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    [("A" * 300, "File name too long"), ("/dev/null", "neither a file"), ("x.fa/y.fa", "Not a directory")],
+    [("A" * 300, "File name too long"), ("/dev/null", "the file is empty"), ("x.fa/y.fa", "Not a directory")],
 )
 def test_a_path_that_cannot_be_a_fasta_file_is_one_line(tmp_path, monkeypatch, name, word):
     monkeypatch.chdir(tmp_path)

@@ -73,10 +73,11 @@ def read_assemblies(path: str | os.PathLike) -> list[Assembly]:
 
 def _text_of(path: str | os.PathLike) -> str:
     try:
-        content = Path(path).read_bytes() if os.path.getsize(path) <= MAX_LIST_BYTES else None
+        with open(path, "rb") as file:  # a device may have no end
+            content = file.read(MAX_LIST_BYTES + 1)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    if content is None:
+    if len(content) > MAX_LIST_BYTES:
         raise InputError(f"{path}: is larger than {MAX_LIST_BYTES} bytes; expected a list of addresses, not sequence")
     try:
         return content.decode("utf-8-sig")

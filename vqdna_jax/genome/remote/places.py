@@ -31,14 +31,14 @@ def is_remote(path: str | os.PathLike) -> bool:
 
 
 def is_stream(path: str | os.PathLike) -> bool:
-    """Standard input or a pipe by its name: what can be read once only, in order."""
+    """Standard input, or a pipe or a device by its name: what can be read once only, in order."""
     if os.fspath(path) == STANDARD_INPUT:
         return True
     try:
         mode = 0 if is_remote(path) else os.stat(path).st_mode
     except OSError:
         return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
 def check_spelling(path: str | os.PathLike) -> None:

@@ -1,0 +1,81 @@
+"""Every verb on a file system that is read-only and on one that is full, in a mount namespace of its own."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from small_verbs import VERBS, make_inputs, run, start_benchmark
+
+WRITERS = [name for name, verb in VERBS.items() if verb.writes != "nothing"]
+ALONE = ["unshare", "--mount"]
+
+
+def alone_possible() -> bool:
+    """Whether this process may have mounts that no other sees."""
+    if not shutil.which("unshare"):
+        return False
+    command = [*ALONE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return not subprocess.run(command, capture_output=True).returncode
+
+
+pytestmark = pytest.mark.skipif(not alone_possible(), reason="only root mounts file systems")
+
+
+@pytest.fixture(scope="module")
+def ends(tmp_path_factory) -> dict[str, dict[str, tuple[int, str, list[str]]]]:
+    """What came of each verb by file system: exit code, standard error, what lies there; a process makes them all."""
+    directory = tmp_path_factory.mktemp("mounts")
+    make_inputs(directory)
+    start_benchmark(directory / "begun")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [*ALONE, sys.executable, __file__, str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def make_them(directory: pathlib.Path) -> None:
+    """Prints `ends`."""
+    found: dict[str, dict] = {}
+    for kind in ("read-only", "full"):
+        place = directory / kind
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
+        shutil.copytree(directory / "begun", place / "begun")
+        if kind == "full":
+            with contextlib.suppress(OSError), open(place / "filler", "wb", buffering=0) as filler:
+                while filler.write(b"x" * 4096):
+                    pass
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", place], check=True)
+        found[kind] = {name: end_of(name, directory, place) for name in WRITERS}
+    print(json.dumps(found))
+
+
+def end_of(name: str, inputs: pathlib.Path, place: pathlib.Path) -> tuple[int, str, list[str]]:
+    verb, told = VERBS[name], io.TextIOWrapper(io.BytesIO())
+    out = place / ("begun" if name == "benchmark" else name)
+    with contextlib.redirect_stderr(told):
+        code = run(verb.call(name, str(inputs / verb.reads), str(out), inputs))
+    told.seek(0)
+    return code, told.read(), sorted(path.name for path in place.iterdir())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(("kind", "exit_code", "says"), [("read-only", 43, "Read-only"), ("full", 45, "No space left")])
+def test_it_is_said_in_one_line_and_nothing_is_left(ends, name, kind, exit_code, says):
+    code, told, left = ends[kind][name]
+    *notes, line = told.splitlines()
+    assert code == exit_code and says in line and f"/{kind}" in line, told
+    assert line.startswith("error: ") and not any("error" in note or "Traceback" in note for note in notes), told
+    assert left == sorted(["begun", *(["filler"] if kind == "full" else [])])
+
+
+if __name__ == "__main__":
+    make_them(pathlib.Path(sys.argv[1]))
