@@ -153,6 +153,7 @@ def test_a_killed_process_is_followed_up_by_the_command_line(pretrained_dir, fas
 def stopped(pretrained_dir, fasta, tmp_path, monkeypatch):
     """A job that was stopped, as a function that goes on with it with other arguments."""
     run = functools.partial(embed.embed_fasta, out=tmp_path / "out", progress=False)
+    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 2, interrupt)
         run(fasta, pretrained_dir)
@@ -171,10 +172,51 @@ def test_unfinished_work_of_another_job_is_refused(pretrained_dir, fasta, stoppe
     for run, (source, model, keywords), says in changes:
         message = refusal(run, source, model, **keywords)
         assert all(word in message for word in [*says, str(tmp_path / "out.partial"), "remove"])
-    with embed.Partial(tmp_path / "busy", {}):
-        assert "another process" in refusal(embed.Partial, tmp_path / "busy", {})
+    with embed.Partial(tmp_path / "busy", {}, np.zeros(1)):
+        assert "another process" in refusal(embed.Partial, tmp_path / "busy", {}, np.zeros(1))
     os.truncate(tmp_path / "out.partial/vectors.bin", 10)
     assert "cut short" in refusal(stopped, fasta, pretrained_dir)
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 0, 1, 3, 2.0, 10**30, "3", [], {}, ...])
+@pytest.mark.parametrize(
+    "name", ["schema", "pretrained_digest", "pool", "layer", "sequences", "records", "bytes", "crc32"]
+)
+def test_a_progress_that_is_not_of_the_job_is_named_whatever_is_wrong(
+    pretrained_dir, fasta, stopped, tmp_path, name, value
+):
+    done = tmp_path / "out.partial/done.json"
+    known = json.loads(done.read_text())
+    if value == known[name] and type(value) is type(known[name]):
+        pytest.skip("is right")
+    changed = known | {name: value}
+    if value is ...:
+        del changed[name]
+    done.write_text(json.dumps(changed))
+    message = refusal(stopped, fasta, pretrained_dir)
+    assert f"{tmp_path}/out.partial" in message and "remove" in message
+
+
+def test_a_flipped_bit_of_what_was_done_is_found(pretrained_dir, fasta, stopped, tmp_path):
+    vectors = tmp_path / "out.partial/vectors.bin"
+    content = bytearray(vectors.read_bytes())
+    for at in (0, len(content) // 2, json.loads((tmp_path / "out.partial/done.json").read_text())["bytes"] - 1):
+        content[at] ^= 4
+        vectors.write_bytes(content)
+        message = refusal(stopped, fasta, pretrained_dir)
+        assert f"{vectors}: is damaged" in message and "remove" in message
+        content[at] ^= 4
+    vectors.write_bytes(content)
+    assert stopped(fasta, pretrained_dir)["resumed"] > 0
+
+
+@pytest.mark.parametrize("name", ["out.partial", "out.partial/vectors.bin", "out.partial/done.json"])
+def test_what_lies_in_the_place_of_progress_is_named(pretrained_dir, fasta, tmp_path, name):
+    if name == "out.partial":
+        (tmp_path / name).write_text("a file")
+    else:
+        (tmp_path / name).mkdir(parents=True)
+    assert f"{tmp_path}/out.partial" in refusal(embed.embed_fasta, fasta, pretrained_dir, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Until the file is whole, OUT.partial/ holds what is done.
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -12,13 +13,14 @@ import os
 import pathlib
 import shutil
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from vqdna_jax import version
-from vqdna_jax.errors import InputError, StorageError
+from vqdna_jax.errors import InputError, StorageError, cannot_write
 from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import FastaFiles
 from vqdna_jax.genome.regions import Region
@@ -91,11 +93,12 @@ def embed_fasta(
     with SequenceFiles(paths, on_duplicate, regions) as files:
         found = _examine(files, model.tokenizer, progress)
         shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
-        with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}) as partial:
+        vectors = found.codes if pool == UNPOOLED else np.ones(len(found.ids), np.int64)
+        sizes = 4 * shape[1] * np.append(0, np.cumsum(vectors))
+        with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}, sizes) as partial:
             resumed = partial.records
-            _check_room(out, 8 * shape[0] * shape[1] - partial.size)
             _embed_rest(model, files, found, partial, pool, layer, progress)
-            _check_whole(partial, len(found.ids), 4 * shape[0] * shape[1], paths)
+            _check_whole(partial, len(found.ids), int(sizes[-1]), paths)
             embedding_files.write(new, out, _embeddings(model, files, found, partial, pool, meta))
     partial.remove()
     seconds, bases = time.perf_counter() - start, found.lengths.tolist()
@@ -116,16 +119,24 @@ def _open_model(
 
 
 class Partial(contextlib.AbstractContextManager):
-    """OUT.partial, begun or taken up again. Attributes: records, and bytes of their vectors (`size`), that are done."""
+    """OUT.partial, begun or taken up again; what is in it must be what was put there.
 
-    def __init__(self, out: pathlib.Path, job: dict[str, Any]):
+    Attributes: records, and bytes of their vectors (`size`), that are done. `sizes`: bytes of the vectors of so many
+    records, int64 [records + 1].
+    """
+
+    def __init__(self, out: pathlib.Path, job: dict[str, Any], sizes: np.ndarray):
         self.directory = out.with_name(f"{out.name}{PARTIAL}")
-        self.directory.mkdir(exist_ok=True)
         self._done, self._job, self._committed = self.directory / "done.json", job, time.monotonic()
-        self._vectors = open(self.directory / "vectors.bin", "a+b")
+        try:
+            self.directory.mkdir(exist_ok=True)
+            self._vectors = open(self.directory / "vectors.bin", "a+b")
+        except OSError as error:
+            raise cannot_write(self.directory, error) from error
         try:
             self._lock()
-            self._take_up()
+            self._take_up(sizes)
+            self._check_room(out, int(sizes[-1]))
         except BaseException:
             self._vectors.close()
             raise
@@ -138,22 +149,41 @@ class Partial(contextlib.AbstractContextManager):
         except OSError:  # a file system without locks
             pass
 
-    def _take_up(self) -> None:
-        done = self._job | {"records": 0, "bytes": 0}
+    def _take_up(self, sizes: np.ndarray) -> None:
+        done = self._job | {"records": 0, "bytes": 0, "crc32": 0}
         if self._done.exists():
             done = read_json(self._done, f"how far embed came; remove {self.directory} to begin again")
         for name, value in self._job.items():
             if done.get(name) != value:
                 was, now = (str(v)[:20] for v in (done.get(name), value))
                 raise InputError(f"{self.directory}: begun with {name} {was}, not {now}; remove it to begin again")
-        self.records, self.size = done["records"], done["bytes"]
+        counts: list[Any] = [done.get(name) for name in ("records", "bytes", "crc32")]
+        self.records, self.size, self._crc = counts
+        fits = all(type(count) is int for count in counts) and 0 <= self.records < len(sizes)
+        if not fits or self.size != sizes[self.records]:
+            found = f"{str(self.records)[:20]} records in {str(self.size)[:20]} bytes"
+            raise InputError(f"{self._done}: {found} is not of these sequences; remove {self.directory} to begin again")
         if os.fstat(self._vectors.fileno()).st_size < self.size:
             raise InputError(f"{self._vectors.name}: is cut short; remove {self.directory} to begin again")
         self._vectors.truncate(self.size)
+        if functools.reduce(lambda crc, piece: zlib.crc32(piece, crc), self.pieces(1 << 24), 0) != self._crc:
+            raise InputError(f"{self._vectors.name}: is damaged; remove {self.directory} to begin again")
+
+    def _check_room(self, out: pathlib.Path, size: int) -> None:
+        """Raises StorageError where there is no room for the vectors, here and in `out`."""
+        needed, free = 2 * size - self.size, shutil.disk_usage(self.directory).free
+        if needed > free:
+            if not self.records:
+                self.remove()
+            told = f"No space left on device: needs {_in_units(needed)}, {_in_units(free)} are free"
+            raise StorageError(f"{out}: {told}; make room first")
 
     def write(self, count: int, vectors: Iterable[np.ndarray]) -> None:
         """Adds the vectors of `count` records, which come in pieces."""
-        self.size += sum(self._vectors.write(np.ascontiguousarray(piece, "<f4").data) for piece in vectors)
+        for piece in vectors:
+            data = np.ascontiguousarray(piece, "<f4").data
+            self.size += self._vectors.write(data)
+            self._crc = zlib.crc32(data, self._crc)
         self.records += count
         if time.monotonic() - self._committed > SECONDS_A_COMMIT:
             self.commit()
@@ -162,7 +192,9 @@ class Partial(contextlib.AbstractContextManager):
         """Puts on disk what was written, vectors first: done.json never promises what is not there."""
         sync(self._vectors)
         with replacing(self._done) as new, open(new, "wb") as file:
-            file.write(json.dumps(self._job | {"records": self.records, "bytes": self.size}).encode())
+            file.write(
+                json.dumps(self._job | {"records": self.records, "bytes": self.size, "crc32": self._crc}).encode()
+            )
             sync(file)
         self._committed = time.monotonic()
 
@@ -243,7 +275,7 @@ def _check_whole(partial: Partial, records: int, size: int, paths: list[str | os
         raise InputError(f"{paths[0]}: changed while it was read; remove {partial.directory} and run again")
 
 
-def _check_room(out: pathlib.Path, needed: int) -> None:
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise StorageError(f"{out}: needs {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free; make room first")
+def _in_units(size: int) -> str:
+    """1234567 is "1.2 MB"."""
+    exponent = min(max(len(str(size)) - 1, 0) // 3, 4)
+    return f"{size:,} bytes" if not exponent else f"{size / 1000**exponent:,.1f} {' kMGT'[exponent]}B"
