@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from small_two_bit import two_bit
 from tiny_finetuned import save_tiny_finetuned
 
 from vqdna_jax.cli import main
@@ -156,11 +157,33 @@ def test_a_batch_is_how_many_codes_are_computed_at_once(place, tmp_path):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_batch_of_nothing_is_refused(place, tmp_path, verb, capsys):
+def test_a_batch_below_nothing_is_refused(place, tmp_path, verb, capsys):
     with pytest.raises(SystemExit) as stop:
-        main.main([verb, str(place / "all.fa"), f"--model={place / 'model'}", f"--out={tmp_path}/out", "--batch=0"])
+        main.main([verb, str(place / "all.fa"), f"--model={place / 'model'}", f"--out={tmp_path}/out", "--batch=-1"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 43 and "batch: 0" in line and not list(tmp_path.iterdir())
+    assert stop.value.code == 43 and "batch: -1" in line and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["encode", "embed", "predict", "species"])
+def test_no_file_is_no_work(place, tmp_path, verb, capsys):
+    model = [] if verb == "species" else [f"--model={place / 'model'}"]
+    with pytest.raises(SystemExit) as stop:
+        main.main([verb, *model, f"--out={tmp_path}/out"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 43 and "no file was given" in line and not list(tmp_path.iterdir())
+
+
+def test_a_two_bit_file_is_encoded_as_its_fasta_and_not_from_a_pipe(place, tmp_path):
+    sequences = {record.id: to_text(record.bases) for record in load_fasta(place / "one.fa")}
+    (tmp_path / "one.2bit").write_bytes(two_bit(sequences))
+    (tmp_path / "one.fa").write_text("".join(f">{name}\n{text}\n" for name, text in sequences.items()))
+    for verb in ("encode", "embed"):
+        for name in ("one.fa", "one.2bit"):
+            call(verb, tmp_path, tmp_path / f"{verb}.{name}", files=(name,), model=place / "model")
+        assert (tmp_path / f"{verb}.one.fa").read_bytes() == (tmp_path / f"{verb}.one.2bit").read_bytes()
+    command = [sys.executable, "-m", "vqdna_jax", "encode", "-", f"--model={place / 'model'}", f"--out={tmp_path}/no"]
+    result = subprocess.run(command, input=(tmp_path / "one.2bit").read_bytes(), capture_output=True, timeout=120)
+    assert result.returncode == 43 and b"this is .2bit" in result.stderr and not (tmp_path / "no").exists()
 
 
 def process(place: pathlib.Path, out: pathlib.Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

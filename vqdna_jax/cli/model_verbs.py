@@ -12,6 +12,7 @@ from vqdna_jax.cli.options import (
     PoolName,
     RegionNames,
     SequenceFiles,
+    must_be_given,
     must_exist,
     regions_of,
     tell,
@@ -27,7 +28,7 @@ def encode(
     region: RegionNames = (),
     bed: Path | None = None,
     on_duplicate: OnDuplicate = "error",
-    batch: int | None = None,
+    batch: int = 0,
     device: Device = "auto",
     quiet: bool = False,
     as_json: AsJson = False,
@@ -42,16 +43,17 @@ def encode(
             may be given several times
         bed: a BED file of such regions, plain or .gz, counted from 0 without the end; the strand is not heeded
         on_duplicate: refuse a name that occurs twice, or number it
-        batch: codes computed at once: fewer need less memory, more are quicker on an accelerator; same result
+        batch: codes computed at once, 0: as many as suit the device; fewer need less memory; same result
         device: what to compute on; auto: the best that there is
         quiet: no progress and no summary; warnings and errors still go to stderr
         as_json: print the summary as JSON on stdout
     """
+    must_be_given(fasta)
     must_exist(*fasta, model)
     choose(device)
     from vqdna_jax.inference.jobs.encode import describe, encode_fasta, notes_of
 
-    summary = encode_fasta(fasta, model, out, not quiet, on_duplicate, batch, regions_of(region, bed))
+    summary = encode_fasta(fasta, model, out, not quiet, on_duplicate, batch or None, regions_of(region, bed))
     warn(fasta, notes_of(summary))
     tell(summary, f"{describe(summary)}\ncodes written to {out}", quiet, as_json)
 
@@ -60,7 +62,7 @@ def decode(
     codes: tyro.conf.Positional[Path],
     model: Path,
     out: OutputFile,
-    batch: int | None = None,
+    batch: int = 0,
     device: Device = "auto",
     quiet: bool = False,
     as_json: AsJson = False,
@@ -71,7 +73,7 @@ def decode(
         codes: a file written by `vqdna encode`
         model: the tokenizer that wrote it
         out: the FASTA file to write, gzip if it ends in .gz, or - for standard output
-        batch: codes computed at once: fewer need less memory, more are quicker on an accelerator; same result
+        batch: codes computed at once, 0: as many as suit the device; fewer need less memory; same result
         device: what to compute on; auto: the best that there is
         quiet: no progress and no summary; errors still go to stderr
         as_json: print the summary as JSON on stdout, or on stderr if the output is not a file
@@ -80,7 +82,7 @@ def decode(
     choose(device)
     from vqdna_jax.inference.jobs.encode import decode_to_fasta
 
-    summary = decode_to_fasta(codes, model, out, progress=not quiet, batch=batch)
+    summary = decode_to_fasta(codes, model, out, progress=not quiet, batch=batch or None)
     text = "{records:,} records, {bases:,} bases, {mismatches:,} of them not as in the original".format(**summary)
     tell(summary, f"{text}; sequences in {out}", quiet, as_json, out)
 
@@ -94,7 +96,7 @@ def embed(
     region: RegionNames = (),
     bed: Path | None = None,
     on_duplicate: OnDuplicate = "error",
-    batch: int | None = None,
+    batch: int = 0,
     device: Device = "auto",
     quiet: bool = False,
     as_json: AsJson = False,
@@ -114,18 +116,20 @@ def embed(
             may be given several times
         bed: a BED file of such regions, plain or .gz, counted from 0 without the end; the strand is not heeded
         on_duplicate: refuse a name that occurs twice, or number it
-        batch: codes computed at once: fewer need less memory, more are quicker on an accelerator; vectors agree to
-            rounding
+        batch: codes computed at once, 0: as many as suit the device; fewer need less memory; vectors agree to rounding
         device: what to compute on; auto: the best that there is
         quiet: no progress and no summary; warnings and errors still go to stderr
         as_json: print the summary as JSON on stdout
     """
+    must_be_given(file)
     must_exist(*file, model)
     choose(device)
     from vqdna_jax.genome.fasta_files import describe_skipped
     from vqdna_jax.inference.jobs.embed import embed_fasta
 
-    summary = embed_fasta(file, model, out, pool, layer, not quiet, on_duplicate, batch, regions_of(region, bed))
+    summary = embed_fasta(
+        file, model, out, pool, layer, not quiet, on_duplicate, batch or None, regions_of(region, bed)
+    )
     warn(file, [*summary["notes"], *describe_skipped(summary["skipped"])])
     text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"
     tell(summary, text.format(**summary), quiet, as_json, out)
@@ -136,7 +140,7 @@ def predict(
     model: Path,
     out: OutputFile,
     base: Path | None = None,
-    batch: int | None = None,
+    batch: int = 0,
     device: Device = "auto",
     quiet: bool = False,
     as_json: AsJson = False,
@@ -152,17 +156,18 @@ def predict(
         out: the CSV file to write, or - for standard output; a row per sequence in their order: id, prediction, a
             probability per label, error
         base: the pretrained model under it, if it is no longer where it was
-        batch: codes computed at once: fewer need less memory, more are quicker on an accelerator; probabilities agree
-            to rounding
+        batch: codes computed at once, 0: as many as suit the device; fewer need less memory; probabilities agree to
+            rounding
         device: what to compute on; auto: the best that there is
         quiet: no progress and no summary; warnings and errors still go to stderr
         as_json: print the summary as JSON on stdout, or on stderr if the output is not a file
     """
+    must_be_given(file)
     must_exist(*file, model)
     choose(device)
     from vqdna_jax.inference.jobs.predict import predict_file
 
-    summary = predict_file(file, model, out, base, not quiet, batch)
+    summary = predict_file(file, model, out, base, not quiet, batch or None)
     warn(file, summary["notes"])
     if summary["errors"]:
         told = "{errors:,} of {records:,} sequences have no prediction; the column error of {out} says why"

@@ -33,6 +33,12 @@ else:
     PoolName = tyro.extras.literal_type_from_choices([*POOLS, UNPOOLED])
 
 
+def must_be_given(files: Sequence[Path]) -> None:
+    """Raises InputError where there are none: tyro's lists may be empty."""
+    if not files:
+        raise InputError("no file was given; name one or more, or - for standard input")
+
+
 def must_exist(*paths: Path) -> None:
     """Raises InputError naming the first path that is not there."""
     for path in paths:

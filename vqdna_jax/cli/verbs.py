@@ -14,7 +14,7 @@ import tyro
 
 from vqdna_jax import errors
 from vqdna_jax.cli.model_verbs import decode, embed, encode, predict
-from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_exist, tell
+from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell
 from vqdna_jax.runtime.devices import Device, choose
 
 
@@ -88,6 +88,7 @@ def species(
         quiet: no summary
         as_json: print the summary as JSON on stdout
     """
+    must_be_given(fasta)
     must_exist(*fasta)
     from vqdna_jax.benchmark.sets import species as sets
 

@@ -28,6 +28,8 @@ _EXPLAIN_START = [
     (b"\xfd7zXZ", "this is xz; decompress it first or use gzip"),
     (b"\x28\xb5\x2f\xfd", "this is zstd; decompress it first or use gzip"),
     (b"PK", "this is a zip archive; extract it first"),
+    (b"\x43\x27\x41\x1a", "this is .2bit, which is read from a file alone; name it"),
+    (b"\x1a\x41\x27\x43", "this is .2bit, which is read from a file alone; name it"),
     (b"\x1f\x8b", "this is gzip inside gzip; decompress it once"),
 ]
 
