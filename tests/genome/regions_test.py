@@ -32,6 +32,7 @@ def read(path, regions, **how) -> list[fasta.Sequence]:
         ("HLA:A*01:3-9", ("HLA:A*01", 2, 9)),
         ("chr1", ("chr1", 0, None)),
         ("chr1:7", ("chr1:7", 0, None)),
+        (f"chr1:1-{'9' * 5000}", (f"chr1:1-{'9' * 5000}", 0, None)),
     ],
 )
 def test_an_option_counts_from_1_with_both_ends(text, region):
@@ -57,7 +58,17 @@ def test_a_bed_file_counts_from_0_without_the_end(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["chr1\t5", "chr1\tstart\tend", "chr1\t-1\t5", "chr1\t5\t5", "chr1\t9\t5", "chr1\t1.5\t5", "chr1:1-5"]
+    "line",
+    [
+        "chr1\t5",
+        "chr1\tstart\tend",
+        "chr1\t-1\t5",
+        "chr1\t5\t5",
+        "chr1\t9\t5",
+        "chr1\t1.5\t5",
+        "chr1:1-5",
+        f"chr1\t0\t{'9' * 5000}",
+    ],
 )
 def test_a_malformed_line_is_named(tmp_path, line):
     (tmp_path / "a.bed").write_text(f"chr1\t0\t9\n{line}\n")

@@ -1,6 +1,8 @@
 """A .2bit file gives what the FASTA file of the same sequences gives, and a damaged one is one line."""
 
 import json
+import resource
+import struct
 
 import numpy as np
 import pytest
@@ -129,6 +131,15 @@ def test_a_file_of_another_version_is_named(tmp_path):
     content = two_bit(SEQUENCES)
     path = write(tmp_path / "x.2bit", content[:4] + b"\x07" + content[5:])
     assert "version 0 or 1 but 7" in refusal(read, path)
+
+
+def test_numbers_beyond_the_file_take_no_memory(tmp_path):
+    content = two_bit({"a": "ACGT"})
+    at = content.index(struct.pack("<2I", 4, 0))  # four bases, no run of N
+    path = write(tmp_path / "x.2bit", content[:at] + struct.pack("<2I", 2**32 - 1, 2**32 - 2) + content[at + 8 :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "is cut short or damaged" in refusal(read, path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # kilobytes
 
 
 def test_names_are_unique_over_all_files_or_numbered(fasta, tmp_path):

@@ -18,7 +18,8 @@ from vqdna_jax.genome.fasta import Batch
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.streams import read_chunks
 
-_OPTION = re.compile(r"(.+):([\d,]+)-([\d,]+)")
+_OPTION = re.compile(r"(.+):([0-9,]{1,20})-([0-9,]{1,20})", re.DOTALL)
+_NUMBER = re.compile("[0-9]{1,15}")
 _NO_REGION = re.compile(r"\s*(#.*|(track|browser)(\s.*)?)?")
 
 
@@ -39,7 +40,7 @@ class Region(NamedTuple):
 
 def of_option(text: str) -> Region:
     """NAME:START-END, where commas may divide thousands, or NAME for a whole sequence. Raises InputError."""
-    place = f"--region={text}"
+    place = f"--region={text[:80]}"
     if not (found := _OPTION.fullmatch(text)):
         return Region(text, 0, None, "", place, text)
     start, stop = (int(number.replace(",", "") or 0) for number in found.groups()[1:])
@@ -66,7 +67,7 @@ def _of_line(place: str, line: bytes) -> Region | None:
     if _NO_REGION.fullmatch(text):
         return None
     name, start, stop, *others = [*text.split("\t" if "\t" in text else None), "", ""]
-    if not (start.isdecimal() and stop.isdecimal() and int(start) < int(stop)):
+    if not (_NUMBER.fullmatch(start) and _NUMBER.fullmatch(stop) and int(start) < int(stop)):
         expected = "expected NAME, START and END, counted from 0 without the end, with tabs between them"
         raise InputError(f"{place}: {text[:80]!r}; {expected}")
     return Region(name, int(start), int(stop), "" if others[0] == "." else others[0], place)
@@ -120,4 +121,4 @@ class Regions:
             if region.sequence not in names and region.text not in names:
                 few = ", ".join(map(repr, itertools.islice(names, 3)))
                 expected = f"expected one of the {len(names):,}, {few}" if len(names) <= 3 else f"there are {few}, ..."
-                raise InputError(f"{region.place}: no sequence is named {region.sequence!r}; {expected}")
+                raise InputError(f"{region.place}: no sequence is named {region.sequence[:80]!r}; {expected}")

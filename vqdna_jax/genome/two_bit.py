@@ -57,11 +57,12 @@ class TwoBitReader:
         self.skipped = Counter(empty_records=0, renamed_records=0)
         self._path, self._advance, self._rename = path, advance, on_duplicate == "rename"
         self._names = {} if names is None else names
-        self._order = ""
+        self._order, self._size = "", 0
 
     def __iter__(self) -> Iterator[Batch]:
         try:
             with open(self._path, "rb") as file:
+                self._size = os.fstat(file.fileno()).st_size
                 index, any_base = self._index(file), False
                 for number, (name, offset) in enumerate(index, start=1):
                     for batch in self._sequence(file, name, offset, number):
@@ -76,7 +77,7 @@ class TwoBitReader:
         raise InputError(f"{self._path}: {reason}")
 
     def _bytes(self, file: BinaryIO, count: int) -> bytes:
-        content = file.read(count)
+        content = file.read(count) if count <= self._size - file.tell() else b""  # no memory for what is not there
         if len(content) != count:
             self._fail("is cut short or damaged; fetch it again")
         self._advance(count)
