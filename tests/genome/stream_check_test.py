@@ -44,9 +44,9 @@ def test_what_may_be_fasta_is_taken(content, pack):
         (b"\n" * MEGABYTE, b"", "expected FASTA"),
         (b"@read\nACGT\n", b"", "FASTQ"),
         (b">" + b"a" * MEGABYTE, b"", "header line is longer"),
-        (b"\r\n>a\r\nACGT\r\nhello\r\n", b"hello\n", "line 4: 'e'"),
-        (">a\nACGT\nAÄ\n".encode(), b"", "line 3: 'Ä'"),
-        (b">a\nACGT\nA\xe4\n", b"", r"line 3: '\xe4'"),
+        (b"\r\n>a\r\nACGT\r\nhello\r\n", b"hello\n", "4: 'e'"),
+        (">a\nACGT\nAÄ\n".encode(), b"", "3: 'Ä'"),
+        (b">a\nACGT\nA\xe4\n", b"", r"3: '\xe4'"),
         (gzip.compress(b"hello\n" * 1000), b"", "sequence before any header"),
     ],
 )
@@ -57,7 +57,7 @@ def test_a_stream_that_is_no_fasta_is_refused_at_its_first_block(first, then, sa
 
 def test_a_zero_byte_ends_a_stream_of_text_wherever_it_comes():
     blocks = itertools.chain([b">a\nACGT\n"] * 7, itertools.repeat(b"\0" * MEGABYTE))
-    assert refused_after(blocks, fasta_check()) == (7, "a zero byte; this is binary, not text")
+    assert refused_after(blocks, fasta_check()) == (7, "15: a zero byte; this is binary, not text")
     packed = gzip.compress(b">a\n" + b"ACGTTGCA" * 1000)
     assert b"\0" in packed
     check = fasta_check()
@@ -79,7 +79,7 @@ def test_nothing_of_an_endless_pipe_stays(tmp_path, monkeypatch):
     program = "from vqdna_jax.genome.fasta_files import FastaFiles\nFastaFiles(['-']).__enter__()"
     with open("/dev/zero", "rb") as endless:
         end = subprocess.run([sys.executable, "-c", program], stdin=endless, capture_output=True, text=True, timeout=60)
-    assert "InputError: standard input: this is binary" in end.stderr
+    assert "InputError: standard input:1: this is binary" in end.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,37 +10,42 @@ _LOOK_BYTES = 1 << 20  # of gzip data, unpacked
 
 
 class StreamCheck:
-    """Called with each block of a stream, says what is wrong with it; "" where nothing is.
+    """Called with each block of a stream, says what is wrong with it, as "LINE: what"; "" where nothing is.
 
-    begin: what is wrong with a stream whose first letters are these, newlines plain.
+    begin: (lines before, what is wrong) with a stream whose first letters are these, newlines plain.
     longest: bytes of a line of what is no FASTA; 0 for any. text: it is text, or gzip of it.
     """
 
-    def __init__(self, begin: Callable[[bytes], str], longest: int = 0, text: bool = True):
+    def __init__(self, begin: Callable[[bytes], tuple[int, str]], longest: int = 0, text: bool = True):
         self._begin, self._longest = begin, longest
-        self._first, self._text, self._line = True, text, 0
+        self._first, self._text = True, text
+        self._lines, self._line = 0, 0  # whole ones before, and bytes of the one that has begun
 
     def __call__(self, block: bytes) -> str:
-        fault = ""
+        lines, fault = 0, ""
         if self._first:
             packed = block.startswith(GZIP_MAGIC)
             self._first, self._text = False, self._text and not packed
             start = _plain(_unpacked(block) if packed else block)
             self._longest *= not start.lstrip().startswith(b">")  # a chromosome may be one line
             if start.strip() or len(block) > MAX_HEADER_BYTES:
-                fault = self._begin(start)
-        return fault or (self._in_text(block) if self._text else "")
+                lines, fault = self._begin(start)
+        if not fault and self._text:
+            lines, fault = self._in_text(block)
+        return f"{1 + lines}: {fault}" if fault else ""
 
-    def _in_text(self, block: bytes) -> str:
-        if b"\0" in block:
-            return "a zero byte; this is binary, not text"
+    def _in_text(self, block: bytes) -> tuple[int, str]:
+        before = self._lines
+        if (at := block.find(b"\0")) >= 0:
+            return before + block.count(b"\n", 0, at), "a zero byte; this is binary, not text"
         head, newline, _ = block.partition(b"\n")
         self._line += len(head)
         if self._longest and self._line > self._longest:
-            return f"a line of more than {self._longest:,} bytes"
+            return before, f"a line of more than {self._longest:,} bytes"
         if newline:
+            self._lines += block.count(b"\n")
             self._line = len(block) - 1 - block.rfind(b"\n")
-        return ""
+        return 0, ""
 
 
 def _plain(start: bytes) -> bytes:
@@ -60,13 +65,14 @@ def fasta_check() -> StreamCheck:
     return StreamCheck(_fasta_fault)
 
 
-def _fasta_fault(text: bytes) -> str:
+def _fasta_fault(text: bytes) -> tuple[int, str]:
     start = text.lstrip(b" \t\n")
+    before = text.count(b"\n") - start.count(b"\n")
     if not start.startswith(b">"):
-        return start_fault(start)
+        return before, start_fault(start)
     header, _, rest = start.partition(b"\n")
     if len(header) > 1 + MAX_HEADER_BYTES:
-        return TOO_LONG
-    lines = enumerate(rest.partition(b"\n>")[0].split(b"\n"), start=text.count(b"\n") - rest.count(b"\n") + 1)
+        return before, TOO_LONG
+    lines = enumerate(rest.partition(b"\n>")[0].split(b"\n"), start=before + 1)
     faults = ((number, letter_fault(line.rstrip(b" \t"))) for number, line in lines)
-    return next((f"line {number}: {fault}" for number, fault in faults if fault), "")
+    return next((found for found in faults if found[1]), (0, ""))

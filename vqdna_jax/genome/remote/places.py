@@ -204,7 +204,7 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-Fault = Callable[[bytes], str]  # what is wrong with the next block of a stream; "" where nothing is
+Fault = Callable[[bytes], str]  # "LINE: what is wrong" with the next block of a stream; "" where nothing is
 
 
 @contextlib.contextmanager
@@ -248,7 +248,7 @@ def _save(stream: str | os.PathLike, copy: Path, fault: Fault) -> None:
     with open(source, "rb", closefd=source != 0) as incoming, open(copy, "wb") as target:
         while block := incoming.read(BLOCK_BYTES):
             if reason := fault(block):
-                raise InputError(f"{_title(stream)}: {reason}")
+                raise InputError(f"{_title(stream)}:{reason}")
             with _room(copy.parent):
                 target.write(block)
                 target.flush()

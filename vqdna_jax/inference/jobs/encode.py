@@ -200,8 +200,8 @@ def _write_mismatches(file: TextIO, record: CodeRecord, bases: np.ndarray, rebui
         file.writelines(f"{record.id}\t{position}\t{was}\t{now}\n" for position, was, now in rows)
 
 
-def _codes_fault(start: bytes) -> str:
-    return "" if start.startswith(b"PK") else "not a code file; expected one written by vqdna encode"
+def _codes_fault(start: bytes) -> tuple[int, str]:
+    return 0, "" if start.startswith(b"PK") else "not a code file; expected one written by vqdna encode"
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def survey(path: str | os.PathLike, before: int = 0) -> SequenceFile:
 
 def stream_check() -> StreamCheck:
     """For a pipe that should be FASTA or CSV."""
-    return StreamCheck(_start_fault, longest=MAX_RECORD)
+    return StreamCheck(lambda start: (0, _start_fault(start)), longest=MAX_RECORD)
 
 
 def _start_fault(start: bytes) -> str:
