@@ -29,6 +29,7 @@ setup(
         "absl-py>=2.1",
         "array-record>=0.8.1",
         "chex>=0.1.90",
+        "filelock>=3.12",  # of jax's compilation cache where its size is bounded
         "flax>=0.12",
         "fsspec>=2025.3",
         "grain>=0.2.12",

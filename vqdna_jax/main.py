@@ -18,7 +18,7 @@ from absl import flags, logging
 from ml_collections.config_dict import ConfigDict
 
 from vqdna_jax import errors
-from vqdna_jax.runtime import requirements
+from vqdna_jax.runtime import compiled, memory, requirements
 from vqdna_jax.runtime.leaving import exit_now, leave_with
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.runtime.watchdog import COMPILE_LIMITS, Watchdog
@@ -46,6 +46,8 @@ def main(arguments: Sequence[str]) -> int:
         with errors.report_and_exit():
             print_keys(arguments)
         return 0
+    memory.keep()
+    compiled.keep()
     with errors.report_and_exit(), StopRequest() as stop:
         try:
             # Only noted, until there is a place for it: modules in C++ that a signal interrupts while they are loaded

@@ -12,6 +12,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from vqdna_jax.runtime import compiled
 from vqdna_jax.version import __version__
 
 MIN_FREE_DISK_GB = 5
@@ -23,6 +24,7 @@ def examine() -> dict:
     """All findings as plain JSON types; `problems` lists what wants attention, each with what to do about it."""
     problems: list[dict[str, str]] = []
     hardware = {"gpus": _nvidia_gpus(), "tpu_chips": _tpu_chips()}
+    said = {k: v for k, v in sorted(os.environ.items()) if k.startswith(("JAX_", "XLA_", "CUDA_VISIBLE"))}
     findings: dict[str, Any] = {
         "vqdna_jax": __version__,
         "python": platform.python_version(),
@@ -31,7 +33,7 @@ def examine() -> dict:
         "packages": _packages(problems),
         "hardware": hardware,
         "jax": _jax(problems),
-        "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(("JAX_", "XLA_", "CUDA_VISIBLE"))},
+        "environment": said,
     }
     _unused_hardware(hardware, findings["jax"], problems)
     if findings["host"]["free_disk_gb"] < MIN_FREE_DISK_GB:
@@ -55,7 +57,7 @@ def describe(findings: dict) -> str:
         rows.append(f"device    {device['platform']}:{device['id']} {device['kind']}{memory}")
     if jax["matmul"]:
         rows.append("computes  {size}x{size} {dtype} matmul: {ms} ms, {tflops} TFLOP/s".format(**jax["matmul"]))
-    rows.append(f"cache     {jax['compilation_cache'] or 'off; JAX_COMPILATION_CACHE_DIR=DIR makes restarts quick'}")
+    rows.append(f"cache     {jax['compilation_cache'] or 'off: every start compiles again'}")
     rows += [f"set       {name}={value}" for name, value in findings["environment"].items()]
     rows += ["packages  " + ", ".join(f"{name} {p['installed']}" for name, p in findings["packages"].items())]
     rows += [f"PROBLEM   {p['problem']}\n          do: {p['do']}" for p in findings["problems"]]
@@ -139,6 +141,7 @@ def _jax(problems: list[dict[str, str]]) -> dict:
         "compilation_cache": None,
     }
     try:
+        compiled.keep()  # as a run does
         import jax
 
         devices = jax.local_devices()

@@ -4,6 +4,7 @@ import os
 from typing import Literal
 
 from vqdna_jax.errors import InputError, first_line
+from vqdna_jax.runtime import compiled, memory
 
 Device = Literal["auto", "cpu", "gpu", "tpu"]
 
@@ -11,8 +12,12 @@ Device = Literal["auto", "cpu", "gpu", "tpu"]
 def choose(device: Device) -> None:
     """Lets jax compute on devices of this kind, whatever JAX_PLATFORMS says; "auto" leaves the choice to both.
 
+    What makes a program start and run faster on them is set before jax is imported: `memory`, `compiled`.
+
     Raises InputError: there is none, or jax has started on others.
     """
+    memory.keep("" if device == "auto" else device)
+    compiled.keep()
     asked = f"--device={device}"
     if device == "auto":
         if not (stated := os.environ.get("JAX_PLATFORMS")):
