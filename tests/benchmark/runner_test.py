@@ -199,8 +199,13 @@ def test_the_verb_runs_the_whole_and_leaves_four_files(place, capsys, monkeypatc
     assert "mine, untrained" in printed and "DNABERT-2" in printed
     results = json.loads((out / "results.json").read_text())
     assert {cell["model"] for cell in results["cells"]} == {"mine", "mine, untrained", *controls.CONTROLS}
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["benchmark", *options, "--json"])
+    assert stopped.value.code == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((out / "results.json").read_text())
     shutil.copy(out / "page.html", "copy.html")
-    main.main(["report", "benchmark", str(out / "results.json"), f"--out={out / 'page.html'}"])
+    main.main(["report", "benchmark", str(out / "results.json"), f"--out={out / 'page.html'}", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"out": str(out / "page.html")}
     assert (out / "page.html").read_bytes() == pathlib.Path("copy.html").read_bytes()
 
 
