@@ -46,8 +46,12 @@ def test_an_option_that_is_no_stretch_is_refused(text):
     assert message.startswith(f"--region={text}: ") and "counted from 1" in message
 
 
+def test_an_option_names_something():
+    assert "names no sequence" in refusal(of_option, "")
+
+
 def test_a_bed_file_counts_from_0_without_the_end(tmp_path):
-    text = "# genes\nbrowser hide all\ntrack name=x\nchr1\t0\t1\n\nchr 1\t5\t9\tgene A\t0\t-\r\nchr1 2 4 . 7\n"
+    text = "# genes\nbrowser hide all\ntrack name=x\nchr1\t0\t1\n\nchr 1\t5\t9\tgene \x1bA\t0\t-\r\nchr1 2 4 . 7\n"
     (tmp_path / "a.bed").write_text(text)
     (tmp_path / "a.bed.gz").write_bytes(gzip.compress(text.encode()))
     found = read_bed(tmp_path / "a.bed")

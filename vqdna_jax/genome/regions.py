@@ -41,6 +41,8 @@ class Region(NamedTuple):
 def of_option(text: str) -> Region:
     """NAME:START-END, where commas may divide thousands, or NAME for a whole sequence. Raises InputError."""
     place = f"--region={text[:80]}"
+    if not text:
+        raise InputError(f"{place}: names no sequence; expected NAME:START-END, or NAME")
     if not (found := _OPTION.fullmatch(text)):
         return Region(text, 0, None, "", place, text)
     start, stop = (int(number.replace(",", "") or 0) for number in found.groups()[1:])
@@ -67,10 +69,11 @@ def _of_line(place: str, line: bytes) -> Region | None:
     if _NO_REGION.fullmatch(text):
         return None
     name, start, stop, *others = [*text.split("\t" if "\t" in text else None), "", ""]
-    if not (_NUMBER.fullmatch(start) and _NUMBER.fullmatch(stop) and int(start) < int(stop)):
+    if not (name and _NUMBER.fullmatch(start) and _NUMBER.fullmatch(stop) and int(start) < int(stop)):
         expected = "expected NAME, START and END, counted from 0 without the end, with tabs between them"
         raise InputError(f"{place}: {text[:80]!r}; {expected}")
-    return Region(name, int(start), int(stop), "" if others[0] == "." else others[0], place)
+    words = "".join(filter(str.isprintable, others[0]))  # they go into a header
+    return Region(name, int(start), int(stop), "" if words == "." else words, place)
 
 
 class Regions:

@@ -92,19 +92,22 @@ def embed_fasta(
     model, meta = _open_model(model_dir, pool, layer, batch)
     with SequenceFiles(paths, on_duplicate, regions) as files:
         found = _examine(files, model.tokenizer, progress)
-        shape = (int(found.codes.sum()) if pool == UNPOOLED else len(found.ids), model.transformer.width)
-        vectors = found.codes if pool == UNPOOLED else np.ones(len(found.ids), np.int64)
-        sizes = 4 * shape[1] * np.append(0, np.cumsum(vectors))
+        vectors, width = found.codes if pool == UNPOOLED else np.ones_like(found.codes), model.transformer.width
+        sizes = 4 * width * np.append(0, np.cumsum(vectors))
         with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}, sizes) as partial:
             resumed = partial.records
             _embed_rest(model, files, found, partial, pool, layer, progress)
             _check_whole(partial, len(found.ids), int(sizes[-1]), paths)
             embedding_files.write(new, out, _embeddings(model, files, found, partial, pool, meta))
     partial.remove()
-    seconds, bases = time.perf_counter() - start, found.lengths.tolist()
-    summary = {"records": len(bases), "bases": sum(bases), "vectors": shape[0], "width": shape[1], "resumed": resumed}
-    summary |= {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds, "out": str(out)}
-    return summary | {"skipped": found.skipped, "notes": list(files.notes)}
+    told = {"vectors": int(vectors.sum()), "width": width, "out": str(out), "notes": list(files.notes)}
+    return _summary(found, resumed, time.perf_counter() - start) | told
+
+
+def _summary(found: Input, resumed: int, seconds: float) -> dict[str, Any]:
+    bases = found.lengths.tolist()
+    counts = {"records": len(bases), "bases": sum(bases), "resumed": resumed, "skipped": found.skipped}
+    return counts | {"seconds": seconds, "bases_per_s": sum(bases[resumed:]) / seconds}
 
 
 def _open_model(
