@@ -174,10 +174,11 @@ def test_no_file_is_no_work(place, tmp_path, verb, capsys):
 
 
 def test_a_two_bit_file_is_encoded_as_its_fasta_and_not_from_a_pipe(place, tmp_path):
-    sequences = {record.id: to_text(record.bases) for record in load_fasta(place / "one.fa")}
+    sequences = {f"sequence_{record.id}": to_text(record.bases) for record in load_fasta(place / "one.fa")}
+    sequences["none"] = ""
     (tmp_path / "one.2bit").write_bytes(two_bit(sequences))
     (tmp_path / "one.fa").write_text("".join(f">{name}\n{text}\n" for name, text in sequences.items()))
-    for verb in ("encode", "embed"):
+    for verb in ("encode", "embed", "predict"):
         for name in ("one.fa", "one.2bit"):
             call(verb, tmp_path, tmp_path / f"{verb}.{name}", files=(name,), model=place / "model")
         assert (tmp_path / f"{verb}.one.fa").read_bytes() == (tmp_path / f"{verb}.one.2bit").read_bytes()

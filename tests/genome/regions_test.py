@@ -65,6 +65,7 @@ def test_a_bed_file_counts_from_0_without_the_end(tmp_path):
     "line",
     [
         "chr1\t5",
+        "\t5\t9",
         "chr1\tstart\tend",
         "chr1\t-1\t5",
         "chr1\t5\t5",

@@ -151,7 +151,7 @@ def predict(
 
     Args:
         file: FASTA files, or CSV or .tsv files with a column `sequence` (their column `id` or `name`, or the row's
-            number, is the id); plain or .gz, or - for standard input
+            number, is the id); plain or .gz, .2bit files, or - for standard input
         model: a fine-tuned model, the export directory of a run with configs/finetune.py
         out: the CSV file to write, or - for standard output; a row per sequence in their order: id, prediction, a
             probability per label, error

@@ -1,4 +1,4 @@
-"""The sequences of a CSV or FASTA file, plain or gzip, as they stand: the caller says which of them are not DNA.
+"""The sequences of a CSV, FASTA or .2bit file as they stand: the caller says which of them are not DNA.
 
 A file that is neither is refused; a record never is. So the FASTA reader here is not `genome.fasta`, which is strict.
 """
@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.genome.stream_check import StreamCheck
 from vqdna_jax.genome.streams import GZIP_MAGIC, read_chunks
+from vqdna_jax.genome.two_bit import TwoBitReader, is_two_bit
 from vqdna_jax.labels import header as headers
 from vqdna_jax.labels.csv_rows import MAX_RECORD, Row, read_rows
 from vqdna_jax.labels.header import BLANKS
@@ -49,15 +51,19 @@ class SequenceFile(NamedTuple):
 
 
 def survey(path: str | os.PathLike, before: int = 0) -> SequenceFile:
-    """Reads a file to its end. FASTA begins with '>'; CSV is named so, or its first line names a column of sequences.
+    """Reads a file to its end. FASTA begins with '>', .2bit with its number; CSV is named so, or its first line names a
+    column of sequences.
 
     Args:
         before: rows of the tables before this one, which are numbered on.
 
     Raises:
-        InputError: a file that is neither or cannot be read, CSV without a column `sequence` or without rows or that is
-            not CSV (as `csv_rows.read_rows`), damaged compression.
+        InputError: a file that is none of them or cannot be read, CSV without a column `sequence` or without rows or
+            that is not CSV (as `csv_rows.read_rows`), damaged compression.
     """
+    if is_two_bit(path):
+        records = sum(1 for _ in _of_two_bit(path))
+        return SequenceFile(records, (), "", 0, functools.partial(_of_two_bit, path))
     start = _start(path)
     notes: dict[str, None] = {}
     if start.startswith(b">"):
@@ -89,6 +95,8 @@ def _start_fault(start: bytes) -> str:
 
 def is_table(path: str | os.PathLike) -> bool:
     """Whether it is CSV, as its name or its first line says. Raises InputError: it cannot be read."""
+    if is_two_bit(path):
+        return False
     start = _start(path)
     return not start.startswith(b">") and (str(path).lower().endswith(_CSV_NAMES) or _names_sequences(start))
 
@@ -139,6 +147,17 @@ def _of_fasta(path: str | os.PathLike, notes: dict[str, None]) -> Iterator[Seque
         words = line[1:].decode("utf-8", "backslashreplace").replace("\t", " ").strip()
         header, parts = words.partition(" ")[0], []
     yield SequenceRow(header or "", b"".join(parts))
+
+
+def _of_two_bit(path: str | os.PathLike) -> Iterator[SequenceRow]:
+    name, parts = "", list[str]()
+    for batch in TwoBitReader(path):
+        if batch.ids:
+            if name:
+                yield SequenceRow(name, "".join(parts))
+            (name,), parts = batch.ids, []
+        parts.append(to_text(batch.bases))
+    yield SequenceRow(name, "".join(parts))
 
 
 def _of_csv(path: str | os.PathLike, packed: bool, notes: dict[str, None], before: int = 0) -> Iterator[SequenceRow]:
