@@ -81,7 +81,8 @@ class Compute:
     Attributes:
         layers: "unrolled" (fastest, and least memory on a TPU) or "scanned" (compiles in a fraction of the time).
         remat: what the backward pass computes again: "none", "dots" (all but matmuls), "full" (whole layers).
-        attention: a kernel; in a config also "auto": splash on a TPU, cudnn on a GPU where it can, else xla.
+        attention: a kernel; in a config also "auto": splash on a TPU and cudnn on a GPU where they can, cpu on a
+            CPU, else xla.
     """
 
     layers: Annotated[str, one_of(*LOOPS)] = "unrolled"

@@ -26,6 +26,7 @@ OF_A_RUN = (
     "scipy.stats",
     "sklearn.linear_model",
     "sklearn.metrics",
+    "threadpoolctl",
 )
 _DISTRIBUTIONS = {  # where the name to install is another than the name to import
     "array_record": "array-record",
