@@ -100,7 +100,40 @@ def test_argmax_is_the_first_of_equals_and_of_nan(rows):
     np.testing.assert_array_equal(found, np.argmax(np.asarray(rows), axis=-1))
 
 
-@pytest.mark.parametrize("form", [forms.argmax, forms.gelu, lambda x: forms.project(x, jnp.ones((7, 3)))])
+def smoothed(conv, x, kernel):
+    """The convolution and the gradients of a number that depends on all of it."""
+
+    def total(x, kernel):
+        y = conv(x, kernel)
+        return jnp.sum(jnp.sin(y.astype(jnp.float32))), y
+
+    gradients, y = jax.jit(jax.grad(total, (0, 1), has_aux=True))(x, kernel)
+    return [np.asarray(a, np.float32) for a in (y, *gradients)]
+
+
+@pytest.mark.parametrize("dtype, atol", [("float32", 2e-5), ("bfloat16", 0.15)])
+@pytest.mark.parametrize("length, size", [(1, 1), (1, 7), (3, 7), (8, 3), (30, 7), (64, 7)])
+def test_a_depthwise_convolution_is_the_sum_of_its_taps(length, size, dtype, atol, one_device):
+    x, kernel = (jax.random.normal(jax.random.key(i), s, dtype) for i, s in enumerate([(4, length, 5), (size, 5)]))
+    for one, other in zip(smoothed(forms.depthwise, x, kernel), smoothed(forms._taps, x, kernel), strict=True):
+        np.testing.assert_allclose(one, other, rtol=atol, atol=atol)
+
+
+def test_a_depthwise_convolution_is_the_same_on_eight_devices():
+    results = []
+    for on in (mesh_of(), mesh_of(4, 2)):
+        with jax.set_mesh(on):
+            x = jax.reshard(jax.random.normal(jax.random.key(0), (8, 12, 5)), spec("batch", "length", None))
+            results.append(smoothed(forms.depthwise, x, jax.random.normal(jax.random.key(1), (7, 5))))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def of_ones(form, rows):
+    return lambda x: form(x[None], jnp.ones((rows, 7)))
+
+
+@pytest.mark.parametrize("form", [forms.argmax, forms.gelu, of_ones(forms.project, 7), of_ones(forms.depthwise, 3)])
 def test_without_a_cpu_the_program_is_jaxs_own(form):
     """No mesh is set, as none of CPUs is where a program for a pod or a GPU is traced."""
     assert "custom_vjp" not in str(jax.make_jaxpr(form)(jnp.ones((5, 7))))

@@ -4,6 +4,7 @@ The functions are the same to rounding, in value and gradient.
 """
 
 import math
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from vqdna_jax.partition import is_for_cpu
+
+SECTIONS = 4  # of a sequence
 
 
 def project(x: Array, w: Array, axes: int = 1, out_sharding: jax.P | None = None) -> Array:
@@ -83,3 +86,65 @@ def argmax(x: Array) -> Array:
     at = jnp.reshape(jnp.arange(x.shape[-1], dtype=jnp.int32), (1,) * (x.ndim - 1) + (-1,))
     found = (x == jnp.max(x, axis=-1, keepdims=True)) | (x != x)  # of NaN the maximum is NaN, which equals nothing
     return jnp.min(jnp.where(found, at, x.shape[-1]), axis=-1)
+
+
+def depthwise(x_BxLxD: Array, kernel_KxD: Array) -> Array:
+    """The "same" convolution along L with one kernel a channel, as shifted multiply-adds.
+
+    For a CPU each of the three passes is one loop over the padded array: XLA there would keep an array for every tap.
+    """
+    return (_depthwise if is_for_cpu() else _taps)(x_BxLxD, kernel_KxD)
+
+
+def shift(x_BxLxD: Array, by: int) -> Array:
+    """x moved along L so that position l holds x[l + by]; zeros come in at the ends ("same" padding)."""
+    left, right = max(-by, 0), max(by, 0)
+    padded = jnp.pad(x_BxLxD, ((0, 0), (left, right), (0, 0)))
+    return lax.slice_in_dim(padded, right, right + x_BxLxD.shape[1], axis=1)
+
+
+def offsets(kernel_size: int) -> range:
+    """Positions that a centred kernel of odd size reads, relative to its own."""
+    return range(-(kernel_size // 2), kernel_size // 2 + 1)
+
+
+def _taps(x_BxLxD: Array, kernel_KxD: Array) -> Array:
+    taps = offsets(len(kernel_KxD))
+    return cast(Array, sum(shift(x_BxLxD, i) * kernel_KxD[k][None, None] for k, i in enumerate(taps)))
+
+
+def _padded(x_BxLxD: Array, size: int) -> Array:
+    return jnp.pad(x_BxLxD, ((0, 0), (size // 2, size // 2), (0, 0)))
+
+
+def _loop(x: Array) -> Array:
+    """x, made by one of XLA's own loops. Its library of kernels takes in what is multiplied and added before a sum, but
+    wants shifted arrays and spread vectors made first; it knows no clamp."""
+    return lax.clamp(jnp.array(-jnp.inf, x.dtype), x, jnp.array(jnp.inf, x.dtype))
+
+
+def _one_loop(x_BxLxD: Array, kernel_KxD: Array) -> Array:
+    length, padded = x_BxLxD.shape[1], _padded(x_BxLxD, len(kernel_KxD))
+    taps = (padded[:, k : k + length] * w_D[None, None] for k, w_D in enumerate(kernel_KxD))
+    return _loop(cast(Array, sum(taps)))
+
+
+_depthwise = jax.custom_vjp(_one_loop)
+
+
+def _depthwise_backward(saved: tuple[Array, Array], g_BxLxD: Array) -> tuple[Array, Array]:
+    """In the sums for the kernel a loop adds sections of L first, of which the arrays are smaller."""
+    x_BxLxD, kernel_KxD = saved
+    length, padded = x_BxLxD.shape[1], _padded(x_BxLxD, len(kernel_KxD))
+    section = length // SECTIONS if length % SECTIONS == 0 else length
+    starts = range(0, length, section)
+
+    def of_tap(k: int) -> Array:
+        parts = (padded[:, k + i : k + i + section] * g_BxLxD[:, i : i + section] for i in starts)
+        return jnp.sum(_loop(cast(Array, sum(parts))), axis=(0, 1))
+
+    sums = [of_tap(k) for k in range(len(kernel_KxD))]
+    return _one_loop(g_BxLxD, kernel_KxD[::-1]), jnp.stack(sums)
+
+
+_depthwise.defvjp(lambda x, w: (_one_loop(x, w), (x, w)), _depthwise_backward)

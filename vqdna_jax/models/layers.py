@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from vqdna_jax.models.forms import gelu, project
+from vqdna_jax.models.forms import depthwise, gelu, offsets, project, shift
 from vqdna_jax.partition import gathered, sharded, spec
 from vqdna_jax.runtime.typed import one_of
 
@@ -26,18 +26,6 @@ variance_scaling = nn.initializers.variance_scaling
 def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
     """`module.apply` of parameters alone. Its own type allows for other state beside the outputs; there is none."""
     return module.apply({"params": params}, *inputs)
-
-
-def shift(x_BxLxD: Array, by: int) -> Array:
-    """x moved along L so that position l holds x[l + by]; zeros come in at the ends ("same" padding)."""
-    left, right = max(-by, 0), max(by, 0)
-    padded = jnp.pad(x_BxLxD, ((0, 0), (left, right), (0, 0)))
-    return jax.lax.slice_in_dim(padded, right, right + x_BxLxD.shape[1], axis=1)
-
-
-def offsets(kernel_size: int) -> range:
-    """Positions that a centred kernel of odd size reads, relative to its own."""
-    return range(-(kernel_size // 2), kernel_size // 2 + 1)
 
 
 class LayerNorm(nn.Module):
@@ -99,8 +87,7 @@ class DepthwiseConv(nn.Module):
         kernel_KxD = self.param("kernel", sharded(init, "kernel", None), (self.kernel_size, width))
         bias_D = self.param("bias", sharded(nn.initializers.zeros, None), (width,))
         x, kernel = x_BxLxD.astype(self.dtype), kernel_KxD.astype(self.dtype)
-        y = sum(shift(x, i) * kernel[k][None, None] for k, i in enumerate(offsets(self.kernel_size)))
-        return y + bias_D.astype(self.dtype)[None, None]
+        return depthwise(x, kernel) + bias_D.astype(self.dtype)[None, None]
 
 
 class Mlp(nn.Module):
