@@ -18,6 +18,11 @@ import runpy
 import subprocess
 import tempfile
 import time
+from typing import Any
+
+from vqdna_jax.runtime import memory
+
+memory.keep()  # as main.py does; before jax is imported
 
 import jax
 import numpy as np
@@ -28,6 +33,7 @@ from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.partition import batch_to_devices, make_mesh, whole_on
 from vqdna_jax.stages import read_settings
+from vqdna_jax.tasks.base import Task
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.masking import Masked
 from vqdna_jax.training.metrics import PEAK_FLOPS
@@ -84,25 +90,13 @@ def make_inputs(
     return FrozenTokenizer(encoder, whole_on(mesh, codes_KxE)), batch
 
 
-class JaxHalf:
+class Stepper:
     """A task's state and its compiled step."""
 
-    def __init__(
-        self,
-        kind: type[MaskedCodes],
-        settings: MaskedCodesSettings,
-        tokenizer: TokenizerConfig,
-        frozen: FrozenTokenizer,
-        batch: CodedWindows,
-    ):
-        self._settings, self._inputs, self._key = settings, (frozen, batch), jax.random.key(settings.seed)
-        model, window_bp = settings.model, settings.data.window_bp
-        codes = window_bp // tokenizer.bases_per_code
-        kernel = best_kernel(jax.default_backend(), codes, model.window, model.dtype)
-        compute = dataclasses.replace(settings.compute, attention=kernel)
-        self.task = kind(tokenizer, model, compute, settings.masking, settings.base_weight)
-        self.flops = batch.bases_BxS.size * self.task.flops_per_base(window_bp)
-        fixed = self.task, make_optimizer(settings.optimizer, settings.train.total_steps)
+    def __init__(self, task: Task, settings: Any, frozen: Any, batch: Any):
+        self.task, self._inputs, self._key = task, (frozen, batch), jax.random.key(settings.seed)
+        self.flops = batch.bases_BxS.size * task.flops_per_base(settings.data.window_bp)
+        fixed = task, make_optimizer(settings.optimizer, settings.train.total_steps or 1000)
         step = functools.partial(train_step, *fixed, skip_above=settings.optimizer.skip_above)
         self._step = jax.jit(step, donate_argnums=0)
         self.state = jax.jit(functools.partial(init_state, *fixed))(self._key, frozen, batch)
@@ -112,13 +106,34 @@ class JaxHalf:
         return metrics
 
     def block(self, steps: int) -> dict[str, float]:
-        for i in range(WARM_STEPS + steps):
-            if i == WARM_STEPS:
-                jax.block_until_ready(self.state)
-                start = time.perf_counter()
+        for _ in range(WARM_STEPS):
+            self.step()
+        jax.block_until_ready(self.state)
+        start, start_cpu = time.perf_counter(), time.process_time()
+        for _ in range(steps):
             metrics = self.step()
         jax.block_until_ready((self.state, metrics))
-        return {"seconds": (time.perf_counter() - start) / steps, "loss": float(metrics["loss"])}
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
+        return {"seconds": seconds / steps, "cpu_seconds": cpu_seconds / steps, "loss": float(metrics["loss"])}
+
+
+class JaxHalf(Stepper):
+    """The step of masked-code modelling, and what its other half needs."""
+
+    def __init__(
+        self,
+        kind: type[MaskedCodes],
+        settings: MaskedCodesSettings,
+        tokenizer: TokenizerConfig,
+        frozen: FrozenTokenizer,
+        batch: CodedWindows,
+    ):
+        self._settings, model = settings, settings.model
+        codes = settings.data.window_bp // tokenizer.bases_per_code
+        kernel = best_kernel(jax.default_backend(), codes, model.window, model.dtype)
+        compute = dataclasses.replace(settings.compute, attention=kernel)
+        task = kind(tokenizer, model, compute, settings.masking, settings.base_weight)
+        super().__init__(task, settings, frozen, batch)
 
     def disturb(self) -> None:
         """Noise on every parameter, so that heads of zeros and norms of ones hide nothing."""
@@ -220,17 +235,20 @@ def make_rows(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, torch: 
     return rows
 
 
-def table(rows: dict[str, tuple], seconds: dict[str, list[float]], codes: int, peak: float) -> str:
-    """A ratio over 1: so many times as fast as that PyTorch row, from blocks of the same turn."""
+def table(rows: dict[str, tuple], blocks: list[dict], codes: int, peak: float) -> str:
+    """A ratio over 1: so many times as fast as that PyTorch row, from blocks of the same turn. The time of the process
+    on all cores ("CPU") also tells where other work shares them."""
     rivals = [name for name in (EAGER, COMPILED) if name in rows]
-    heads = ["step", "ms per step", "codes/s", "TFLOP/s", "MFU", *(f"speed, {name} = 1" for name in rivals)]
+    times = [f"speed{by}, {name} = 1" for name in rivals for by in ("", " by CPU time")]
+    heads = ["step", "ms per step", "CPU ms", "codes/s", "TFLOP/s", "MFU", *times]
     lines = [heads, ["---"] * len(heads)]
+    seconds, cpu = ({n: [turn[n][key] for turn in blocks] for n in rows} for key in ("seconds", "cpu_seconds"))
     for name, (_, flops) in rows.items():
         median = np.median(seconds[name])
         mfu = f"{flops / median / peak:.1%}" if peak else "-"
         rates = [f"{codes / median:,.0f}", f"{flops / median / 1e12:.3g}", mfu]
-        ratios = [spread(np.divide(seconds[rival], seconds[name])) for rival in rivals]
-        lines.append([name, spread(1e3 * np.array(seconds[name])), *rates, *ratios])
+        ratios = [spread(np.divide(of[rival], of[name])) for rival in rivals for of in (seconds, cpu)]
+        lines.append([name, *(spread(1e3 * np.array(of[name])) for of in (seconds, cpu)), *rates, *ratios])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -261,10 +279,10 @@ def bench(options: argparse.Namespace, torch: TorchHalf | None) -> dict:
         print(f"(loss, gradient norm) in f32, step by step: JAX {numbers[0]}, PyTorch {numbers[1]}\n", flush=True)
         np.testing.assert_allclose(*numbers, rtol=CHECK_RTOL, err_msg="the sides do not compute the same")
     rows, turns = make_rows(settings, tokenizer, torch), range(1 + options.repeats)
+    # The first turn compiles.
     blocks = [{name: block(steps=options.steps) for name, (block, _) in rows.items()} for _ in turns]
-    seconds = {name: [turn[name]["seconds"] for turn in blocks[1:]] for name in rows}  # the first compiles
     peak = next((peak for part, peak in PEAK_FLOPS.items() if part in chip()), 0) * (model.dtype == "bfloat16")
-    text = table(rows, seconds, data.global_batch * data.window_bp // tokenizer.bases_per_code, peak)
+    text = table(rows, blocks[1:], data.global_batch * data.window_bp // tokenizer.bases_per_code, peak)
     head = f"{time.strftime('%Y-%m-%d')}, {chip()}, jax {jax.__version__}, torch {torch.version if torch else '-'}. "
     head += f"{options.preset}, {model.layers} layers, {model.dtype}, {data.global_batch} x {data.window_bp} bp; "
     print(f"{head}median (range) of {options.repeats} blocks of {options.steps} steps.\n\n{text}")

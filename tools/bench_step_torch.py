@@ -205,10 +205,11 @@ class Trainer:
         for i in range(WARM_STEPS + steps):
             if i == WARM_STEPS:
                 wait()
-                start = time.perf_counter()
+                start, start_cpu = time.perf_counter(), time.process_time()
             loss, *_ = self.step(self.data["batch/bases_BxS"])
         wait()
-        return {"seconds": (time.perf_counter() - start) / steps, "loss": float(loss)}
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - start_cpu
+        return {"seconds": seconds / steps, "cpu_seconds": cpu_seconds / steps, "loss": float(loss)}
 
     def check(self, steps: int) -> dict[str, list]:
         """Loss and gradient norm of every step, on the strands and masks that came with the batch."""

@@ -1,11 +1,15 @@
 """Every tool starts, and those that take seconds are run."""
 
 import gzip
+import json
 import pathlib
 import runpy
 import sys
 
 import pytest
+
+from vqdna_jax.stages import read_settings
+from vqdna_jax.training import experiments
 
 ROOT = pathlib.Path(__file__).parents[2]
 PHIX = ROOT / "vqdna_jax/genome/bundled/phiX174.fa.gz"
@@ -56,3 +60,14 @@ def test_bench_data_measures_what_there_is(tmp_path):
     genomes = sorted(PHIX.parent.glob("*.fa.gz"))
     assert bench["_build"](genomes[0], tmp_path) > 0 and bench["_parse_ours"](genomes[0]) > 0
     bench["_bench_windows"](tmp_path, 1, 1000)
+
+
+def test_bench_vocab_is_the_step_over_the_product(tmp_path, run, capsys):
+    """Of numbers that it wrote, so that a slow machine changes nothing."""
+    report = tmp_path / "report.json"
+    assert run("bench_vocab.py", "--batch=2", "--window=64", "--steps=1", "--repeats=1", f"--json={report}") == 0
+    ((step, product),) = (turn.values() for turn in json.loads(report.read_text())["blocks"])
+    model = read_settings(experiments.read_config("hrq:tiny", [])).model
+    rates = 3 * model.flops_per_base() * 2 * 64 / step["seconds"], 2 * 2048**3 / product["seconds"]
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| step"))
+    assert f"| {rates[0] / rates[1]:.2f} (" in row
