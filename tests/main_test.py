@@ -1,6 +1,8 @@
 """The command line of a run: both spellings of an option, every key of the config, what is refused."""
 
+import os
 import pathlib
+import sys
 
 import pytest
 
@@ -44,3 +46,16 @@ def test_what_it_does_not_understand_is_refused_in_one_line(arguments, says):
     with pytest.raises(InputError) as refused:
         main.parse(["main.py", *arguments])
     assert says in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "loop", "y" * 300, os.fsdecode(b"no-text-\xff"), "null"])
+def test_a_workdir_that_cannot_be_is_refused_before_anything_is_prepared(tmp_path, name, capsys):
+    sys.stderr.reconfigure(errors="backslashreplace")  # as that of a process
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "null").symlink_to("/dev/null")
+    with pytest.raises(SystemExit) as stop:
+        main.main(["main.py", "--config=hrq:tiny", "--config.data.corpus=/absent", f"--workdir={tmp_path / name}"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 43 and f"{tmp_path}/{name[:7]}" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop", "null"]

@@ -72,11 +72,13 @@ def start(command: Command, stop: StopRequest, watchdog: Watchdog, timeout_s: fl
 
     from vqdna_jax import retries
     from vqdna_jax.runtime import cluster, processes
+    from vqdna_jax.training import workdir
 
     others = cluster.Cluster(command.coordinator, command.processes, command.process, command.found_by)
     others.check()
     if others.one_process:
         stop.check()
+        workdir.check(command.workdir)  # of several processes not all need have it
     cluster.start(others, timeout_s)
     try:
         code, _ = retries.train_with_retries(command.config, command.workdir, stop, watchdog)

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
-from vqdna_jax.runtime.files import write_json
+from vqdna_jax.runtime.files import behind_links, write_json
 from vqdna_jax.runtime.processes import FOREVER_S, first_does, refuse_differences, say
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.runtime.watchdog import Watchdog, after
@@ -66,7 +66,7 @@ def train(
         watchdog = watchdog or stack.enter_context(Watchdog(settings.train.timeout_s))
         clock = stack.enter_context(goodput.Goodput())
         try:
-            _train(settings, workdir.resolve(), Phases(watchdog, clock, stop), devices)  # orbax wants whole paths
+            _train(settings, behind_links(workdir), Phases(watchdog, clock, stop), devices)  # orbax wants whole paths
         except Stopped as stopped:
             say(f"stopped by {stop.name}{stopped}, all saved; run the same command to go on", file=sys.stderr)
             return EXIT_STOPPED

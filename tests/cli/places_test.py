@@ -170,7 +170,7 @@ def test_where_it_can_be_written_it_is_what_a_plain_place_has(name, kind, inputs
         pytest.skip("is refused")
     if name == "benchmark" and kind == "dangling":
         pytest.skip("would train")
-    if name == "corpus" and kind == "not UTF-8":
+    if name in ("corpus", "benchmark") and kind == "not UTF-8":
         assert "UTF-8" in refused(verb.call(name, str(inputs / verb.reads), str(place / NOT_UTF8), inputs), capsys)
         return
     real, out = place / "real", {"slash": f"{place}/real/", "not UTF-8": place / NOT_UTF8}.get(kind, place / "link")

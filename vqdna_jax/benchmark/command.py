@@ -12,7 +12,8 @@ from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
-from vqdna_jax.runtime.files import behind_links, check_directory
+from vqdna_jax.runtime.files import behind_links
+from vqdna_jax.training import workdir
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
         shard: "i/n".
         as_json: print results.json on stdout, not the table.
     """
-    check_directory(out)
+    workdir.check(out)
     named = names_of(models)
     twins = {f"{name}, untrained": out / "untrained" / name for name in named if untrained}
     roles: dict[str, Role] = dict.fromkeys(twins, "control")

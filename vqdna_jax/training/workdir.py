@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Iterator
 
 from vqdna_jax.errors import InputError, StorageError, cannot_write
-from vqdna_jax.runtime.files import behind_links, replacing
+from vqdna_jax.genome.remote import places
+from vqdna_jax.runtime.files import behind_links, check_directory, replacing
 from vqdna_jax.runtime.processes import first_does
 
 
@@ -27,7 +28,14 @@ def open_workdir(workdir: pathlib.Path) -> Iterator[str]:
         yield first_does("workdir", lambda: _open(workdir, stack))
 
 
+def check(workdir: pathlib.Path) -> None:
+    """Raises InputError or StorageError where no run can be kept."""
+    places.check_spelling(workdir, "orbax")
+    check_directory(workdir)
+
+
 def _open(workdir: pathlib.Path, stack: contextlib.ExitStack) -> str:
+    check(workdir)
     try:
         behind_links(workdir).mkdir(parents=True, exist_ok=True)
         lock = stack.enter_context(open(workdir / "lock", "a+"))

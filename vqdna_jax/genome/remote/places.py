@@ -41,12 +41,12 @@ def is_stream(path: str | os.PathLike) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
-def check_spelling(path: str | os.PathLike) -> None:
-    """Raises InputError for a path that is not UTF-8, where a library takes no other."""
+def check_spelling(path: str | os.PathLike, library: str = "ArrayRecord") -> None:
+    """Raises InputError for a path that is not UTF-8, where a `library` takes no other."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError as error:
-        raise InputError(f"{path}: is not UTF-8, which ArrayRecord needs; name another place") from error
+        raise InputError(f"{path}: is not UTF-8, which {library} needs; name another place") from error
 
 
 def absolute(path: str | os.PathLike) -> str:
