@@ -67,7 +67,7 @@ def make_inputs(directory: pathlib.Path) -> None:
     (directory / "finetuned/config.json").write_text(json.dumps(config | {"base": f"../{MODEL}"}))
     encode_fasta(directory / "in.fa", directory / "tokenizer", directory / "in.codes", progress=False)
     write_set(directory / "sets/tf/0", lengths=(31,))
-    found = collect(cells.parse(make_cells(), "cells"), "made up", {})
+    found = collect(cells.parse(make_cells(datasets=("tf/0", "tf/1")), "cells"), "made up", {})
     (directory / "results.json").write_text(json.dumps(found))
     (directory / "config.py").write_text("no experiment\n")
 

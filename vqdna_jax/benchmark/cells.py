@@ -50,13 +50,16 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Cell) if field.name no
 
 def of_json(row: Mapping[str, Any], place: str) -> Cell:
     """Raises InputError, as `place.key: what; what was expected`, for a missing key or a value that does not fit."""
+    if not isinstance(row, Mapping):
+        raise InputError(f"{place}: {row!r}; expected the keys {', '.join(FIELDS)}")
     if missing := [key for key in FIELDS if key not in row]:
         raise InputError(f"{place}: {missing[0]} is missing; expected the keys {', '.join(FIELDS)}")
     for key in ("model", "dataset", "metric"):
         if not row[key] or not isinstance(row[key], str):
             raise InputError(f"{place}.{key}: {row[key]!r}; expected a name")
-    if isinstance(row["seed"], bool) or not isinstance(row["seed"], int):
-        raise InputError(f"{place}.seed: {row['seed']!r}; expected a whole number")
+    for key in ("seed", "attempts", "train_rows"):
+        if type(row[key]) is not int:
+            raise InputError(f"{place}.{key}: {row[key]!r}; expected a whole number")
     if row["role"] not in get_args(Role):
         raise InputError(f"{place}.role: {row['role']!r}; expected one of {', '.join(get_args(Role))}")
     failed = row["failed"]
@@ -83,7 +86,7 @@ def parse(rows: Sequence[Mapping[str, Any]], where: str = "cells") -> list[Cell]
     Raises InputError, as `where[index]: what; what was expected`, where there is no cell, and as `of_json` and
     `consistent` do.
     """
-    if not rows:
+    if not rows or not isinstance(rows, list):
         raise InputError(f"{where}: no runs; expected at least one")
     places = [f"{where}[{index}]" for index in range(len(rows))]
     return consistent({place: of_json(row, place) for place, row in zip(places, rows)})

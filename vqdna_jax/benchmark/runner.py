@@ -59,11 +59,16 @@ def check(plan: Plan, sets: Mapping[str, pathlib.Path]) -> None:
     path = plan.out / "settings.json"
     if path.exists():
         saved = read_json(path, "the settings of a benchmark; name a new --out")
-        changed = [key for key in ("preset", "settings") if saved[key] != settings[key]]
-        changed += [f"model {name}" for name, digest in saved["models"].items() if digests.get(name, digest) != digest]
+        changed = [key for key in ("preset", "settings") if saved.get(key) != settings[key]]
+        known = saved.get("models")
+        if not isinstance(known, dict):
+            raise InputError(
+                f"{path}: key models is {known!r}, expected digests by name; remove it, or name a new --out"
+            )
+        changed += [f"model {name}" for name, digest in known.items() if digests.get(name, digest) != digest]
         if changed:
             raise InputError(f"{plan.out}: holds a benchmark with other {', '.join(changed)}; name a new --out")
-        settings["models"] = saved["models"] | digests
+        settings["models"] = known | digests
     behind_links(plan.out).mkdir(parents=True, exist_ok=True)
     with replacing(path) as new:
         new.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
@@ -141,11 +146,16 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> _Outcome | None:
         {key.removeprefix(split): value for key, value in result.items() if key.startswith(split)}
         for split in ("dev_", "test_")
     )
+    rows = result.get("train_rows")
+    if type(rows) is not int:
+        raise InputError(
+            f"{last}/result.json: key train_rows is {rows!r}, expected a number; remove it to run this again"
+        )
     return _Outcome(
         dev,
         test,
-        result["train_rows"],
-        failed="collapsed: predicts one class on dev" if result["dev_collapsed"] else None,
+        rows,
+        failed="collapsed: predicts one class on dev" if result.get("dev_collapsed") else None,
         attempts=1 if last == workdir else 1 + int(last.name.removeprefix("retry_")),
     )
 

@@ -69,6 +69,8 @@ class Corpus:
     def records(self, split: str) -> ArrayRecordDataSource:
         """The split's records; read many at once with `__getitems__` and turn them into chunks with `parse_chunk`."""
         shards = sorted(name for name in self.manifest["files"] if f"-{split}.array_record" in name)
+        if not shards:
+            raise InputError(f"{self.path}/manifest.json: has no shard of {split}; build the corpus again")
         return ArrayRecordDataSource([os.fspath(self.path / name) for name in shards])
 
 
@@ -95,17 +97,32 @@ def _manifest_of(path: str) -> tuple[bytes, dict[str, Any]]:
     try:
         stored = places.read_bytes(places.join(path, "manifest.json"))
         manifest = json.loads(stored)
-        schema, files = manifest["schema"], manifest.get("files", {}).values()
-        well_formed = all(isinstance(file["bytes"], int) and isinstance(file["sha256"], str) for file in files)
+        schema = manifest["schema"]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno is None:
             raise places.cannot_read(f"{path}/manifest.json", error) from error
         raise InputError(f"{path}/manifest.json: not a readable corpus manifest ({error}); build it again") from error
     if schema != SCHEMA:
         raise InputError(f"{path}/manifest.json: schema is {schema!r}, this version reads {SCHEMA!r}; build it again")
-    if not well_formed:
-        raise InputError(f"{path}/manifest.json: a file has no size or sha256; build the corpus again")
+    if fault := _fault_of(manifest):
+        raise InputError(f"{path}/manifest.json: {fault}; build the corpus again")
     return stored, manifest
+
+
+def _fault_of(manifest: dict[str, Any]) -> str:
+    """What is wrong with the parts of a manifest that are used; "" where nothing is."""
+    try:
+        files = manifest["files"].values()
+        sound = all(isinstance(file["bytes"], int) and isinstance(file["sha256"], str) for file in files)
+        if not sound:
+            return "a file has no size or sha256"
+        for entry in manifest["species"]:
+            sound &= isinstance(entry["name"], str) and isinstance(entry["splits"]["train"]["bases"], int)
+        return (
+            "" if sound and isinstance(manifest["digest"], str) else "a name, a size or the digest is of another type"
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        return f"not as it was written ({type(error).__name__}: {error})"
 
 
 def _check_file(file: Path, expected: dict[str, Any]) -> None:

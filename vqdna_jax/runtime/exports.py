@@ -38,6 +38,9 @@ def _schema(title: str, *keys: str) -> Schema:
 TOKENIZER, FIXED_TOKENIZER = "vqdna-tokenizer/1", "vqdna-fixed-tokenizer/1"
 PRETRAINED, FIXED_PRETRAINED = "vqdna-pretrained/1", "vqdna-fixed-pretrained/1"
 FINETUNED = "vqdna-finetuned/1"
+_POSITIVE = {"window_bp", "length", "table_width"}
+_PARTS = {"layers", "blocks"}  # of which each has tensors of its own
+_LARGEST = 1 << 40  # of sizes, more than any is
 # All that was ever written. A change that older versions cannot read gets a new number, and a line here.
 SCHEMAS = {
     TOKENIZER: _schema("a tokenizer", "model", "tokenizer_digest", "window_bp"),
@@ -128,6 +131,12 @@ def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -
     missing = SCHEMAS[schema].keys - described.keys()
     if missing:
         raise InputError(f"{path}: no key {sorted(missing)[0]!r}; copy the export directory again")
+    for key, value in described.items():
+        recorded = value is not None or schema != TOKENIZER  # it may be unknown what a tokenizer was trained on
+        if key in _POSITIVE and recorded and not (type(value) is int and 0 < value <= _LARGEST):
+            raise InputError(f"{path}: key {key} is {value!r}, expected a positive integer; copy the directory again")
+        if key.endswith("digest") and not isinstance(value, str):
+            raise InputError(f"{path}: key {key} is {value!r}, expected a text; copy the export directory again")
     return described
 
 
@@ -143,17 +152,36 @@ def _unexpected(path: pathlib.Path, schema: object, expected: Collection[str]) -
                 f"{path}: schema is {schema!r}, newer than the {name}/{max(known)} that vqdna_jax {__version__} reads;"
                 " upgrade it (pip install -U vqdna_jax)"
             )
-    found = f", {SCHEMAS[schema].title}" if schema in SCHEMAS else ""
+    found = f", {SCHEMAS[schema].title}" if isinstance(schema, str) and schema in SCHEMAS else ""
     wanted = " or ".join(f"{SCHEMAS[name].title} ({name})" for name in expected)
     return f"{path}: schema is {schema!r}{found}; expected {wanted}; name the export directory of a run"
 
 
-def typed(path: pathlib.Path, key: str, values: object, kind: type[Fields]) -> Fields:
-    """The dataclass `kind` from what config.json holds under `key`: every field, as its type asks, and nothing else."""
+def typed(
+    path: pathlib.Path, key: str, values: object, kind: type[Fields], tensors: Mapping[str, np.ndarray] | None = None
+) -> Fields:
+    """The dataclass `kind` from what config.json holds under `key`: every field, as its type asks, and nothing else.
+
+    Nothing of it may be more than there is of the `tensors`: a network of such a size would be laid out, to compare.
+    """
     try:
-        return read(kind, values, f"{key}.", complete=True)
+        found = read(kind, values, f"{key}.", complete=True)
     except BadField as error:
         raise InputError(f"{path}: {error}; this is vqdna_jax {__version__}") from error
+    if tensors is not None:
+        _check_sizes(path, key, vars(found), tensors)
+    return found
+
+
+def _check_sizes(path: pathlib.Path, key: str, fields: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> None:
+    elements = sum(tensor.size for tensor in tensors.values())
+    for name, value in fields.items():
+        most = len(tensors) if name in _PARTS else elements
+        if isinstance(value, int) and value > most:
+            told = (
+                f"key {key}.{name} is {value}, and {TENSORS} has {most:,} {'tensors' if name in _PARTS else 'weights'}"
+            )
+            raise InputError(f"{path}: {told}; copy the export directory again")
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -170,8 +170,8 @@ class LearnedTokenizer:
     @classmethod
     def load(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh | None = None) -> Self:
         """What `save` wrote in the directory `path`, whose config.json is read. Raises InputError."""
-        config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig)
         tensors = exports.read_tensors(path / TENSORS)
+        config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig, tensors)
         exports.check_tensors(path / TENSORS, tensors, expected(config))
         tokenizer = cls.from_tensors(config, tensors, mesh, described["window_bp"], described.get("hidden_share"))
         exports.check_digest(path / TENSORS, tokenizer.digest, described["tokenizer_digest"])

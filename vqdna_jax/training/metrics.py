@@ -99,13 +99,16 @@ class MetricWriter:
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
-    """The rows of a metrics.jsonl; a line cut short by a kill ends the file."""
+    """The rows of a metrics.jsonl; a line cut short by a kill, or that is none of a run's, ends the file."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            break
+        rows.append(row)
     return rows
 
 

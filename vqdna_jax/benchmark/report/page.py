@@ -12,6 +12,7 @@ from vqdna_jax.benchmark.sets.published import PublishedRow
 from vqdna_jax.errors import InputError
 from vqdna_jax.report.page import Block, definitions, escape, page, paragraph, section, table, text_cell
 from vqdna_jax.runtime.files import writing
+from vqdna_jax.runtime.typed import expect
 
 KEYS = ("title", "command", "date", "machine", "budget", "cells", "published", "cards")
 CARD_KEYS = ("title", "metric", "classes", "sizes")
@@ -31,9 +32,13 @@ def write_page(results: Mapping[str, Any], out: str | os.PathLike) -> None:
         InputError: a key is missing, a cell is not sound (`cells.parse`), or `out` cannot be written.
         StorageError: the disk is full or fails.
     """
-    text = render(results)
+    put(render(results), out)
+
+
+def put(page: str, out: str | os.PathLike) -> None:
+    """Writes what `render` made. Raises as `write_page`."""
     with writing(out) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))  # a file name may not be UTF-8
+        file.write(page.encode("utf-8", "backslashreplace"))  # a file name may not be UTF-8
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -42,7 +47,10 @@ def render(results: Mapping[str, Any]) -> str:
         raise InputError(f"results: {missing[0]} is missing; expected the keys {', '.join(KEYS)}")
     cells, cards = parse(results["cells"], "results.cells"), results["cards"]
     rows = published.parse(results["published"], "results.published")
+    for key in ("budget", "cards"):
+        expect(isinstance(results[key], Mapping), f"results.{key}", results[key], "a table of keys")
     for name, card in cards.items():
+        expect(isinstance(card, Mapping), f"results.cards[{name!r}]", card, f"the keys {', '.join(CARD_KEYS)}")
         if missing := [key for key in CARD_KEYS if key not in card]:
             raise InputError(f"results.cards[{name!r}]: {missing[0]} is missing; expected {', '.join(CARD_KEYS)}")
     sections = [

@@ -10,7 +10,7 @@ from typing import Any
 
 from vqdna_jax.benchmark.cells import Cell, finished
 from vqdna_jax.benchmark.report import markdown, results
-from vqdna_jax.benchmark.report.page import write_page
+from vqdna_jax.benchmark.report.page import put, render, write_page
 from vqdna_jax.benchmark.sets import published
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
@@ -39,7 +39,11 @@ def page_of(path: pathlib.Path, out: str | os.PathLike) -> None:
     found = read_json(path, what)
     if not {"cells", "published", "cards"} <= found.keys():
         raise InputError(f"{path}: is not the results of a benchmark; expected {what}")
-    write_page(found, out)
+    try:
+        page = render(found)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    put(page, out)
 
 
 def collect(cells: Sequence[Cell], command: str, budget: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.runtime.typed import expect
 
 _FIGURE = "DNABERT-2 (Zhou et al., ICLR 2024), figure of its results in the README of MAGICS-LAB/DNABERT_2"
 _BIOARC = "per set from BioArc (arXiv 2512.00283), at second hand"
@@ -183,7 +184,20 @@ def to_json(row: PublishedRow) -> dict[str, Any]:
 
 def parse(rows: Sequence[Mapping[str, Any]], where: str = "published") -> list[PublishedRow]:
     """The rows that `to_json` wrote. Raises InputError, as `where[index]: KEY is missing; ...`."""
+    expect(isinstance(rows, list), where, rows, "a list")
     for index, row in enumerate(rows):
+        expect(isinstance(row, Mapping), f"{where}[{index}]", row, f"the keys {', '.join(_KEYS)}")
         if missing := [key for key in _KEYS if key not in row]:
             raise InputError(f"{where}[{index}]: {missing[0]} is missing; expected the keys {', '.join(_KEYS)}")
+        _check(row, f"{where}[{index}]")
     return [PublishedRow(**{key: row[key] for key in _KEYS}) for row in rows]
+
+
+def _check(row: Mapping[str, Any], where: str) -> None:
+    for key in ("model", "source"):
+        expect(isinstance(row[key], str), f"{where}.{key}", row[key], "a text")
+    expect(isinstance(row["scores"], Mapping), f"{where}.scores", row["scores"], "a number for each set")
+    for key, value in row["scores"].items():
+        expect(type(value) in (int, float), f"{where}.scores.{key}", value, "a number")
+    for key in ("parameters_m", "train_tokens_b"):
+        expect(row[key] is None or type(row[key]) in (int, float), f"{where}.{key}", row[key], "a number, or null")

@@ -164,9 +164,13 @@ class CodeFile:
         self.tokenizer_digest = str(meta["tokenizer_digest"])
         self.codebook_sizes = tuple(int(size) for size in meta["codebook_sizes"])
         self.bases_per_code = int(meta["bases_per_code"])
+        if self.bases_per_code < 1:
+            raise ValueError(f"{self.bases_per_code} bases per code")
         infos = [RecordInfo(**{"header": _plain_header(info)} | info) for info in meta["records"]]
         self._records = {info.id: (number, info) for number, info in enumerate(infos)}
         for _, info in self._records.values():
+            if type(info.mismatches) is not int:
+                raise ValueError(f"record {info.id}: {info.mismatches!r} mismatches")
             if -(-info.length // self.bases_per_code) != info.codes:
                 raise ValueError(f"record {info.id}: {info.codes} codes for {info.length} bases")
 

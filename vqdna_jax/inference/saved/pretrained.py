@@ -20,7 +20,6 @@ from jax import Array
 from jax.sharding import Mesh
 
 from vqdna_jax import partition
-from vqdna_jax.errors import InputError
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
 from vqdna_jax.models.heads import Heads, TokenHead
@@ -106,9 +105,9 @@ class _OverLearned(_Format[LearnedTokenizer]):
 
     @classmethod
     def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
-        config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig)
         tensors = exports.read_tensors(path / TENSORS)
-        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig)
+        config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig, tensors)
+        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig, tensors)
         codes = [(size, config.width) for size in config.codebook_sizes]
         weights = _expected(transformer, codes, Heads(config.bases_per_code, transformer.dtype).init)
         exports.check_tensors(path / TENSORS, tensors, learned.expected(config) | weights)
@@ -147,13 +146,10 @@ class _OverFixed(_Format[FixedTokenizer]):
 
     @classmethod
     def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
-        for key in ("window_bp", "length", "table_width"):
-            if type(described[key]) is not int or described[key] < 1:
-                raise InputError(f"{path / CONFIG}: key {key} is {described[key]!r}, expected a positive integer")
         tokenizer = tokenizers.from_described(described["tokenizer"], f"{path / CONFIG}: key tokenizer")
         exports.check_digest(path / CONFIG, tokenizer.digest, described["tokenizer_digest"])
-        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig)
         tensors = exports.read_tensors(path / TENSORS)
+        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig, tensors)
         table, head = (tokenizer.vocabulary, described["table_width"]), TokenHead(transformer.dtype)
         expected = _expected(transformer, [table], lambda key, h, tables: head.init(key, h, *tables))
         expected["table"] = jax.ShapeDtypeStruct(table, jnp.float32)
