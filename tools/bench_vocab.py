@@ -73,9 +73,7 @@ def bench(options: argparse.Namespace) -> dict:
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     data, model = settings.data, settings.model
     head = f"{time.strftime('%Y-%m-%d')}, {STEP['chip']()}, jax {jax.__version__}. {options.preset}, {model.dtype},"
-    head += (
-        f" {data.global_batch} x {data.window_bp} bp; median (range), {options.repeats} blocks of {options.steps}."
-    )
+    head += f" {data.global_batch} x {data.window_bp} bp; median (range), {options.repeats} blocks of {options.steps}."
     print(f"{head}\n\n{text}")
     return {"head": head, "table": text, "blocks": blocks, "config": settings.recorded}
 

@@ -52,6 +52,42 @@ def test_a_verb_that_is_stopped_says_so_in_one_line_and_leaves_nothing(verb, num
     assert list(temporary.iterdir()) == [] and [path.name for path in tmp_path.iterdir()] == ["temporary"]
 
 
+IN_A_TERMINAL = """
+import os, pathlib, pty, sys, time
+process, terminal = pty.fork()
+if not process:
+    os.execv(sys.argv[2], sys.argv[2:])
+while not list(pathlib.Path(sys.argv[1]).glob("vqdna-*")):
+    time.sleep(0.02)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("verb", ["embed", "corpus"])
+def test_a_terminal_that_is_gone_stops_a_verb_as_a_signal_does(verb, pretrained_dir, tmp_path):
+    """What it says then cannot be written any more, and that must not be how it ends."""
+    os.mkfifo(tmp_path / "in.fa")
+    keep = os.open(tmp_path / "in.fa", os.O_RDWR)
+    os.write(keep, FASTA)
+    command = [*VQDNA, *verb_on(verb, str(tmp_path / "in.fa"), pretrained_dir, tmp_path / "out")]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    wrapped = [sys.executable, "-c", IN_A_TERMINAL, str(tmp_path), *command]
+    done = subprocess.run(wrapped, env=environment, capture_output=True, text=True, timeout=120)
+    os.close(keep)
+    assert done.stdout.split() == ["42" if verb == "embed" else str(128 + signal.SIGHUP)], done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fa"]
+
+
+def test_a_name_that_is_no_text_is_told_as_it_can_be(tokenizer_dir, tmp_path):
+    name = os.fsdecode(b"no-text-\xff")
+    (tmp_path / f"{name}.fa").write_bytes(FASTA)
+    arguments = verb_on("encode", str(tmp_path / f"{name}.fa"), tokenizer_dir, tmp_path / name)
+    done = subprocess.run([*VQDNA, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and f"codes written to {tmp_path}/no-text-\\udcff\n" in done.stdout, done
+    assert (tmp_path / name).exists()
+
+
 def test_a_verb_outlives_its_terminal_where_that_was_asked_for(tmp_path):
     """nohup lets a program ignore SIGHUP."""
     command = ["nohup", *VQDNA, *verb_on("corpus", "-", tmp_path, tmp_path / "out")]

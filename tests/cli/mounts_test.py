@@ -8,11 +8,13 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from small_verbs import VERBS, make_inputs, run, start_benchmark
 
 WRITERS = [name for name, verb in VERBS.items() if verb.writes != "nothing"]
+PIPED = ("corpus", "encode", "decode", "embed", "predict", "species")
 ALONE = ["unshare", "--mount"]
 
 
@@ -55,6 +57,8 @@ def make_them(directory: pathlib.Path) -> None:
         else:
             subprocess.run(["mount", "-o", "remount,ro", place], check=True)
         found[kind] = {name: end_of(name, directory, place) for name in WRITERS}
+        if kind == "full":
+            found["TMPDIR"] = {name: end_of_pipe(name, directory, place) for name in PIPED}
     print(json.dumps(found))
 
 
@@ -65,6 +69,28 @@ def end_of(name: str, inputs: pathlib.Path, place: pathlib.Path) -> tuple[int, s
         code = run(verb.call(name, str(inputs / verb.reads), str(out), inputs))
     told.seek(0)
     return code, told.read(), sorted(path.name for path in place.iterdir())
+
+
+def end_of_pipe(name: str, inputs: pathlib.Path, place: pathlib.Path) -> tuple[int, str, list[str]]:
+    """Of a verb that reads a pipe, with no room for a copy of it."""
+    tempfile.tempdir = str(place)
+    pipe = inputs / f"pipe-{name}"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(["cp", inputs / VERBS[name].reads, pipe], stderr=subprocess.DEVNULL)
+    told, out = io.TextIOWrapper(io.BytesIO()), inputs / f"out-{name}"
+    with contextlib.redirect_stderr(told):
+        code = run(VERBS[name].call(name, str(pipe), str(out), inputs))
+    writer.wait()
+    told.seek(0)
+    return code, told.read(), [out.name] if out.exists() else []
+
+
+@pytest.mark.parametrize("name", PIPED)
+def test_a_full_place_for_temporary_files_is_named(ends, name):
+    code, told, left = ends["TMPDIR"][name]
+    *notes, line = told.splitlines()
+    assert code == 45 and "TMPDIR=" in line and "/full: " in line and "No space left" in line, told
+    assert left == [] and not any("rror" in note for note in notes)
 
 
 @pytest.mark.parametrize("name", WRITERS)

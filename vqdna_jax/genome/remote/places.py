@@ -245,13 +245,13 @@ def _title(path: str | os.PathLike) -> str:
 def _save(stream: str | os.PathLike, copy: Path, fault: Fault) -> None:
     """Raises OSError when the stream cannot be read, StorageError when the disk is full, InputError for a fault."""
     source = 0 if os.fspath(stream) == STANDARD_INPUT else stream
-    with open(source, "rb", closefd=source != 0) as incoming, open(copy, "wb") as target:
+    # Around the files, too: one that cannot be flushed fails again when it is closed.
+    with _room(copy.parent), open(source, "rb", closefd=source != 0) as incoming, open(copy, "wb") as target:
         while block := incoming.read(BLOCK_BYTES):
             if reason := fault(block):
                 raise InputError(f"{_title(stream)}:{reason}")
-            with _room(copy.parent):
-                target.write(block)
-                target.flush()
+            target.write(block)
+            target.flush()
 
 
 @contextlib.contextmanager
