@@ -1,6 +1,7 @@
 """Regions: what an option and a BED file mean, and that what is cut out is what lies there."""
 
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -146,3 +147,8 @@ def test_a_region_that_is_asked_for_twice_is_refused_or_numbered(tmp_path):
     assert message.startswith(f"{tmp_path}/a.bed:1: a:1-2 is there already (--region=a:1-2)")
     found = read(tmp_path / "a.fa", regions, on_duplicate="rename")
     assert [record.header for record in found] == ["a:1-2", "a:1-2_2 x", "a:1-2_3 y"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="has no end")
+def test_an_endless_file_of_regions_is_refused():
+    assert "/dev/zero:1: a zero byte" in refusal(read_bed, "/dev/zero")

@@ -16,6 +16,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome import fasta
 from vqdna_jax.genome.fasta import Batch
 from vqdna_jax.genome.remote import places
+from vqdna_jax.genome.stream_check import lines_check
 from vqdna_jax.genome.streams import read_chunks
 
 _OPTION = re.compile(r"(.+):([0-9,]{1,20})-([0-9,]{1,20})", re.DOTALL)
@@ -53,7 +54,7 @@ def of_option(text: str) -> Region:
 
 def read_bed(path: str | os.PathLike) -> list[Region]:
     """The regions of a BED file, plain or gzip. Raises InputError, as `file:line: what; what to do`."""
-    with places.readable(path) as copy:
+    with places.readable(path, lines_check()) as copy:
         try:
             lines = b"".join(read_chunks(copy)).split(b"\n")
         except OSError as error:

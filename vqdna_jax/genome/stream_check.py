@@ -60,6 +60,11 @@ def _unpacked(packed: bytes) -> bytes:
         return b""
 
 
+def lines_check(longest: int = 1 << 20) -> StreamCheck:
+    """For a stream of text in lines of so many bytes at most."""
+    return StreamCheck(lambda start: (0, ""), longest)
+
+
 def fasta_check() -> StreamCheck:
     """For a stream that should be FASTA: it begins with a header, and its first sequence is DNA."""
     return StreamCheck(_fasta_fault)

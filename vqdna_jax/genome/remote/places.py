@@ -208,7 +208,7 @@ Fault = Callable[[bytes], str]  # "LINE: what is wrong" with the next block of a
 
 
 @contextlib.contextmanager
-def local_copy(path: str | os.PathLike, fault: Fault = lambda block: "") -> Iterator[str | os.PathLike]:
+def local_copy(path: str | os.PathLike, fault: Fault) -> Iterator[str | os.PathLike]:
     """A local file with the content of `path`, to be read as often as one likes: `path` itself, or for as long as the
     context lasts a copy of what is remote or a stream. A stream ends where a block of it has a `fault`, for it may have
     no end of its own. Raises OSError, InputError for a fault, StorageError where there is no room for a copy.
@@ -227,7 +227,7 @@ def local_copy(path: str | os.PathLike, fault: Fault = lambda block: "") -> Iter
 
 
 @contextlib.contextmanager
-def readable(path: str | os.PathLike, fault: Fault = lambda block: "") -> Iterator[str | os.PathLike]:
+def readable(path: str | os.PathLike, fault: Fault) -> Iterator[str | os.PathLike]:
     """As `local_copy`, of what can be opened. Raises as `cannot_read`."""
     with contextlib.ExitStack() as copies:
         try:
