@@ -37,8 +37,9 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             targets="q|k|v|out",  # a regular expression over q, k, v, out, up, down
         ),
         head=dict(
-            pool="mean",  # of the codes: mean, max, cls; "mean+cls" concatenates
-            mlp=True,  # False: linear; with tuning.method=head a linear probe
+            pool="auto",  # the readout whose linear probe is best on dev; or mean, words, segments:8, positions:8, ...
+            align="start",  # of sequences of unequal lengths, for positions:N
+            mlp=False,  # True: one hidden layer beside the linear map
             dropout=0.1,
         ),
         compute=dict(layers="unrolled", remat="none", attention="auto"),
@@ -52,6 +53,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             weight_decay=0.01,
             clip_norm=1.0,
             skip_above=0.0,
+            head_rate=0.1,  # of the learning rate: the head starts from a linear probe
         ),
         train=dict(
             total_epochs=3.0,

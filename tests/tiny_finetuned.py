@@ -12,7 +12,6 @@ from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import finetuned, pretrained
 from vqdna_jax.labels.batches import Shape, fill
 from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.transformer import Compute
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 
 
@@ -39,6 +38,8 @@ def save_tiny_finetuned(
     hidden: int = 8,
     target: tuple[float, float] = (0.0, 1.0),
     long: str = "refuse",
+    places: int = 0,
+    form: int = 2,
     base: pathlib.Path | None = None,
     seed: int = 0,
     **of_base,
@@ -54,9 +55,8 @@ def save_tiny_finetuned(
         base = directory.with_name(f"{directory.name}-base")
         save_tiny_pretrained(base, **of_base)
     names, loaded = label_names or tuple(f"label-{i}" for i in range(classes)), pretrained.load(base)
-    task = Finetune(loaded.transformer, Compute(), kind, len(names), method, LoraConfig(rank=2), pool, hidden)
-    params = random_params(task, loaded, seed)
-    recipe = finetuned.Recipe(kind, method, task.lora, pool, hidden)
+    recipe = finetuned.Recipe(kind, method, LoraConfig(rank=2), pool, hidden, places, form=form)
+    params = random_params(Finetune(recipe.network(loaded, len(names)), kind, method, recipe.lora), loaded, seed)
     model = finetuned.assemble(loaded, recipe, params, names, target, long)
     finetuned.save(directory, model, recipe, params, str(base), {})
     return Model(str(directory), loaded.tokenizer, loaded, model)

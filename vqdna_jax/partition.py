@@ -173,6 +173,13 @@ def abstract_state(init: Callable, mesh: Mesh, *arguments):
         return jax.tree.map(on_mesh, jax.eval_shape(init, *arguments))
 
 
+def take(x_BxLxX: jax.Array, positions_BxM: jax.Array) -> jax.Array:
+    """x at the positions of each window, [B, M, ...]; every device has whole windows."""
+    rows = spec("batch", *[None] * (x_BxLxX.ndim - 1))
+    local = jax.vmap(lambda x, positions: x[positions])
+    return jax.shard_map(local, in_specs=(rows, spec("batch", None)), out_specs=rows)(x_BxLxX, positions_BxM)
+
+
 def replicated(tree: Tree) -> Tree:
     """Arrays, a tree, whole on every device."""
     return jax.tree.map(lambda x: jax.reshard(x, jax.P()), tree)

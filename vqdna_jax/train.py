@@ -111,12 +111,13 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
                 while True:
                     run.stop.check()
                     due = done % settings.eval.every_steps == 0 or (stage.task.keeps_best and done == total_steps)
-                    if done and due and done not in evaluated:
+                    due &= done > 0 or stage.task.keeps_best  # which may be those that the run starts from
+                    if due and done not in evaluated:
                         with run.phase("evaluate", done):
                             scores = stage.evaluate(functools.partial(program.predict, state))
                             log.evaluation(done, scores)
-                            evaluated[done] = scores.get("loss")
-                    if done and due and stage.task.keeps_best:
+                            evaluated[done] = scores.get("choice", scores.get("loss"))
+                    if due and stage.task.keeps_best:
                         state = dataclasses.replace(state, best=program.judge(state, evaluated[done]))
                         enough = stage.enough(state.best)
                     if done == total_steps or enough:

@@ -12,44 +12,72 @@ import vqdna_jax
 from vqdna_jax import partition
 from vqdna_jax.evaluation import probes
 from vqdna_jax.labels.batches import Shape, fill
+from vqdna_jax.models.classifier import Classifier
 from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.pooling import POOLS, pool, without_cls
+from vqdna_jax.models.pooling import POOLS, View, pool, without_cls
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 
-B, L, D = 8, 6, 16
+B, L, D, SIZES = 8, 6, 16, (8, 16)
 LENGTHS = np.array([6, 0, 6, 0, 2, 4, 1, 6], np.int32)
 H = np.random.default_rng(4).standard_normal((B, L, D), np.float32)
 CLS = np.random.default_rng(5).standard_normal((B, D), np.float32)
+CODES = np.stack([np.random.default_rng(6).integers(0, size, (B, L)) for size in SIZES], axis=-1)
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+
+def view(h, cls, codes, lengths) -> View:
+    """Sequences of one window each."""
+    h, lengths, at_1xL = jnp.asarray(h), jnp.asarray(lengths), jnp.arange(h.shape[1])[None]
+    return View(h, jnp.asarray(cls), jnp.asarray(codes), SIZES, at_1xL < lengths[:, None], at_1xL, lengths)
+
+
+def by_hand(name: str, h_LxD, cls_D, codes_LxN) -> np.ndarray:
+    """Of one sequence; in f64."""
+    kind, _, count = name.partition(":")
+    if kind == "words":
+        counts = [np.bincount(codes_LxN[:, n], minlength=size) for n, size in enumerate(SIZES)]
+        return np.log1p(np.concatenate(counts))
+    if not len(h_LxD):
+        return np.zeros(D * int(count or 1))
+    if kind == "segments":
+        size = -(-len(h_LxD) // int(count))
+        parts = [h_LxD[start : start + size] for start in range(0, int(count) * size, size)]
+        return np.concatenate([part.mean(axis=0) if len(part) else np.zeros(D) for part in parts])
+    return {"mean": h_LxD.mean(axis=0), "max": h_LxD.max(axis=0), "cls": cls_D}[kind]
 
 
 @pytest.mark.parametrize("name", POOLS)
 def test_is_over_the_codes_that_are_there(name):
-    found = pool(name, jnp.asarray(H), jnp.asarray(CLS), jnp.asarray(LENGTHS))
+    found = pool(name, view(H, CLS, CODES, LENGTHS))
+    assert found.shape[1] == POOLS[name].width(D, SIZES)
     for row, length in enumerate(LENGTHS):
-        there = H[row, :length]
-        of = {"mean": there.mean, "max": there.max}.get(name, lambda axis, row=row: CLS[row])
-        expected = of(axis=0) if length or name == "cls" else np.zeros(D)
-        np.testing.assert_allclose(found[row], expected, rtol=1e-6, atol=1e-6)
+        expected = by_hand(name, H[row, :length], CLS[row], CODES[row, :length])
+        np.testing.assert_allclose(found[row], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_window_without_codes_gives_gradients_of_zero_not_nan():
+@pytest.mark.parametrize("name", POOLS)
+def test_a_window_without_codes_gives_gradients_of_zero_not_nan(name):
     def total(h):
-        return sum(jnp.sum(pool(name, h, CLS, jnp.zeros(B, jnp.int32))) for name in ("mean", "max"))
+        return jnp.sum(pool(name, view(h, CLS, CODES, np.zeros(B, np.int32))))
 
     assert not np.any(jax.jit(jax.grad(total))(jnp.asarray(H)))
 
 
 @pytest.mark.parametrize("name", POOLS)
-def test_windows_joined_one_by_one_are_the_sequence_at_once(name):
+def test_windows_joined_one_by_one_or_in_one_call_are_the_sequence_at_once(name):
     """Of one sequence of B L codes in B windows, each of them kept once; CLS is the mean over windows."""
-    how, kept = POOLS[name], jnp.ones((B, L), bool)
-    joined = np.full(D, how.start)
-    for window_D in np.asarray(how.window(jnp.asarray(H), jnp.asarray(CLS), kept)):
-        joined = how.join(joined, window_D)
-    at_once = pool(name, jnp.asarray(H.reshape(1, B * L, D)), jnp.asarray(CLS.mean(0)[None]), jnp.array([B * L]))
+    how = POOLS[name]
+    total, at = jnp.full(B, B * L), jnp.arange(B * L).reshape(B, L)
+    windows = View(jnp.asarray(H), jnp.asarray(CLS), jnp.asarray(CODES), SIZES, jnp.ones((B, L), bool), at, total)
+    joined = np.full(how.width(D, SIZES), how.start)
+    for window_P in np.asarray(how.window(windows)):
+        joined = getattr(np, how.join)(joined, window_P)
     assert joined.dtype == np.float64
-    np.testing.assert_allclose(how.finish(joined, B * L, B), at_once[0], rtol=1e-5, atol=1e-6)
+    expected = by_hand(name, H.reshape(B * L, D), CLS.mean(0), CODES.reshape(B * L, -1))
+    np.testing.assert_allclose(how.finish(joined, B * L, B), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pool(name, windows, windows=B)[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_needs_cls_is_told():
@@ -69,7 +97,8 @@ def features(base):
     """Bases [S] of many sequences -> fine-tuning's features [B, P] before its first step, in all pools at once."""
     model = base.pretrained
     pools = "+".join(POOLS)
-    task = Finetune(model.transformer, Compute(), "classification", 2, "lora", LoraConfig(targets=".*"), pools)
+    network = Classifier(model.transformer, Compute(), 2, model.sizes, pools)
+    task = Finetune(network, "classification", "lora", LoraConfig(targets=".*"))
     frozen = FrozenBase(model.vectors_KxE(), model.weights["transformer"])
 
     @jax.jit

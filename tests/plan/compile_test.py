@@ -13,7 +13,7 @@ from small_mesh import mesh_of
 
 from configs import mcm
 from vqdna_jax import errors, partition, stages
-from vqdna_jax.labels.batches import Encoded, LabelledBatches
+from vqdna_jax.labels.batches import Encoded, FeatureBatches, LabelledBatches
 from vqdna_jax.models.attention import HEADS, attention
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.plan import compile, table, tasks
@@ -179,13 +179,17 @@ def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, tr
     settings = settings_of(source, "data.global_batch=8", *overrides)
     planned = tasks.make_task(settings, source)
     task, row = planned.task, planned.row()
-    assert (task.model.width, planned.window_bp) == (128, 256) and task.compute.attention == "xla"
+    network = task.network
+    assert (network.model.width, planned.window_bp) == (128, 256) and network.compute.attention == "xla"
     _, batch = tasks.abstract_inputs(planned, 8, mesh)
     labels = np.zeros(
-        (8, task.outputs) if task.kind == "multilabel" else 8, np.int32 if task.kind == "classification" else np.float32
+        (8, network.outputs) if task.kind == "multilabel" else 8,
+        np.int32 if task.kind == "classification" else np.float32,
     )
     codes = [np.zeros((row.codes, len(planned.tokenizer.codebook_sizes)), np.uint16)] * 8
-    real = LabelledBatches(Encoded(codes, labels), 8, 0, row.codes, task.model.cls)[0]
+    features = FeatureBatches(np.zeros((8, network.width), np.float32), labels, 8, 0)
+    of_codes = LabelledBatches(Encoded(codes, labels), 8, 0, row.codes, network.model.cls)
+    real = (features if task.method == "head" else of_codes)[0]
     assert jax.tree.map(lambda x: (x.shape, x.dtype), real) == jax.tree.map(lambda x: (x.shape, x.dtype), batch)
     state, _ = compile._lower_step(settings, planned, mesh)
     assert trained in state.params
@@ -216,7 +220,7 @@ def test_finetuning_a_base_that_is_named_has_its_shapes(tmp_path):
     source = "configs/finetune.py:tiny"
     settings = settings_of(source, f"pretrained={tmp_path}")
     planned = tasks.make_task(settings, source)
-    assert (planned.task.model.width, planned.window_bp, planned.tokenizer) == (64, 128, TokenizerConfig())
+    assert (planned.task.network.model.width, planned.window_bp, planned.tokenizer) == (64, 128, TokenizerConfig())
     with pytest.raises(errors.InputError, match="mesh.tensor: found 3, expected a divisor of the base's heads=4"):
         tasks.make_task(settings.changed({"mesh.tensor": 3}), source)
     (tmp_path / "config.json").write_text(json.dumps(described | {"schema": "vqdna-fixed-pretrained/1"}))

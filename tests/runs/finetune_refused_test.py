@@ -25,7 +25,7 @@ BAD = {
         "query|(",
         "tuning.targets: found 'query|(', expected a regular expression that matches one of q",
     ),
-    "head.pool": ("mean+sum", "head.pool: found 'mean+sum', expected one of mean, max, cls, or several"),
+    "head.pool": ("mean+sum", "head.pool: found 'mean+sum', expected some of mean, max, cls, "),
     "head.dropout": (-0.1, "head.dropout: found -0.1, expected a share"),
     "compute.layers": ("rolled", "compute.layers: found 'rolled'"),
     "compute.remat": ("some", "compute.remat: found 'some'"),

@@ -19,7 +19,7 @@ from vqdna_jax import partition
 from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import LabelledSet, Split
 from vqdna_jax.models.attention import Kernel, kernel_of_padded
-from vqdna_jax.models.classifier import METHODS
+from vqdna_jax.models.classifier import METHODS, Classifier
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS
 from vqdna_jax.models.transformer import Compute
@@ -29,14 +29,20 @@ from vqdna_jax.training.step import init_state, train_step
 
 MODEL, LEVELS, E = tiny_transformer(), (8, 16), 8
 B, W, L, V = 8, 2, 6, 3
-LENGTHS = np.array([[6, 6], [6, 0], [3, 6], [1, 0], [6, 2], [4, 4], [2, 0], [6, 6]], np.int32)
+TOTAL = np.array([12, 6, 8, 1, 11, 4, 2, 7], np.int32)  # codes: of one window, or of two that may share some
+LENGTHS = np.stack([np.minimum(TOTAL, L), np.where(TOTAL > L, L, 0)], axis=1).astype(np.int32)
 PADDED = (7, 15)  # codes that no sequence has
-TASK = Finetune(
-    MODEL, Compute(), "classification", V, "lora", LoraConfig(3, 6.0, 0.25, "q|down"), "+".join(POOLS), 8, dropout=0.25
-)
+EVERY = (*POOLS, "positions:4")
+NETWORK = Classifier(MODEL, Compute(), V, LEVELS, "+".join(EVERY), 8, dropout=0.25, places=9, align="middle")
+TASK = Finetune(NETWORK, "classification", "lora", LoraConfig(3, 6.0, 0.25, "q|down"))
 KINDS = {name: dataclasses.replace(TASK, kind=name) for name in ("classification", "multilabel")}
-KINDS["regression"] = dataclasses.replace(TASK, kind="regression", outputs=1)
 
+
+def with_network(task=TASK, **changes) -> Finetune:
+    return dataclasses.replace(task, network=dataclasses.replace(task.network, **changes))
+
+
+KINDS["regression"] = with_network(dataclasses.replace(TASK, kind="regression"), outputs=1)
 pytestmark = pytest.mark.usefixtures("one_device")
 
 
@@ -59,7 +65,7 @@ def rows(kind="classification") -> LabelledCodes:
         "multilabel": rng.integers(0, 2, (B, V)).astype(np.float32),
         "regression": rng.standard_normal(B).astype(np.float32),
     }[kind]
-    return LabelledCodes(codes, labels, LENGTHS, np.ones(B, np.float32))
+    return LabelledCodes(codes, labels, LENGTHS, TOTAL, np.ones(B, np.float32))
 
 
 def beyond():
@@ -101,7 +107,8 @@ def gradient(task, params, batch, key=None):
 
 @functools.partial(jax.jit, static_argnums=0)
 def gradient_on(task, params, frozen, batch, key):
-    calm = task if key is not None else dataclasses.replace(task, lora=LoraConfig(3, 6.0, 0.0, "q|down"), dropout=0.0)
+    still = with_network(dataclasses.replace(task, lora=LoraConfig(3, 6.0, 0.0, "q|down")), dropout=0.0)
+    calm = task if key is not None else still
 
     def loss(params):
         value, (_, metrics) = calm.loss(params, (), frozen, batch, jax.random.key(0) if key is None else key)
@@ -140,16 +147,27 @@ class TestPadding:
             reached = np.flatnonzero(np.abs(gradient_KxE).sum(axis=1))
             np.testing.assert_array_equal(reached, np.setdiff1d(np.unique(codes), padded))
 
-    def test_features_are_the_mean_of_the_windows_that_are_there(self):
-        one = rows()
-        halves = [
-            {"codes_BxWxLxN": one.codes_BxWxLxN[:, [w]], "lengths_BxW": one.lengths_BxW[:, [w]]} for w in range(W)
-        ]
-        each = [np.asarray(self.features(**half)) for half in halves]
-        there = LENGTHS[..., None] > 0
+    def test_of_older_exports_features_are_the_mean_of_the_windows_that_are_there(self):
+        old = with_network(pool="mean+max+cls", form=1, places=0)
+        lengths, one = np.array([[6, 6], [6, 0], [3, 6], [1, 0], [6, 2], [4, 4], [2, 0], [6, 6]], np.int32), rows()
+        halves = [{"codes_BxWxLxN": one.codes_BxWxLxN[:, [w]], "lengths_BxW": lengths[:, [w]]} for w in range(W)]
+        each = [np.asarray(self.features(old, **half)) for half in halves]
+        there = lengths[..., None] > 0
         expected = sum(x * there[:, w] for w, x in enumerate(each)) / there.sum(axis=1)
-        np.testing.assert_allclose(self.features(), expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(self.features(old, lengths_BxW=lengths), expected, rtol=1e-5, atol=1e-5)
         assert not there.all() and np.abs(each[0] - each[1]).max() > 0.1
+
+    @pytest.mark.parametrize("align, shift", [("start", 0), ("end", 5), ("middle", 2)])
+    def test_positions_are_each_codes_vector_times_the_map_where_it_lies(self, align, shift):
+        """Of a sequence of four codes among nine places; codes beyond the places are left out."""
+        task = with_network(pool="positions:4", align=align)
+        found = np.asarray(self.features(task)).reshape(B, 9, 4)[TOTAL == 4][0]
+        alone = with_network(pool="segments:4", places=0)  # of four codes, each is a segment
+        vectors_4xD = np.asarray(self.features(alone))[TOTAL == 4].reshape(4, -1)
+        expected = np.zeros((9, 4))
+        expected[shift : shift + 4] = vectors_4xD @ trained(TASK)["head"]["positions_map"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        assert TOTAL.max() > task.network.places
 
     def features(self, task=TASK, **changes):
         return jax.jit(task.features)(trained(TASK), frozen(), batch(**changes))
@@ -188,7 +206,7 @@ class TestLoss:
             expected = [sklearn.metrics.log_loss(y_V, p_V, labels=[0, 1]) for y_V, p_V in zip(labels, p)]
         else:
             expected = [sklearn.metrics.mean_squared_error([y], z) for y, z in zip(labels, logits)]
-        np.testing.assert_allclose(found["loss"], expected, rtol=1e-4)
+        np.testing.assert_allclose(found["loss"], expected, rtol=1e-4, atol=1e-6)
         weights = base().class_weights_V[labels] if kind == "classification" else None
         (loss, _), _ = gradient(KINDS[kind], trained(KINDS[kind]), batch(kind))
         assert loss == pytest.approx(np.average(expected, weights=weights), rel=1e-4)
@@ -215,9 +233,9 @@ class TestLoss:
 class TestPools:
     def test_several_are_concatenated_in_order(self):
         for names in ("mean", "cls+max"):
-            found = TestPadding().features(dataclasses.replace(TASK, pool=names))
-            parts = np.split(np.asarray(TestPadding().features()), len(POOLS), axis=1)
-            expected = np.concatenate([parts[list(POOLS).index(name)] for name in names.split("+")], axis=1)
+            found = TestPadding().features(with_network(pool=names))
+            parts = np.split(np.asarray(TestPadding().features()), np.cumsum(NETWORK.widths)[:-1], axis=1)
+            expected = np.concatenate([parts[EVERY.index(name)] for name in names.split("+")], axis=1)
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -225,11 +243,11 @@ class TestMethods:
     @pytest.mark.parametrize("hidden", [0, 8])
     @pytest.mark.parametrize("method", METHODS)
     def test_trains_and_stores_its_own_parameters_only(self, method, hidden):
-        task = dataclasses.replace(TASK, method=method, hidden=hidden, pool="mean+cls")
+        task = with_network(dataclasses.replace(TASK, method=method), hidden=hidden, pool="mean+cls")
         init = functools.partial(init_state, task, optax.adam(1e-3))
         state = jax.eval_shape(init, jax.random.key(0), frozen(), batch())
         width = MODEL.width * 2
-        head = (width + 1) * hidden + (hidden + 1) * V if hidden else (width + 1) * V
+        head = (width + 1) * V + 2 * width + (width + 1 + V) * hidden
         count = {part: sum(x.size for x in jax.tree.leaves(p)) for part, p in state.params.items()}
         own = {"lora": {"lora"}, "full": {"transformer"}, "head": set()}[method]
         assert count.pop("head") == head and set(count) == own
@@ -241,24 +259,26 @@ class TestMethods:
 
     @pytest.mark.parametrize("method", METHODS)
     def test_gradients_reach_all_that_is_trained(self, method):
-        """But for the vector of masked codes: no code is masked."""
+        """But for the vector of masked codes, none of which is masked, and what standardises features."""
         task = dataclasses.replace(TASK, method=method)
         _, grads = gradient(task, trained(task), batch())
         reached = {jax.tree_util.keystr(path): np.any(x) for path, x in jax.tree_util.tree_leaves_with_path(grads)}
-        assert {name for name, is_reached in reached.items() if not is_reached} == (
-            {"['transformer']['mask']"} if method == "full" else set()
-        )
+        assert {name for name, is_reached in reached.items() if not is_reached} == {
+            "['head']['mean']",
+            "['head']['scale']",
+            *({"['transformer']['mask']"} if method == "full" else set()),
+        }
 
     def test_dropout_is_a_function_of_the_key_and_absent_from_predictions(self):
         losses = [float(gradient(TASK, trained(TASK), batch(), jax.random.key(k))[0][0]) for k in (0, 0, 1)]
         assert losses[0] == losses[1] != losses[2]
-        calm = dataclasses.replace(TASK, lora=dataclasses.replace(TASK.lora, dropout=0.0), dropout=0.0)
+        calm = with_network(dataclasses.replace(TASK, lora=dataclasses.replace(TASK.lora, dropout=0.0)), dropout=0.0)
         found = [predict(task, trained(TASK), batch())["logits"] for task in (TASK, calm)]
         np.testing.assert_array_equal(*found)
 
     def test_dropout_of_the_head_keeps_the_mean(self):
-        head, x = dataclasses.replace(TASK, hidden=0).network.head, jnp.ones((4096, 4))
-        params = {"params": {"kernel": jnp.eye(4), "bias": jnp.zeros(4)}}
+        head, x = with_network(hidden=0).network.head, jnp.ones((4096, 4))
+        params = {"params": {"mean": jnp.zeros(4), "scale": jnp.ones(4), "kernel": jnp.eye(4), "bias": jnp.zeros(4)}}
         left = np.asarray(head.clone(outputs=4).apply(params, x, jax.random.key(0)))
         np.testing.assert_allclose(np.unique(left), [0, 1 / 0.75], rtol=1e-6)
         assert left.mean() == pytest.approx(1, abs=4 * (1 / 3 / left.size) ** 0.5)

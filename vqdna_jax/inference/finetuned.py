@@ -6,7 +6,7 @@ fixed number of rows: neighbours and batches change nothing.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -70,7 +70,14 @@ class FineTuned:
 
     def logits(self, codes: Sequence[np.ndarray], advance: Advance = no_advance) -> np.ndarray:
         """f32 [n, V] of good codes [L, N]."""
-        logits = np.empty((len(codes), self.network.outputs), np.float32)
+        return self._rows(_logits, codes, self.network.outputs, advance)
+
+    def features(self, codes: Sequence[np.ndarray], advance: Advance = no_advance) -> np.ndarray:
+        """f32 [n, P], what the head reads of good codes [L, N]."""
+        return self._rows(_features, codes, self.network.width, advance)
+
+    def _rows(self, function: Callable, codes: Sequence[np.ndarray], width: int, advance: Advance) -> np.ndarray:
+        outputs = np.empty((len(codes), width), np.float32)
         shapes = np.array([self._shape(len(codes_LxN)) for codes_LxN in codes], np.int64).reshape(-1, 2)
         for shape in np.unique(shapes, axis=0):
             chosen, windows = np.flatnonzero((shapes == shape).all(axis=1)), Shape(*map(int, shape))
@@ -78,9 +85,10 @@ class FineTuned:
             for start in range(0, len(chosen), rows):
                 part = chosen[start : start + rows]
                 padded = np.resize(part, rows)  # the first ones again
-                logits[part] = self._apply(fill([codes[int(i)] for i in padded], windows, self.size))[: len(part)]
+                batch = fill([codes[int(i)] for i in padded], windows, self.size)
+                outputs[part] = self._apply(function, batch)[: len(part)]
                 advance(len(part))
-        return logits
+        return outputs
 
     def predictions(self, logits_BxV: np.ndarray) -> Predictions:
         kind, names = self.kind, self.label_names
@@ -114,15 +122,22 @@ class FineTuned:
     def _vectors_KxE(self) -> tuple[Array, ...]:
         return self.base.vectors_KxE()
 
-    def _apply(self, batch: LabelledCodes) -> np.ndarray:
+    def _apply(self, function: Callable, batch: LabelledCodes) -> np.ndarray:
         with jax.set_mesh(self.base.mesh):
             on_device = partition.batch_to_devices(batch, self.base.mesh, len(batch.codes_BxWxLxN))
-            return np.asarray(_logits(self.network, self.head, self.weights, self._vectors_KxE, on_device))
+            return np.asarray(function(self.network, self.head, self.weights, self._vectors_KxE, on_device))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _features(
+    network: Classifier, head: Params, weights: Params, vectors_KxE: tuple[Array, ...], batch: LabelledCodes
+) -> Array:
+    of = jnp.asarray(batch.codes_BxWxLxN), jnp.asarray(batch.lengths_BxW), jnp.asarray(batch.total_B)
+    return network.features(weights, head, vectors_KxE, *of)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(
     network: Classifier, head: Params, weights: Params, vectors_KxE: tuple[Array, ...], batch: LabelledCodes
 ) -> Array:
-    codes_BxWxLxN, lengths_BxW = jnp.asarray(batch.codes_BxWxLxN), jnp.asarray(batch.lengths_BxW)
-    return network.logits(head, network.features(weights, vectors_KxE, codes_BxWxLxN, lengths_BxW))
+    return network.logits(head, _features(network, head, weights, vectors_KxE, batch))

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from vqdna_jax.errors import InputError
 from vqdna_jax.inference.model import Model
 from vqdna_jax.inference.saved import finetuned, pretrained
-from vqdna_jax.runtime.exports import CONFIG, FINETUNED, read_config
+from vqdna_jax.runtime.exports import CONFIG, FINETUNED, FINETUNED_1, read_config
 from vqdna_jax.tokenizers import load as saved_tokenizers
 
 
@@ -35,7 +35,7 @@ def load(
 
 def _load(path: pathlib.Path, mesh: Mesh | None, base: str | os.PathLike | None) -> Model:
     schema = read_config(path / CONFIG)["schema"]
-    if schema == FINETUNED:
+    if schema in (FINETUNED, FINETUNED_1):
         return _finetuned(path, mesh, base)
     if base is not None:
         raise InputError(f"{path}: is not a fine-tuned model, so it has no base; leave the base out")

@@ -122,14 +122,16 @@ class Model:
     def embed(
         self, sequences: DNA | Iterable[DNA], pool: str = "mean", layer: int = -1
     ) -> np.ndarray | list[np.ndarray]:
-        """Context vectors of a sequence, float32 [D], or [n, D] for many.
+        """Context vectors of a sequence, float32 [P], or [n, P] for many.
 
         They are of the pretrained transformer; of a fine-tuned model, of the transformer as it was tuned, its adapter
         merged (`model.pretrained.embed` is that of its base).
 
         Args:
             pool: one of models.pooling.POOLS over the sequence's codes: "mean", "max"; "cls": CLS, of a sequence longer
-                than the training window the mean of its windows' CLS. "none": no pooling, [L, D] for a sequence and a
+                than the training window the mean of its windows' CLS; "segments:N": the means of N parts of it, one
+                after the other; "words": log(1 + count) of each code of every level, which no layer changes. They are
+                [D], but for "segments:N", [N D], and "words", [K]. "none": no pooling, [L, D] for a sequence and a
                 list of them for many; vector l is of code l, np.repeat(vectors, R, axis=0)[:bases] is one per base.
             layer: -1: after the last norm. 0 to layers: what the residual stream holds after so many layers, 0: the
                 network's input. -2, -3, ...: after layers - 1, layers - 2, ... layers.
@@ -142,7 +144,7 @@ class Model:
         vectors = embedder.embed(bases, pool, layer)
         if single or pool == UNPOOLED:
             return vectors[0] if single else vectors
-        return np.stack(vectors) if vectors else np.zeros((0, embedder.transformer.width), np.float32)
+        return np.stack(vectors) if vectors else np.zeros((0, embedder.width(pool)), np.float32)
 
     def predict(self, sequences: DNA | Iterable[DNA]) -> Predictions:
         """Labels and probabilities of a sequence (n = 1) or of many.

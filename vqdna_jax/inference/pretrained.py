@@ -26,7 +26,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.models import pooling, quantize
 from vqdna_jax.models.attention import Kernel, best_kernel, kernel_of_padded
 from vqdna_jax.models.layers import Params, apply
-from vqdna_jax.models.pooling import POOLS, UNPOOLED
+from vqdna_jax.models.pooling import POOLS, UNPOOLED, View
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
 from vqdna_jax.partition import AnyArray
@@ -52,11 +52,13 @@ class Window(NamedTuple):
 
 
 class Call(flax.struct.PyTreeNode):
-    """Windows as one call computes them: codes, how many are there [B] (None: all), and which are kept [B, 2]."""
+    """Windows as one call computes them: codes, how many are there [B] (None: all), which are kept [B, 2], and of their
+    sequences where the window starts and how many codes there are [B, 2]."""
 
     codes_BxLxN: AnyArray
     lengths_B: AnyArray | None
     kept_Bx2: AnyArray
+    place_Bx2: AnyArray
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -103,7 +105,7 @@ class Pretrained:
         return bool(self.tokenizer.codes_KxD)
 
     def embed(self, bases: Iterable[np.ndarray], pool: str = "mean", layer: int = -1) -> list[np.ndarray]:
-        """f32 [D] of each sequence of uint8 bases [S], or [L, D] of "none", as if alone; see `Model.embed`."""
+        """f32 [P] of each sequence of uint8 bases [S], or [L, D] of "none", as if alone; see `Model.embed`."""
         self.check(pool, layer)
         return [v for group in self.grouped(bases, len, pool) for v in self.embed_group(group, pool, layer)]
 
@@ -117,13 +119,23 @@ class Pretrained:
             for window, vectors_LxD in self.context_vectors(codes, pool, layer, advance):
                 outputs[window.sequence][window.first : window.last] = vectors_LxD
             return outputs
-        how = POOLS[pool]
-        joined = list(np.full((len(codes), width), how.start))
-        for window, vector_D in self.context_vectors(codes, pool, layer, advance):
-            joined[window.sequence] = how.join(joined[window.sequence], vector_D)
+        how, join = POOLS[pool], getattr(np, POOLS[pool].join)
+        joined = list(np.full((len(codes), self.width(pool)), how.start))
+        for window, vector_P in self.context_vectors(codes, pool, layer, advance):
+            joined[window.sequence] = join(joined[window.sequence], vector_P)
         lengths = list(map(len, codes))
         counts = ((length, len(self._starts(length))) for length in lengths)
-        return [how.finish(vector_D, *count).astype(np.float32) for vector_D, count in zip(joined, counts)]
+        return [how.finish(vector_P, *count).astype(np.float32) for vector_P, count in zip(joined, counts)]
+
+    def width(self, pool: str) -> int:
+        """Of the vectors that `embed` gives."""
+        width = self.transformer.width
+        return width if pool == UNPOOLED else POOLS[pool].width(width, self.sizes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Codes of each level."""
+        return tuple(map(len, self.codes_KxE))
 
     def context_vectors(
         self, codes: Sequence[np.ndarray], pool: str, layer: int, advance: Advance = no_advance
@@ -226,7 +238,7 @@ def _vectors(
     codes_KxE: tuple[Array, ...],
     call: Call,
 ) -> Array:
-    """f32 [B, L, D] for "none", else [B, D]: what the pooling makes of the kept codes."""
+    """f32 [B, L, D] for "none", else [B, P]: what the pooling makes of the kept codes."""
     vectors_BxLxNxE = code_vectors(_read(codes_KxE, standardises), jnp.asarray(call.codes_BxLxN, jnp.int32))
     masked_BxL = jnp.zeros_like(call.codes_BxLxN[..., 0], bool)
     lengths_B = None if call.lengths_B is None else call.lengths_B + config.cls
@@ -244,7 +256,10 @@ def _vectors(
         return h_BxLxD.astype(jnp.float32)
     at_1xL, kept_Bx2 = jnp.arange(h_BxLxD.shape[1])[None], call.kept_Bx2
     kept_BxL = (at_1xL >= kept_Bx2[:, :1]) & (at_1xL < kept_Bx2[:, 1:])
-    return POOLS[pool].window(h_BxLxD, cls_BxD, kept_BxL)
+    sizes, codes_BxLxN = tuple(map(len, codes_KxE)), jnp.asarray(call.codes_BxLxN, jnp.int32)
+    place_Bx2 = call.place_Bx2
+    view = View(h_BxLxD, cls_BxD, codes_BxLxN, sizes, kept_BxL, at_1xL + place_Bx2[:, :1], place_Bx2[:, 1])
+    return POOLS[pool].window(view)
 
 
 def _cut(codes: Sequence[np.ndarray], batch: list[Window], rows: int, size: int) -> Call:
@@ -252,11 +267,13 @@ def _cut(codes: Sequence[np.ndarray], batch: list[Window], rows: int, size: int)
     like = codes[batch[0].sequence]
     codes_BxLxN = np.zeros((rows, size, like.shape[1]), like.dtype)
     lengths_B, kept_Bx2 = np.ones(rows, np.int32), np.zeros((rows, 2), np.int32)
+    place_Bx2 = np.tile(np.array([0, 1], np.int32), (rows, 1))
     for row, (sequence, start, stop, first, last) in enumerate(batch):
         codes_BxLxN[row, : stop - start] = codes[sequence][start:stop]
         lengths_B[row] = stop - start
         kept_Bx2[row] = first - start, last - start
-    return Call(codes_BxLxN, lengths_B, kept_Bx2)
+        place_Bx2[row] = start, len(codes[sequence])
+    return Call(codes_BxLxN, lengths_B, kept_Bx2, place_Bx2)
 
 
 def _kept(batch: list[Window], y_Bx: np.ndarray, pool: str, advance: Advance) -> Iterator[tuple[Window, np.ndarray]]:

@@ -36,7 +36,7 @@ def check_lengths(split: Split, lengths: Sequence[int], limit: int, long: str) -
         if length > limit and long == "refuse":
             raise InputError(
                 f"{place}: {length:,} codes, but the model's context has {limit:,}; expected shorter sequences;"
-                " --config.data.long=window cuts them into windows whose features are averaged"
+                " --config.data.long=window cuts them into windows that are read as one"
             )
 
 
@@ -52,12 +52,22 @@ class LabelledCodes(flax.struct.PyTreeNode):
 
     Attributes:
         labels: int32 [B], f32 [B] (standardised), or f32 [B, V]; None of sequences whose labels are asked for.
+        total_B: codes of each sequence.
         weights_B: f32, 0 of rows that only fill the batch.
     """
 
     codes_BxWxLxN: AnyArray
     labels: AnyArray
     lengths_BxW: AnyArray
+    total_B: AnyArray
+    weights_B: AnyArray = None
+
+
+class LabelledFeatures(flax.struct.PyTreeNode):
+    """What `LabelledCodes` says of sequences whose features [B, P] are known and stay: only a head is trained."""
+
+    features_BxP: AnyArray
+    labels: AnyArray
     weights_B: AnyArray = None
 
 
@@ -71,7 +81,7 @@ def fill(codes: Sequence[np.ndarray], shape: Shape, size: int, labels: np.ndarra
             part = codes_LxN[start : start + size]
             codes_BxWxLxN[row, window, : len(part)] = part
             lengths_BxW[row, window] = len(part)
-    return LabelledCodes(codes_BxWxLxN, labels, lengths_BxW)
+    return LabelledCodes(codes_BxWxLxN, labels, lengths_BxW, np.array(list(map(len, codes)), np.int32))
 
 
 def shapes_of(lengths: np.ndarray, size: int, cls: bool) -> list[Shape]:
@@ -152,6 +162,36 @@ class LabelledBatches:
             plan += [(shape, rows[start : start + self._batch]) for start in range(0, whole, self._batch)]
             left = rows[whole:]
         return [plan[i] for i in rng.permutation(len(plan))]
+
+
+class FeatureBatches:
+    """As `LabelledBatches`, of features [n, P] that are known."""
+
+    def __init__(
+        self,
+        features_BxP: np.ndarray,
+        labels: np.ndarray,
+        global_batch: int,
+        seed: int,
+        *,
+        process: int = 0,
+        processes: int = 1,
+    ):
+        self._features_BxP, self._labels, self._batch, self._seed = features_BxP, labels, global_batch, seed
+        self.steps_per_epoch = -(-len(labels) // global_batch)
+        first, stop = (global_batch * i // processes for i in (process, process + 1))
+        self._rows = slice(first, stop)
+
+    def __len__(self) -> int:
+        return _ENDLESS
+
+    def __getitem__(self, step: int) -> LabelledFeatures:
+        epoch, step = divmod(int(step), self.steps_per_epoch)
+        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._labels))
+        rows = order[step * self._batch : (step + 1) * self._batch]
+        there = (np.arange(self._batch) < len(rows)).astype(np.float32)
+        rows, there = np.resize(rows, self._batch)[self._rows], there[self._rows]
+        return LabelledFeatures(self._features_BxP[rows], self._labels[rows], there)
 
 
 def by_shape(encoded: Encoded, shapes: Sequence[Shape], size: int) -> Iterator[tuple[np.ndarray, LabelledCodes]]:

@@ -1,7 +1,8 @@
-"""A transformer that reads the codes of sequences, pools its vectors, and has a head for their labels."""
+"""A transformer that reads the codes of sequences, a readout of them, and a head for their labels."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,18 @@ from vqdna_jax.models import lora
 from vqdna_jax.models.heads import Head
 from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.lora import Adapter, LoraConfig
-from vqdna_jax.models.pooling import pool
+from vqdna_jax.models.pooling import POOLS, View, pool
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig, born
-from vqdna_jax.partition import spec
+from vqdna_jax.partition import spec, take
 
 METHODS = ("lora", "full", "head")
 Method = Literal["lora", "full", "head"]
+ALIGNMENTS = ("start", "end", "middle")
+Alignment = Literal["start", "end", "middle"]
+# A few numbers of every position, side by side: each its vector times a map, the same for all, that is trained.
+POSITIONS: Mapping[str, int] = {f"positions:{channels}": channels for channels in (4, 8, 16)}
+READOUTS = (*POOLS, *POSITIONS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,47 +31,75 @@ class Classifier:
     """Codes of sequences to one row of logits each, or to their standardised value.
 
     Attributes:
-        pool: of the codes of a window; several joined by "+" are concatenated. Windows are averaged.
-        hidden: of an MLP head; 0: the head is linear.
-        dropout: of the head.
+        sizes: codes of each level.
+        pool: readouts of a sequence, POOLS or POSITIONS; several joined by "+" are concatenated.
+        hidden: of an MLP beside the linear map; 0: there is none.
+        dropout: of what the head reads.
+        places: codes that "positions" reads, 0 without; align: where sequences of other lengths lie on them.
+        form: 2; 1 as older exports have it: features of windows are averaged, and the head is as `Head` says.
     """
 
     model: TransformerConfig
     compute: Compute
     outputs: int
+    sizes: tuple[int, ...]
     pool: str = "mean"
     hidden: int = 0
     dropout: float = 0.0
+    places: int = 0
+    align: Alignment = "start"
+    form: int = 2
 
     @property
-    def pools(self) -> tuple[str, ...]:
+    def readouts(self) -> tuple[str, ...]:
         return tuple(self.pool.split("+"))
 
     @property
+    def channels(self) -> int:
+        """Of "positions"; 0 without."""
+        return next((POSITIONS[name] for name in self.readouts if name in POSITIONS), 0)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of each readout."""
+        return tuple(
+            POOLS[name].width(self.model.width, self.sizes) if name in POOLS else self.places * self.channels
+            for name in self.readouts
+        )
+
+    @property
+    def width(self) -> int:
+        """P, of the features."""
+        return sum(self.widths)
+
+    @property
     def head(self) -> Head:
-        return Head(self.outputs, self.hidden, self.dropout)
+        return Head(self.outputs, self.hidden, self.dropout, self.form)
 
     def logits(self, head: Params, features_BxP: Array, key: Array | None = None) -> Array:
         """f32 [B, V] of `features`; dropout where there is a `key`."""
-        return apply(self.head, head, features_BxP, key)
+        return apply(self.head, without_map(head), features_BxP, key)
 
     def features(
         self,
         transformer: Params,
+        head: Params,
         vectors_KxE: tuple[Array, ...],
         codes_BxWxLxN: Array,
         lengths_BxW: Array,
+        total_B: Array,
         adapter: Adapter | None = None,
     ) -> Array:
-        """Pooled over the first `lengths_BxW` codes of each window and over the windows that have any, f32 [B, P].
+        """Read off the codes of all windows of each sequence, f32 [B, P].
 
         Args:
             vectors_KxE: of each level's codes, as the transformer reads them.
+            lengths_BxW: how many codes of each window count.
+            total_B: codes of each sequence, whose window w starts at w L or, the last one, at its end less L.
         """
         rows, windows, length, levels = codes_BxWxLxN.shape
-        flat = spec("batch", None, None)
-        codes_RxLxN = jnp.reshape(codes_BxWxLxN.astype(jnp.int32), (rows * windows, length, levels), out_sharding=flat)
-        lengths_R = jnp.reshape(lengths_BxW, (rows * windows,), out_sharding=spec("batch"))
+        codes_RxLxN = _rows(codes_BxWxLxN.astype(jnp.int32), length, levels)
+        lengths_R = _rows(lengths_BxW)
         unmasked_RxL = jnp.zeros_like(codes_RxLxN[..., 0], bool)
         h_RxLxD, cls_RxD = apply(
             Transformer(self.model, self.compute),
@@ -77,10 +111,62 @@ class Classifier:
             None,
             adapter,
         )
-        pooled_RxP = jnp.concatenate([pool(name, h_RxLxD, cls_RxD, lengths_R) for name in self.pools], axis=-1)
-        pooled_BxWxP = jnp.reshape(pooled_RxP, (rows, windows, -1), out_sharding=flat)
-        there_BxWx1 = (lengths_BxW > 0).astype(jnp.float32)[..., None]
-        return jnp.sum(pooled_BxWxP * there_BxWx1, axis=1) / jnp.maximum(jnp.sum(there_BxWx1, axis=1), 1)
+        at_1xL = jnp.arange(length)[None]
+        if self.form == 1:  # every window as a sequence of its own
+            view = View(h_RxLxD, cls_RxD, codes_RxLxN, self.sizes, at_1xL < lengths_R[:, None], at_1xL, lengths_R)
+            return _mean_of_windows([pool(name, view) for name in self.readouts], lengths_BxW)
+        start_BxW, kept_BxWxL = _places(total_B, windows, length)
+        total_R = _rows(jnp.broadcast_to(total_B[:, None], (rows, windows)))
+        at_RxL = _rows(start_BxW)[:, None] + at_1xL
+        view = View(h_RxLxD, cls_RxD, codes_RxLxN, self.sizes, _rows(kept_BxWxL, length), at_RxL, total_R)
+        return jnp.concatenate(
+            [
+                pool(name, view, windows) if name in POOLS else self._positions(head, h_RxLxD, start_BxW, total_B)
+                for name in self.readouts
+            ],
+            axis=-1,
+        )
+
+    def _positions(self, head: Params, h_RxLxD: Array, start_BxW: Array, total_B: Array) -> Array:
+        """[B, places channels]: place q reads the code that lies there, by `align`; 0 where none does."""
+        (rows, windows), length, channels = start_BxW.shape, h_RxLxD.shape[1], self.channels
+        z_RxLxC = jnp.einsum("rld,dc->rlc", h_RxLxD.astype(jnp.float32), head["positions_map"])
+        z_BxLxC = jnp.reshape(z_RxLxC, (rows, windows * length, channels), out_sharding=spec("batch", None, None))
+        spare_B = self.places - total_B
+        shift_B = {"start": jnp.zeros_like(spare_B), "end": spare_B, "middle": spare_B // 2}[self.align]
+        at_BxQ = jnp.arange(self.places)[None] - shift_B[:, None]
+        there_BxQ = (at_BxQ >= 0) & (at_BxQ < total_B[:, None])
+        at_BxQ = jnp.where(there_BxQ, at_BxQ, 0)
+        window_BxQ = jnp.minimum(at_BxQ // length, windows - 1)
+        within_BxQ = at_BxQ - take(start_BxW[..., None], window_BxQ)[..., 0]
+        z_BxQxC = take(z_BxLxC, window_BxQ * length + within_BxQ)
+        return jnp.where(there_BxQ[..., None], z_BxQxC, 0).reshape(rows, -1)
+
+
+def without_map(head: Params) -> dict[str, Any]:
+    """What `Head` takes: the map of "positions" is the readout's."""
+    return {name: x for name, x in head.items() if name != "positions_map"}
+
+
+def _rows(x: Array, *shape: int) -> Array:
+    """[B, W, ...] as [B W, ...]."""
+    return jnp.reshape(x, (x.shape[0] * x.shape[1], *shape), out_sharding=spec("batch", *[None] * len(shape)))
+
+
+def _places(total_B: Array, windows: int, length: int) -> tuple[Array, Array]:
+    """(where the windows start [B, W], which of their codes count [B, W, L]): each code in the first that has it."""
+    first_1xW = jnp.arange(windows)[None] * length
+    start_BxW = jnp.minimum(first_1xW, jnp.maximum(total_B[:, None] - length, 0))
+    at_BxWxL = start_BxW[..., None] + jnp.arange(length)[None, None]
+    return start_BxW, (at_BxWxL >= first_1xW[..., None]) & (at_BxWxL < total_B[:, None, None])
+
+
+def _mean_of_windows(pooled: list[Array], lengths_BxW: Array) -> Array:
+    """Over the windows that have any codes."""
+    shape = (*lengths_BxW.shape, -1)
+    pooled_BxWxP = jnp.reshape(jnp.concatenate(pooled, axis=-1), shape, out_sharding=spec("batch", None, None))
+    there_BxWx1 = (lengths_BxW > 0).astype(jnp.float32)[..., None]
+    return jnp.sum(pooled_BxWxP * there_BxWx1, axis=1) / jnp.maximum(jnp.sum(there_BxWx1, axis=1), 1)
 
 
 def init(
@@ -89,9 +175,11 @@ def init(
     """What fine-tuning by `method` trains, before its first step: a head, and by "lora" the factors, by "full" the
     transformer too."""
     lora_key, head_key = jax.random.split(key)
-    width = network.model.width * len(network.pools)
-    pooled_BxP = jnp.zeros((rows, width), out_sharding=spec("batch", None))
-    params = {"head": network.head.init(head_key, pooled_BxP)["params"]}
+    features_BxP = jnp.zeros((rows, network.width), out_sharding=spec("batch", None))
+    head = dict(network.head.init(head_key, features_BxP)["params"])
+    if network.channels:
+        head["positions_map"] = jnp.zeros((network.model.width, network.channels), out_sharding=spec(None, None))
+    params = {"head": head}
     if method == "lora":
         return params | {"lora": lora.init(factors, transformer, lora_key)}
     return params | ({"transformer": born(transformer)} if method == "full" else {})

@@ -4,7 +4,7 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from vqdna_jax.models.layers import variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
@@ -61,27 +61,46 @@ class TokenHead(nn.Module):
 
 
 class Head(nn.Module):
-    """Pooled features [B, P] -> logits f32 [B, V]: an MLP with one hidden layer, or a linear map where hidden is 0.
+    """Pooled features [B, P] -> logits f32 [B, V]: a linear map of standardised features, and beside it, where hidden
+    is not 0, an MLP with one hidden layer.
 
-    The last layer begins at zero, so the first loss is that of knowing nothing.
+    `mean`, `scale`, `kernel` and `bias` begin with what a linear probe of the features gave, or at 0 and 1; the first
+    two stay. The MLP begins at zero. `form` 1 is that of older exports: no standardisation, and the MLP alone.
     """
 
     outputs: int
     hidden: int
     dropout: float
+    form: int = 2
 
     @nn.compact
     def __call__(self, x_BxP: Array, key: Array | None = None) -> Array:
         chex.assert_rank(x_BxP, 2)
-        rows = spec("batch", None)
+        if self.form == 1:
+            return self._linear(self._dropped(self._hidden(x_BxP) if self.hidden else x_BxP, key))
+        widths = (x_BxP.shape[-1],)
+        mean_P = self.param("mean", sharded(nn.initializers.zeros, None), widths)
+        scale_P = self.param("scale", sharded(nn.initializers.ones, None), widths)
+        x_BxP = self._dropped((x_BxP - lax.stop_gradient(mean_P)[None]) / lax.stop_gradient(scale_P)[None], key)
+        logits_BxV = self._linear(x_BxP)
         if self.hidden:
-            init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=1)
-            kernel = self.param("hidden_kernel", sharded(init, None, None), (x_BxP.shape[-1], self.hidden))
-            bias = self.param("hidden_bias", sharded(nn.initializers.zeros, None), (self.hidden,))
-            x_BxP = nn.gelu(jnp.einsum("bp,ph->bh", x_BxP, kernel, out_sharding=rows) + bias[None])
-        if key is not None and self.dropout:
-            kept = jax.random.bernoulli(key, 1 - self.dropout, x_BxP.shape, out_sharding=rows)
-            x_BxP = jnp.where(kept, x_BxP / (1 - self.dropout), 0)
+            kernel = self.param("out_kernel", sharded(nn.initializers.zeros, None, None), (self.hidden, self.outputs))
+            logits_BxV += jnp.einsum("bh,hv->bv", self._hidden(x_BxP), kernel, out_sharding=spec("batch", None))
+        return logits_BxV
+
+    def _linear(self, x_BxP: Array) -> Array:
         kernel = self.param("kernel", sharded(nn.initializers.zeros, None, None), (x_BxP.shape[-1], self.outputs))
         bias = self.param("bias", sharded(nn.initializers.zeros, None), (self.outputs,))
-        return jnp.einsum("bp,pv->bv", x_BxP, kernel, out_sharding=rows) + bias[None]
+        return jnp.einsum("bp,pv->bv", x_BxP, kernel, out_sharding=spec("batch", None)) + bias[None]
+
+    def _hidden(self, x_BxP: Array) -> Array:
+        init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=1)
+        kernel = self.param("hidden_kernel", sharded(init, None, None), (x_BxP.shape[-1], self.hidden))
+        bias = self.param("hidden_bias", sharded(nn.initializers.zeros, None), (self.hidden,))
+        return nn.gelu(jnp.einsum("bp,ph->bh", x_BxP, kernel, out_sharding=spec("batch", None)) + bias[None])
+
+    def _dropped(self, x_BxP: Array, key: Array | None) -> Array:
+        if key is None or not self.dropout:
+            return x_BxP
+        kept = jax.random.bernoulli(key, 1 - self.dropout, x_BxP.shape, out_sharding=spec("batch", None))
+        return jnp.where(kept, x_BxP / (1 - self.dropout), 0)

@@ -1,22 +1,39 @@
-"""Poolings: the vectors of a sequence's codes as one vector of the sequence.
+"""Readouts: what a sequence's codes and their context vectors say, as one vector of the sequence.
 
 A pooling is a line of POOLS: `embed` and its help, probes, fine-tuning and the checks of configs all read it there. It
-sees the windows of a long sequence one by one; `embed` joins them, fine-tuning averages what is pooled of each.
+sees the windows of a long sequence one by one, each code in one of them; what it makes of each is joined.
 
 jax is imported where it is used, so that `vqdna embed --help` names the poolings without waiting for it.
 """
 
 import dataclasses
+import functools
 import math
-import operator
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    import numpy as np
     from jax import Array
 
 UNPOOLED = "none"  # to `embed`: the vector of every code
+
+
+class View(NamedTuple):
+    """Windows of sequences, as a pooling sees them.
+
+    Attributes:
+        h_BxLxD, cls_BxD: context vectors; no `cls_BxD` of a network without CLS.
+        codes_BxLxN, sizes: the codes, and how many there are of each level.
+        kept_BxL: the codes that count here. at_BxL: the place of each in its sequence; total_B: codes of the sequence.
+    """
+
+    h_BxLxD: "Array"
+    cls_BxD: "Array | None"
+    codes_BxLxN: "Array"
+    sizes: tuple[int, ...]
+    kept_BxL: "Array"
+    at_BxL: "Array"
+    total_B: "Array"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,61 +41,132 @@ class Pool:
     """Pure functions; numbers of codes and windows may be arrays that broadcast.
 
     Attributes:
-        window: (h [B, L, D], CLS [B, D], kept bool [B, L]) -> f32 [B, D] of the kept codes of each window, 0 where
-            none is kept; for jax.
-        join: (of the windows before, of the next one) -> of all of them, [D]; for numpy, in f64.
-        start: what the first window is joined to.
+        window: a view -> f32 [B, P] of the kept codes of each window, 0 where none is kept; for jax.
+        join: how windows of a sequence become one vector.
         finish: (of all windows, how many codes were kept, how many windows) -> the pooled vector.
+        width: (of the context vectors, sizes of the codebooks) -> P.
         needs_cls: of a network without CLS it has nothing to read.
     """
 
-    window: Callable[["Array", "Array | None", "Array"], "Array"]
-    join: Callable[["np.ndarray", "np.ndarray"], "np.ndarray"]
-    start: float
+    window: Callable[[View], "Array"]
+    join: Literal["add", "maximum"]  # of numpy
     finish: Callable[[Any, Any, Any], Any]
+    width: Callable[[int, Sequence[int]], int] = lambda width, sizes: width
     needs_cls: bool = False
 
+    @property
+    def start(self) -> float:
+        """What the first window is joined to."""
+        return 0.0 if self.join == "add" else -math.inf
 
-def _total(h_BxLxD: "Array", cls_BxD: "Array | None", kept_BxL: "Array") -> "Array":
+
+def _total(view: View) -> "Array":
     import jax.numpy as jnp
 
-    return jnp.sum(jnp.where(kept_BxL[..., None], h_BxLxD.astype(jnp.float32), 0), axis=1)
+    return jnp.sum(jnp.where(view.kept_BxL[..., None], view.h_BxLxD.astype(jnp.float32), 0), axis=1)
 
 
-def _highest(h_BxLxD: "Array", cls_BxD: "Array | None", kept_BxL: "Array") -> "Array":
+def _highest(view: View) -> "Array":
     import jax.numpy as jnp
 
-    highest_BxD = jnp.max(jnp.where(kept_BxL[..., None], h_BxLxD.astype(jnp.float32), -jnp.inf), axis=1)
-    return jnp.where(jnp.any(kept_BxL, axis=1)[:, None], highest_BxD, 0)
+    kept_BxLx1 = view.kept_BxL[..., None]
+    highest_BxD = jnp.max(jnp.where(kept_BxLx1, view.h_BxLxD.astype(jnp.float32), -jnp.inf), axis=1)
+    return jnp.where(jnp.any(kept_BxLx1, axis=1), highest_BxD, 0)
 
 
-def _cls(h_BxLxD: "Array", cls_BxD: "Array | None", kept_BxL: "Array") -> "Array":
-    assert cls_BxD is not None, "needs_cls is checked where a pooling is chosen"
-    return cls_BxD.astype("float32")
+def _cls(view: View) -> "Array":
+    assert view.cls_BxD is not None, "needs_cls is checked where a pooling is chosen"
+    return view.cls_BxD.astype("float32")
 
 
-def _higher(before_D: "np.ndarray", next_D: "np.ndarray") -> "np.ndarray":
+def _segment_totals(view: View, segments: int) -> "Array":
+    import jax
+    import jax.numpy as jnp
+
+    segment_BxL = view.at_BxL // _segment_length(view.total_B, segments)[:, None]
+    of_BxLxG = jax.nn.one_hot(segment_BxL, segments) * view.kept_BxL[..., None]
+    totals_BxGxD = jnp.einsum("blg,bld->bgd", of_BxLxG, view.h_BxLxD.astype(jnp.float32))
+    return totals_BxGxD.reshape(len(totals_BxGxD), -1)
+
+
+def _segment_means(totals: Any, codes: Any, windows: Any, segments: int) -> Any:
+    """`totals` are [..., segments D]; `codes` is one number, or [..., 1]."""
+    xp = _namespace(totals)
+    length = _segment_length(codes, segments)
+    numbers = xp.arange(segments).reshape((1,) * (xp.ndim(codes) - 1) + (segments,))
+    counts = xp.clip(codes - numbers * length, 1, length)
+    parts = totals.reshape(*totals.shape[:-1], segments, -1)
+    return (parts / counts[..., None]).reshape(totals.shape)
+
+
+def _segment_length(codes: Any, segments: int) -> Any:
+    """Codes of all segments but the last ones, which get what is left."""
+    xp = _namespace(codes)
+    return xp.maximum(1, -(-codes // segments))
+
+
+def _word_counts(view: View) -> "Array":
+    import jax
+    import jax.numpy as jnp
+
+    kept_BxLx1 = view.kept_BxL[..., None].astype(jnp.float32)
+    levels = enumerate(view.sizes)
+    counts = [jnp.sum(jax.nn.one_hot(view.codes_BxLxN[..., n], size) * kept_BxLx1, axis=1) for n, size in levels]
+    return jnp.concatenate(counts, axis=-1)
+
+
+def _namespace(x: Any) -> Any:
+    import jax
     import numpy as np
 
-    return np.maximum(before_D, next_D)
+    return jax.numpy if isinstance(x, jax.Array) else np
+
+
+def _segments(count: int) -> Pool:
+    return Pool(
+        functools.partial(_segment_totals, segments=count),
+        "add",
+        functools.partial(_segment_means, segments=count),
+        lambda width, sizes: count * width,
+    )
 
 
 POOLS = {
-    "mean": Pool(_total, operator.add, 0.0, lambda total, codes, windows: total / codes),
-    "max": Pool(_highest, _higher, -math.inf, lambda highest, codes, windows: highest),
-    "cls": Pool(_cls, operator.add, 0.0, lambda total, codes, windows: total / windows, needs_cls=True),
+    "mean": Pool(_total, "add", lambda total, codes, windows: total / codes),
+    "max": Pool(_highest, "maximum", lambda highest, codes, windows: highest),
+    "cls": Pool(_cls, "add", lambda total, codes, windows: total / windows, needs_cls=True),
+    **{f"segments:{count}": _segments(count) for count in (2, 4, 8, 16)},  # means of so many parts of the sequence
+    # log(1 + how often each code occurs), of every level: a sequence as a bag of learned words
+    "words": Pool(
+        _word_counts,
+        "add",
+        lambda total, codes, windows: _namespace(total).log1p(total),
+        lambda width, sizes: sum(sizes),
+    ),
 }
 
 
-def pool(name: str, h_BxLxD: "Array", cls_BxD: "Array | None", lengths_B: "Array") -> "Array":
-    """f32 [B, D] of each window's first `lengths_B` codes, as of a whole sequence; 0 where there are none, but CLS."""
+def pool(name: str, view: View, windows: int = 1) -> "Array":
+    """f32 [B, P] of sequences in so many windows each, one after the other in the view; 0 where there are no codes."""
     import chex
     import jax.numpy as jnp
 
-    chex.assert_rank([h_BxLxD, lengths_B], [3, 1])
-    kept_BxL = jnp.arange(h_BxLxD.shape[1])[None] < lengths_B[:, None]
-    codes_Bx1 = jnp.maximum(lengths_B, 1)[:, None].astype(jnp.float32)
-    return POOLS[name].finish(POOLS[name].window(h_BxLxD, cls_BxD, kept_BxL), codes_Bx1, 1)
+    from vqdna_jax.partition import spec
+
+    chex.assert_rank([view.h_BxLxD, view.kept_BxL, view.total_B], [3, 2, 1])
+    how, rows = POOLS[name], len(view.total_B) // windows
+
+    def by_sequence(x: "Array") -> "Array":
+        return jnp.reshape(x, (rows, windows, -1), out_sharding=spec("batch", None, None))
+
+    parts_BxWxP, there_BxWx1 = by_sequence(how.window(view)), by_sequence(jnp.any(view.kept_BxL, axis=1))
+    if how.join == "add":
+        joined_BxP = jnp.sum(jnp.where(there_BxWx1, parts_BxWxP, 0), axis=1)
+    else:
+        highest_BxP = jnp.max(jnp.where(there_BxWx1, parts_BxWxP, -jnp.inf), axis=1)
+        joined_BxP = jnp.where(jnp.any(there_BxWx1, axis=1), highest_BxP, 0)
+    total_Bx1 = jnp.maximum(by_sequence(view.total_B)[:, 0], 1)
+    return how.finish(joined_BxP, total_Bx1, jnp.maximum(jnp.sum(there_BxWx1, axis=1), 1))
 
 
 def without_cls(names: str) -> str:

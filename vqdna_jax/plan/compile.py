@@ -20,12 +20,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.models.transformer import Compute
 from vqdna_jax.partition import abstract_state, batch_shards, make_mesh
 from vqdna_jax.plan import links
 from vqdna_jax.plan import search as plan_search
 from vqdna_jax.plan.collectives import Sent, collectives
 from vqdna_jax.plan.tasks import Planned, Row, abstract_inputs, make_task
 from vqdna_jax.stages import read_settings
+from vqdna_jax.tasks.finetune import Finetune
+from vqdna_jax.tasks.masked_codes import MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training.experiments import read_config
 from vqdna_jax.training.metrics import PEAK_FLOPS
@@ -160,7 +163,7 @@ def plan_row(settings: Settings, planned: Planned, mesh: Mesh, mfu: float, price
         "rows_per_chip": each,
         "codes_per_chip": each * one.codes,
         "microbatches": task.microbatches,
-        "compute": {} if isinstance(task, Vocabulary) else dataclasses.asdict(task.compute),
+        "compute": dataclasses.asdict(compute) if (compute := _compute(task)) else {},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "state_bytes": sum(map(_shard_bytes, jax.tree.leaves(state))),
         "flops": rows * one.flops,
@@ -195,6 +198,12 @@ def _times(row: dict, steps: int, one: Row, mfu: float, price: float | None) -> 
         "chip_hours": chip_hours,
         "cost_usd": chip_hours * price if chip_hours and price is not None else None,
     }
+
+
+def _compute(task: Vocabulary | MaskedCodes | Finetune) -> Compute | None:
+    if isinstance(task, Vocabulary):
+        return None
+    return task.network.compute if isinstance(task, Finetune) else task.compute
 
 
 def _compile(lowered, hbm_gib: float | None, mesh: Mapping[str, int]) -> dict:

@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.windows import Windows
-from vqdna_jax.labels.batches import LabelledCodes
+from vqdna_jax.labels.batches import LabelledCodes, LabelledFeatures
 from vqdna_jax.labels.sets import Kind
+from vqdna_jax.models.classifier import POSITIONS, Classifier
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Transformer, TransformerConfig
 from vqdna_jax.partition import Tree, abstract_state, batch_shards, spec
@@ -23,7 +24,7 @@ from vqdna_jax.runtime import exports
 from vqdna_jax.stages.finetune import finetune_task
 from vqdna_jax.stages.masked_codes import masked_codes_task
 from vqdna_jax.stages.vocabulary import vocabulary_task
-from vqdna_jax.tasks.finetune import Finetune, FrozenBase
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase, Labelled
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training import settings
@@ -57,7 +58,7 @@ class Planned(NamedTuple):
         bases, codes = self.window_bp, self.window_bp // self.tokenizer.bases_per_code
         if not isinstance(self.task, Finetune):
             return Row(bases, codes, bases * self.task.flops_per_base(bases))
-        rest = codes - self.task.model.cls
+        rest = codes - self.task.network.model.cls
         return Row(rest * self.tokenizer.bases_per_code, rest, rest * self.task.flops_per_code(codes))
 
 
@@ -87,7 +88,11 @@ def _finetune(run: FinetuneSettings, source: str) -> Planned:
     kinds: tuple[Kind, ...] = get_args(Kind)
     kind: Kind = next((kind for kind in kinds if kind == run.data.kind), "classification")
     outputs = 1 if kind == "regression" else len(run.data.names) or 2
-    return Planned(finetune_task(run, base, kind, outputs, "tpu"), tokenizer, window_bp)
+    pool = "mean" if run.head.pool == "auto" else run.head.pool  # which of them is best, only data can say
+    full = window_bp // tokenizer.bases_per_code - base.cls
+    places = full if any(name in POSITIONS for name in pool.split("+")) else 0
+    readout = Classifier(base, run.compute, outputs, tokenizer.codebook_sizes, pool, places=places)
+    return Planned(finetune_task(run, readout, kind, "tpu"), tokenizer, window_bp)
 
 
 def _base(directory: str, source: str) -> tuple[TransformerConfig, TokenizerConfig, int]:
@@ -124,7 +129,7 @@ def _beside(source: str, name: str, kind: type[settings.Kept]) -> settings.Kept:
     return settings.read(kind, config.to_dict())
 
 
-def abstract_inputs(planned: Planned, rows: int, mesh: Mesh) -> tuple[Any, Windows | LabelledCodes]:
+def abstract_inputs(planned: Planned, rows: int, mesh: Mesh) -> tuple[Any, Windows | Labelled]:
     """(frozen weights, a global batch of full windows), as the stage gives them to its step."""
     task = planned.task
 
@@ -134,13 +139,13 @@ def abstract_inputs(planned: Planned, rows: int, mesh: Mesh) -> tuple[Any, Windo
 
     if isinstance(task, Finetune):
         levels = len(planned.tokenizer.codebook_sizes)
-        label = (task.outputs,) if task.kind == "multilabel" else ()
-        batch = LabelledCodes(
-            split((1, planned.row().codes, levels), jnp.uint16),
-            split(label, jnp.int32 if task.kind == "classification" else jnp.float32),
-            split((1,), jnp.int32),
-            split((), jnp.float32),
-        )
+        label = (task.network.outputs,) if task.kind == "multilabel" else ()
+        labels = split(label, jnp.int32 if task.kind == "classification" else jnp.float32)
+        weights, lengths, total = split((), jnp.float32), split((1,), jnp.int32), split((), jnp.int32)
+        codes = split((1, planned.row().codes, levels), jnp.uint16)
+        batch: Labelled = LabelledCodes(codes, labels, lengths, total, weights)
+        if task.method == "head":
+            batch = LabelledFeatures(split((task.network.width,), jnp.float32), labels, weights)
         return _whole(lambda: _frozen_base(task, planned.tokenizer, batch_shards(mesh)), mesh), batch
     windows = Windows(split((planned.window_bp,), jnp.uint8))
     if isinstance(task, Vocabulary):
@@ -156,8 +161,8 @@ def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
 def _frozen_base(task: Finetune, tokenizer: TokenizerConfig, rows: int) -> FrozenBase:
     vectors, levels = _vectors(tokenizer), len(tokenizer.codebook_sizes)
     inputs = jnp.zeros((rows, 1, levels, tokenizer.width)), jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool)
-    transformer = Transformer(task.model).init(jax.random.key(0), *inputs)["params"]
-    return FrozenBase(vectors, transformer, jnp.ones(task.outputs))
+    transformer = Transformer(task.network.model).init(jax.random.key(0), *inputs)["params"]
+    return FrozenBase(vectors, transformer, jnp.ones(task.network.outputs))
 
 
 def _vectors(tokenizer: TokenizerConfig) -> tuple[jax.Array, ...]:

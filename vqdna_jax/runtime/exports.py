@@ -37,7 +37,11 @@ def _schema(title: str, *keys: str) -> Schema:
 
 TOKENIZER, FIXED_TOKENIZER = "vqdna-tokenizer/1", "vqdna-fixed-tokenizer/1"
 PRETRAINED, FIXED_PRETRAINED = "vqdna-pretrained/1", "vqdna-fixed-pretrained/1"
-FINETUNED = "vqdna-finetuned/1"
+FINETUNED, FINETUNED_1 = "vqdna-finetuned/2", "vqdna-finetuned/1"
+_OF_FINETUNED = (
+    *("kind", "label_names", "method", "lora", "pool", "hidden", "target", "long", "base"),
+    *("pretrained_digest", "tokenizer_digest", "finetuned_digest"),
+)
 _POSITIVE = {"window_bp", "length", "table_width"}
 _PARTS = {"layers", "blocks"}  # of which each has tensors of its own
 _LARGEST = 1 << 40  # of sizes, more than any is
@@ -52,11 +56,8 @@ SCHEMAS = {
         "a pretrained model over a fixed tokenizer",
         *("tokenizer", "tokenizer_digest", "transformer", "pretrained_digest", "window_bp", "length", "table_width"),
     ),
-    FINETUNED: _schema(
-        "a fine-tuned model",
-        *("kind", "label_names", "method", "lora", "pool", "hidden", "target", "long", "base"),
-        *("pretrained_digest", "tokenizer_digest", "finetuned_digest"),
-    ),
+    FINETUNED: _schema("a fine-tuned model", *_OF_FINETUNED, "places", "align"),
+    FINETUNED_1: _schema("a fine-tuned model", *_OF_FINETUNED),
 }
 
 

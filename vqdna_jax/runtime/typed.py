@@ -42,11 +42,12 @@ def one_of(*options: Any) -> Rule:
     return Rule(lambda value: value in options, f"one of {', '.join(map(str, options))}")
 
 
-def joined(*options: str) -> Rule:
-    """Of text: some of the options, joined by "+"."""
-    known = ", ".join(options)
+def joined(*options: str, alone: tuple[str, ...] = ()) -> Rule:
+    """Of text: some of the options, joined by "+", or one of those that stand `alone`."""
+    known = ", ".join(options) + "".join(f"; or {option}" for option in alone)
     return Rule(
-        lambda text: all(part in options for part in text.split("+")), f'one of {known}, or several joined by "+"'
+        lambda text: text in alone or all(part in options for part in text.split("+")),
+        f'some of {known}, several joined by "+"' if alone else f'one of {known}, or several joined by "+"',
     )
 
 

@@ -15,22 +15,33 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError, NumericsError
 from vqdna_jax.evaluation import scores
+from vqdna_jax.evaluation.linear import METRICS
+from vqdna_jax.genome.windows import Batches
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import predict as predictions
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import finetuned, pretrained
 from vqdna_jax.labels import sets
-from vqdna_jax.labels.batches import Encoded, LabelledBatches, LabelledCodes, check_lengths, outputs_of
+from vqdna_jax.labels.batches import (
+    Encoded,
+    FeatureBatches,
+    LabelledBatches,
+    LabelledFeatures,
+    check_lengths,
+    outputs_of,
+)
 from vqdna_jax.labels.sets import Kind, LabelledSet, Split
 from vqdna_jax.models.attention import kernel_of_padded
-from vqdna_jax.models.pooling import without_cls
-from vqdna_jax.models.transformer import TransformerConfig
+from vqdna_jax.models.classifier import Classifier
 from vqdna_jax.runtime.files import replacing
+from vqdna_jax.runtime.processes import refuse_differences
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData
-from vqdna_jax.tasks.finetune import Finetune, FrozenBase
+from vqdna_jax.stages.readout import Probe, probe
+from vqdna_jax.tasks.finetune import Finetune, FrozenBase, Labelled
 from vqdna_jax.training.settings import FinetuneSettings, LabelledData
 from vqdna_jax.training.step import Best, TrainState
 
+TIES = 1e-6  # of the loss, in what the best is chosen by
 DRAW_SEED = 0  # of subsets: every seed of a run, and every model, gets the same rows
 
 
@@ -42,6 +53,7 @@ class FinetuneStage:
         base: on one device, to encode and to predict.
         encoded: the codes and labels of each split of the set.
         target: mean and standard deviation of a regression's training values.
+        probe: what training starts from.
     """
 
     settings: FinetuneSettings
@@ -50,8 +62,9 @@ class FinetuneStage:
     task: Finetune
     encoded: dict[str, Encoded]
     target: tuple[float, float]
+    probe: Probe
     frozen: FrozenBase
-    data: RunData[LabelledCodes, Encoded]
+    data: RunData[Labelled, Encoded]
     digests: dict[str, str]
 
     @classmethod
@@ -65,19 +78,20 @@ class FinetuneStage:
         labelled_set = read_labelled(settings.data)
         base = pretrained.load(settings.pretrained)
         settings.check_base(base.transformer)
-        platform = mesh.devices.flat[0].platform
-        task = finetune_task(settings, base.transformer, labelled_set.kind, labelled_set.classes, platform)
         target = target_of(labelled_set)
         encoded = {
             name: encode(base, split, labelled_set.kind, target, settings.data.long)
             for name, split in labelled_set.splits.items()
         }
+        start = probe(settings, base, labelled_set, encoded, target)
+        task = finetune_task(settings, start.model.network, labelled_set.kind, mesh.devices.flat[0].platform)
         weights = class_weights(labelled_set, settings.data.class_weights)
-        on_host = jax.device_get(FrozenBase(base.vectors_KxE(), base.weights["transformer"], weights))
+        on_host = jax.device_get(FrozenBase(base.vectors_KxE(), base.weights["transformer"], weights, start.head))
         frozen = partition.whole_on(mesh, on_host)
-        data = run_data(settings, base, labelled_set, encoded)
+        data = run_data(settings, base, labelled_set, encoded, start)
         digests = {"pretrained_digest": base.digest, "labelled_digest": labelled_set.digest}
-        return cls(settings, labelled_set, base, task, encoded, target, frozen, data, digests)
+        refuse_differences({"linear probe": start.model.digest})
+        return cls(settings, labelled_set, base, task, encoded, target, start, frozen, data, digests)
 
     def plan_lines(self, state: TrainState) -> list[str]:
         frozen = sum(x.size for x in jax.tree.leaves(self.base.weights["transformer"])) / 1e6
@@ -86,12 +100,14 @@ class FinetuneStage:
             method = f"LoRA rank {task.lora.rank}, alpha {task.lora.alpha:g}, on {', '.join(task.lora.names)}"
         return [
             f"base       {self.settings.pretrained} ({self.base.digest[:12]}), {frozen:.2f} M",
-            f"tuning     {method}; {task.pool} pooling, {'an MLP' if task.hidden else 'a linear'} head",
+            *self.probe.lines,
+            f"tuning     {method}, from the probe{' and an MLP beside it' if task.network.hidden else ''}",
         ]
 
     def flops_per_step(self) -> float:
         batches = self.data.batches
-        assert isinstance(batches, LabelledBatches)
+        if not isinstance(batches, LabelledBatches):
+            return 0.0
         shapes = [shape for shape, _ in (batches.shape_of(step) for step in range(batches.steps_per_epoch))]
         slots = np.mean([shape.windows * self.task.flops_per_code(shape.codes + 1) * shape.codes for shape in shapes])
         return float(slots) * self.settings.data.global_batch
@@ -102,10 +118,16 @@ class FinetuneStage:
 
     def evaluate(self, predict: Predict) -> dict[str, float]:
         held_out, base = self.data.held_out, self.base
-        outputs = outputs_of(predict, held_out, base.length, base.transformer.cls)
+        if self.task.method == "head":
+            outputs = predict(LabelledFeatures(self.probe.features["dev"], held_out.labels))
+        else:
+            outputs = outputs_of(predict, held_out, base.length, base.transformer.cls)
         values = scores.score(self.set.kind, held_out.labels, outputs["logits"], self.set.classes)
+        loss, metric = float(outputs["loss"].mean()), values[METRICS[self.set.kind]]
         defined = {name: value for name, value in values.items() if value is not None}
-        return {"loss": float(outputs["loss"].mean())} | defined
+        # Lower is better; of equal scores the one of the lower loss. No number at all is never the best.
+        choice = math.nan if metric is None or not math.isfinite(loss) else -metric + TIES * min(loss, 1.0)
+        return {"loss": loss, "choice": choice} | defined
 
     def finish(self, run: Finished) -> None:
         """The best parameters on dev, scored once on test as `vqdna predict` would, and exported with predictions.
@@ -124,12 +146,15 @@ class FinetuneStage:
             return
         names, long = self.set.label_names, self.settings.data.long
         task = self.task
-        recipe = finetuned.Recipe(task.kind, task.method, task.lora, task.pool, task.hidden)
+        network = task.network
+        readout = network.pool, network.hidden, network.places, network.align
+        recipe = finetuned.Recipe(task.kind, task.method, task.lora, *readout)
         model = finetuned.assemble(self.base, recipe, params, names, self.target, long)
-        result: Result = {"best_step": int(best.step), "best_dev_loss": float(best.loss)}
+        result: Result = {"best_step": int(best.step), "readout": network.pool}
         for name in ("dev", "test"):
             if name in self.set.splits:
                 result |= self._score(model, name, run.workdir)
+                result |= {f"probe_{name}_{key}": value for key, value in self.probe.scores[name].items()}
         result |= {f"{name}_rows": len(split.bases) for name, split in self.set.splits.items()}
         result |= {"kind": self.set.kind, "classes": self.set.classes, "seed": self.settings.seed} | run.facts()
         export, card = run.workdir / "export", run.card(result)
@@ -156,42 +181,34 @@ def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float
 
 
 def run_data(
-    settings: FinetuneSettings, base: Pretrained, labelled_set: LabelledSet, encoded: dict[str, Encoded]
-) -> RunData[LabelledCodes, Encoded]:
-    batch = settings.data.global_batch
-    batches = LabelledBatches(
-        encoded["train"],
-        batch,
-        settings.seed,
-        base.length,
-        base.transformer.cls,
-        process=jax.process_index(),
-        processes=jax.process_count(),
-    )
+    settings: FinetuneSettings, base: Pretrained, labelled_set: LabelledSet, encoded: dict[str, Encoded], start: Probe
+) -> RunData[Labelled, Encoded]:
+    batch, seed = settings.data.global_batch, settings.seed
+    processes = {"process": jax.process_index(), "processes": jax.process_count()}
+    batches: Batches[Labelled]
+    if settings.tuning.method == "head":
+        batches, shapes = FeatureBatches(start.features["train"], encoded["train"].labels, batch, seed, **processes), ""
+    else:
+        batches = LabelledBatches(encoded["train"], batch, seed, base.length, base.transformer.cls, **processes)
+        shapes = "; windows x codes " + ", ".join(f"{shape.windows} x {shape.codes}" for shape in batches.shapes)
     rows = ", ".join(f"{name} {len(split.bases):,}" for name, split in labelled_set.splits.items())
-    shapes = ", ".join(f"{shape.windows} x {shape.codes}" for shape in batches.shapes)
     lines = [
         f"labelled   {settings.data.labelled}: {rows}",
-        f"           {labelled_set.kind}, labels {', '.join(labelled_set.label_names)[:80]}; windows x codes {shapes}",
+        f"           {labelled_set.kind}, labels {', '.join(labelled_set.label_names)[:80]}{shapes}",
         *(f"           {note}" for note in labelled_set.notes),
     ]
     bases = np.mean([len(bases) for bases in labelled_set.splits["train"].bases])
     return RunData(batches, encoded["dev"], float(bases) * batch, lines)
 
 
-def finetune_task(
-    settings: FinetuneSettings, base: TransformerConfig, kind: Kind, outputs: int, platform: str
-) -> Finetune:
-    """`platform` decides the attention kernel where the config leaves it open. Raises InputError: no CLS to pool."""
-    tuning, head, compute = settings.tuning, settings.head, settings.compute
+def finetune_task(settings: FinetuneSettings, readout: Classifier, kind: Kind, platform: str) -> Finetune:
+    """`readout` is the probe's network; `platform` decides the attention kernel where the config leaves it open."""
+    tuning, head, compute, model = settings.tuning, settings.head, settings.compute, readout.model
     if compute.attention == "auto":
-        compute = dataclasses.replace(compute, attention=kernel_of_padded(platform, base.window, base.dtype))
-    if not base.cls and (found := without_cls(head.pool)):
-        raise InputError(f"config key head.pool: found {found}, but this base was trained without CLS; use mean or max")
-    hidden = base.width if head.mlp else 0
-    return Finetune(
-        base, compute, kind, outputs, tuning.method, tuning.lora, pool=head.pool, hidden=hidden, dropout=head.dropout
-    )
+        compute = dataclasses.replace(compute, attention=kernel_of_padded(platform, model.window, model.dtype))
+    hidden = model.width if head.mlp else 0
+    network = dataclasses.replace(readout, compute=compute, hidden=hidden, dropout=head.dropout)
+    return Finetune(network, kind, tuning.method, tuning.lora)
 
 
 def read_labelled(data: LabelledData) -> LabelledSet:

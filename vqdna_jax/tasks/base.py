@@ -74,13 +74,6 @@ def reverse_complement(bases_BxS: Array) -> Array:
     return jnp.where(bases_BxS < UNKNOWN, 3 - bases_BxS, bases_BxS)[:, ::-1]
 
 
-def take(x_BxLxX: Array, positions_BxM: Array) -> Array:
-    """x at the positions of each window, [B, M, ...]; every device has whole windows."""
-    rows = spec("batch", *[None] * (x_BxLxX.ndim - 1))
-    local = jax.vmap(lambda x, positions: x[positions])
-    return jax.shard_map(local, in_specs=(rows, spec("batch", None)), out_specs=rows)(x_BxLxX, positions_BxM)
-
-
 def cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """(nats, whether the likeliest class is the label), both f32 and of the shape of `labels`."""
     loss = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels.astype(jnp.int32))

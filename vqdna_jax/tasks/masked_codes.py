@@ -15,8 +15,8 @@ from vqdna_jax.models.layers import apply
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.tokenizer import TokenizerConfig, encode
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
-from vqdna_jax.partition import replicated, spec
-from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, cross_entropy, mean_of, random_strand, take
+from vqdna_jax.partition import replicated, spec, take
+from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, cross_entropy, mean_of, random_strand
 from vqdna_jax.tasks.masking import Masked, Masking, draw
 
 

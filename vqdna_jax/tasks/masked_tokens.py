@@ -17,8 +17,8 @@ from vqdna_jax.models.heads import TokenHead
 from vqdna_jax.models.layers import apply, truncated_normal
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
-from vqdna_jax.partition import gathered, replicated, sharded
-from vqdna_jax.tasks.base import Codebooks, Metrics, Params, cross_entropy, take
+from vqdna_jax.partition import gathered, replicated, sharded, take
+from vqdna_jax.tasks.base import Codebooks, Metrics, Params, cross_entropy
 from vqdna_jax.tasks.masking import Masked, Masking, draw
 from vqdna_jax.tokenizers.batches import Layout, Tokens
 from vqdna_jax.tokenizers.fixed import FixedTokenizer

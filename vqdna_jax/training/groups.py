@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
 from vqdna_jax.labels.sets import Kind
-from vqdna_jax.models.classifier import Method
+from vqdna_jax.models.classifier import POSITIONS, READOUTS, Alignment, Method
 from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.pooling import POOLS
 from vqdna_jax.runtime import typed
 from vqdna_jax.runtime.typed import (
     InnerShare,
@@ -20,6 +19,7 @@ from vqdna_jax.runtime.typed import (
     PositiveNumber,
     Rule,
     Share,
+    expect,
     joined,
     one_of,
 )
@@ -58,6 +58,7 @@ class OptimizerSettings:
         clip_norm: what the norm of the gradient is cut to.
         skip_above: times the running mean of the gradient norm: a step above it changes nothing; 0: none is skipped.
         decay: of the learning rate after the warm-up.
+        head_rate: of the learning rate, which the head of fine-tuning has: it starts from a linear probe.
     """
 
     learning_rate: PositiveNumber
@@ -69,6 +70,7 @@ class OptimizerSettings:
     clip_norm: PositiveNumber
     skip_above: NonNegativeNumber
     decay: Literal["linear", "cosine"] = "cosine"
+    head_rate: NonNegativeNumber = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +193,7 @@ class LabelledData(DataSettings):
         kind: of the labels; auto: as the column says (docs/finetuning.md).
         label_names: of the labels 0, 1, ..., with commas; empty: from labels.txt, or the labels are the names.
         class_weights: balanced: each class counts as much as another in the loss.
-        long: sequences beyond the model's context are refused, or cut into windows whose features are averaged; the
+        long: sequences beyond the model's context are refused, or cut into windows that are read as one sequence; the
             trained model does so too, in `vqdna predict` and in Python.
         train_rows: at most so many rows of train, each label with its share; 0: all.
         dev_rows: the same of dev.
@@ -249,14 +251,21 @@ class TuningSettings(LoraConfig):
 
 @dataclasses.dataclass(frozen=True)
 class HeadSettings:
-    """What reads labels off the vectors.
+    """What reads labels off the codes and their vectors, beginning with a linear probe of the frozen ones.
 
     Attributes:
-        pool: how the vectors of a sequence's codes become one; "mean+cls" concatenates two.
-        mlp: one hidden layer; False: linear, with tuning.method=head a linear probe.
-        dropout: of the head, in training.
+        pool: the readout; "mean+words" joins two; auto: of a few, the one whose linear probe is best on dev.
+        align: where sequences of unequal lengths lie for a readout of positions: at the start, the end or the middle.
+        mlp: one hidden layer beside the linear map.
+        dropout: of what the head reads, in training.
     """
 
-    pool: Annotated[str, joined(*POOLS)]
+    pool: Annotated[str, joined(*READOUTS, alone=("auto",))]
+    align: Alignment
     mlp: bool
     dropout: Share
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: two readouts of positions."""
+        positions = [name for name in self.pool.split("+") if name in POSITIONS]
+        expect(len(positions) < 2, f"{prefix}pool", self.pool, f"one of {', '.join(POSITIONS)} at most")

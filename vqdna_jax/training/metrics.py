@@ -113,11 +113,12 @@ def read_rows(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def read_evaluated(workdir: pathlib.Path) -> dict[int, float | None]:
-    """The steps at which a run was evaluated before, and the loss there; None where it has none, or none finite."""
+    """The steps at which a run was evaluated before, and what the best is chosen by there ("choice", or the loss); None
+    where it has none, or none finite."""
 
     def read() -> list[tuple[int, float | None]]:
         rows = [row for row in read_rows(workdir / "metrics.jsonl") if _is_evaluation(row)]
-        return [(int(row["step"]), row.get("eval_loss")) for row in rows]
+        return [(int(row["step"]), row.get("eval_choice", row.get("eval_loss"))) for row in rows]
 
     return dict(first_does("evaluated", read))
 

@@ -12,6 +12,7 @@ from vqdna_jax.training.settings import OptimizerSettings
 DECAY_RULES: Sequence[tuple[str, bool]] = (
     (r".*norm(/scale|/bias)?", False),
     (r".*bias", False),
+    (r"head/(mean|scale|positions_map)", False),  # of a probe's features; a map that shrinks would change them
     (r"transformer/(mask|cls)", False),
     (r"table", False),  # decay would shrink the vectors of rare tokens, which few gradients reach
     (r"lora/.*", True),
@@ -53,6 +54,7 @@ def learning_rate_schedule(settings: OptimizerSettings, total_steps: int) -> opt
 
 
 def make_optimizer(settings: OptimizerSettings, total_steps: int) -> optax.GradientTransformation:
+    slow = [] if settings.head_rate == 1 else [_head_rate(settings.head_rate)]
     return optax.chain(
         optax.clip_by_global_norm(settings.clip_norm),
         optax.adamw(
@@ -62,4 +64,12 @@ def make_optimizer(settings: OptimizerSettings, total_steps: int) -> optax.Gradi
             weight_decay=settings.weight_decay,
             mask=lambda params: by_rule(params, DECAY_RULES),
         ),
+        *slow,
+    )
+
+
+def _head_rate(rate: float) -> optax.GradientTransformation:
+    """The head's updates, times a number."""
+    return optax.stateless(
+        lambda updates, params: {**updates, "head": jax.tree.map(lambda u: rate * u, updates["head"])}
     )

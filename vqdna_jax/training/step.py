@@ -25,9 +25,10 @@ class Guard(flax.struct.PyTreeNode):
 
 
 class Best(flax.struct.PyTreeNode):
-    """The parameters of the lowest held-out loss so far, and how many evaluations have passed since.
+    """The parameters of the best evaluation so far, that of the lowest loss, and how many have passed since.
 
-    `seen` is the step of the last evaluation: none counts twice.
+    `loss` is what the stage chooses by. `seen` is the step of the last evaluation, -1 before the first: none counts
+    twice.
     """
 
     params: Params
@@ -77,7 +78,7 @@ def init_state(
     ema_params = params if task.params_ema_decay else ()
     guard = Guard(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
     zero = jnp.zeros((), jnp.int32)
-    best = Best(params, jnp.full((), jnp.inf), zero, zero, zero) if task.keeps_best else ()
+    best = Best(params, jnp.full((), jnp.inf), zero, zero, zero - 1) if task.keeps_best else ()
     return TrainState(zero, params, tx.init(params), codebooks, ema_params, guard, best)
 
 

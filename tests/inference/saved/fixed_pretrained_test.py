@@ -17,6 +17,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import to_bases
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.labels.batches import Shape, fill
+from vqdna_jax.models.classifier import Classifier
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.tokenizers.batches import layout
@@ -60,12 +61,12 @@ def test_fine_tuning_reads_the_vectors_that_pretraining_read(export):
     """Mean features of padded sequences, beside the pretraining task's network on each sequence alone."""
     model, (task, params) = pretrained.load(export), over_fixed(TOKENIZERS[export.name], LAYOUT)
     codes = model.tokenizer.encode([to_bases(text) for text in ("ACGTTNACGACC", "TTACG", "ACGNNNACGTACGT")])
-    finetune = Finetune(model.transformer, Compute(), "classification", 2, method="head")
+    finetune = Finetune(Classifier(model.transformer, Compute(), 2, model.sizes), "classification", "head")
     batch = fill(codes, Shape(1, 16), model.context - 1)
     frozen = FrozenBase(model.vectors_KxE(), model.weights["transformer"])
     with jax.set_mesh(model.mesh):
         on_device = partition.batch_to_devices(batch, model.mesh, 3)
-        features_BxP = jax.jit(functools.partial(finetune.features, {}))(frozen, on_device)
+        features_BxP = jax.jit(functools.partial(finetune.features, {"head": {}}))(frozen, on_device)
 
         def alone(tokens_1xL):
             plain = tokens_1xL < 0

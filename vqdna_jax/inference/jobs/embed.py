@@ -92,7 +92,7 @@ def embed_fasta(
     model, meta = _open_model(model_dir, pool, layer, batch)
     with SequenceFiles(paths, on_duplicate, regions) as files:
         found = _examine(files, model.tokenizer, progress)
-        vectors, width = found.codes if pool == UNPOOLED else np.ones_like(found.codes), model.transformer.width
+        vectors, width = found.codes if pool == UNPOOLED else np.ones_like(found.codes), model.width(pool)
         sizes = 4 * width * np.append(0, np.cumsum(vectors))
         with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}, sizes) as partial:
             resumed = partial.records
@@ -239,7 +239,7 @@ def _embeddings(
     meta = meta | {"bases_per_code": model.tokenizer.bases_per_code, "versions": version.versions()}
     offsets = np.append(0, np.cumsum(found.codes)) if pool == UNPOOLED else None
     starts = _starts(model.tokenizer, files, found) if pool == UNPOOLED else None
-    return Embeddings(found.ids, found.lengths, model.transformer.width, meta, partial.pieces, offsets, starts)
+    return Embeddings(found.ids, found.lengths, model.width(pool), meta, partial.pieces, offsets, starts)
 
 
 def _starts(tokenizer: Tokenizer, files: FastaFiles, found: Input) -> Iterator[np.ndarray]:

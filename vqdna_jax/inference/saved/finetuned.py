@@ -20,30 +20,35 @@ from vqdna_jax.inference.saved import cards
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models import lora
 from vqdna_jax.models.attention import kernel_of_padded
-from vqdna_jax.models.classifier import METHODS, Classifier, Method, init
+from vqdna_jax.models.classifier import METHODS, READOUTS, Alignment, Classifier, Method, init
 from vqdna_jax.models.layers import Params
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime import exports
-from vqdna_jax.runtime.exports import CONFIG, FINETUNED, TENSORS
+from vqdna_jax.runtime.exports import CONFIG, FINETUNED, FINETUNED_1, TENSORS
 
-_DECIDES = exports.SCHEMAS[FINETUNED].keys - {"base", "finetuned_digest"}
+BOTH = (FINETUNED, FINETUNED_1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What was tuned, and for which labels; with the base it tells every parameter."""
+    """What was tuned, and for which labels; with the base it tells every parameter. Attributes of the last five are
+    those of `Classifier`."""
 
     kind: Kind
     method: Method
     lora: LoraConfig
     pool: str
-    hidden: int
+    hidden: int = 0
+    places: int = 0
+    align: Alignment = "start"
+    form: int = 2
 
     def network(self, base: Pretrained, outputs: int) -> Classifier:
         platform, model = base.mesh.devices.flat[0].platform, base.transformer
-        kernel = kernel_of_padded(platform, model.window, model.dtype)
-        return Classifier(model, Compute(attention=kernel), outputs, self.pool, self.hidden)
+        compute = Compute(attention=kernel_of_padded(platform, model.window, model.dtype))
+        readout = {name: getattr(self, name) for name in ("pool", "hidden", "places", "align", "form")}
+        return Classifier(model, compute, outputs, base.sizes, **readout)
 
 
 def assemble(
@@ -55,11 +60,13 @@ def assemble(
     long: str,
 ) -> FineTuned:
     """The model that `save` writes and `load` reads. `params`: what was trained, on the host."""
-    weights = params.get("transformer", base.weights["transformer"])
-    if recipe.method == "lora":
-        weights = lora.merge(recipe.lora, jax.device_get(weights), params["lora"])
+    weights = frozen = base.weights["transformer"]
+    if recipe.method == "full":
+        weights = partition.whole_on(base.mesh, params["transformer"])
+    elif recipe.method == "lora":
+        weights = partition.whole_on(base.mesh, lora.merge(recipe.lora, jax.device_get(frozen), params["lora"]))
     network = recipe.network(base, len(label_names))
-    on_device = partition.whole_on(base.mesh, {"weights": weights, "head": params["head"]})
+    on_device = {"weights": weights, "head": partition.whole_on(base.mesh, params["head"])}
     digest = exports.digest(_described(base, recipe, label_names, target, long), exports.flat(params))
     return FineTuned(
         base, network, recipe.kind, **on_device, label_names=label_names, target=target, long=long, digest=digest
@@ -78,19 +85,21 @@ def save(
     """
     described = _described(model.base, recipe, model.label_names, model.target, model.long)
     text = cards.of_finetuned(described, model.digest, card)
-    described = {"schema": FINETUNED, "finetuned_digest": model.digest} | described
+    schema = FINETUNED if recipe.form == 2 else FINETUNED_1
+    described = {"schema": schema, "finetuned_digest": model.digest} | described
     described |= {"base": os.path.relpath(base, directory), "steps": card.get("steps"), "versions": version.versions()}
-    exports.write(directory, [FINETUNED], described, exports.flat(params), text)
+    exports.write(directory, BOTH, described, exports.flat(params), text)
     return model.digest
 
 
 def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
     """Raises InputError: another base or tokenizer than it was trained on; a file is missing, damaged or changed."""
     path = pathlib.Path(directory)
-    described = exports.read_config(path / CONFIG, [FINETUNED])
+    described = exports.read_config(path / CONFIG, BOTH)
     tensors = exports.read_tensors(path / TENSORS)
     # Before anything is made of them: a file that was changed is told by its digest.
-    digest = exports.digest({key: described[key] for key in _DECIDES}, tensors)
+    decides = exports.SCHEMAS[described["schema"]].keys - {"base", "finetuned_digest"}
+    digest = exports.digest({key: described[key] for key in decides}, tensors)
     exports.check_digest(path / TENSORS, digest, str(described["finetuned_digest"]))
     for key, found in (("tokenizer_digest", base.tokenizer.digest), ("pretrained_digest", base.digest)):
         if found != described[key]:
@@ -107,7 +116,7 @@ def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
 def base_of(directory: str | os.PathLike) -> pathlib.Path:
     """Where a fine-tuned model's base lay when it was saved. Raises InputError."""
     path = pathlib.Path(directory)
-    base = exports.read_config(path / CONFIG, [FINETUNED])["base"]
+    base = exports.read_config(path / CONFIG, BOTH)["base"]
     if not isinstance(base, str):
         raise InputError(f"{path / CONFIG}: key base is {base!r}, expected a path; copy the directory again")
     return pathlib.Path(os.path.normpath(path / base))
@@ -116,7 +125,8 @@ def base_of(directory: str | os.PathLike) -> pathlib.Path:
 def _described(
     base: Pretrained, recipe: Recipe, label_names: Sequence[str], target: tuple[float, float], long: str
 ) -> dict[str, Any]:
-    return {
+    readout = {"places": recipe.places, "align": recipe.align} if recipe.form == 2 else {}
+    return readout | {
         "kind": recipe.kind,
         "label_names": list(label_names),
         "method": recipe.method,
@@ -133,8 +143,12 @@ def _described(
 def _recipe(path: pathlib.Path, described: Mapping[str, Any]) -> Recipe:
     if described["method"] not in METHODS:
         raise InputError(f"{path}: key method is {described['method']!r}, expected one of {', '.join(METHODS)}")
+    unknown = [name for name in str(described["pool"]).split("+") if name not in READOUTS]
+    if unknown:
+        raise InputError(f"{path}: key pool has {unknown[0]!r}, expected some of {', '.join(READOUTS)}")
     factors = exports.typed(path, "lora", described["lora"], LoraConfig)
-    return Recipe(described["kind"], described["method"], factors, described["pool"], described["hidden"])
+    readout = (described["places"], described["align"], 2) if described["schema"] == FINETUNED else (0, "start", 1)
+    return Recipe(described["kind"], described["method"], factors, described["pool"], described["hidden"], *readout)
 
 
 def _expected(recipe: Recipe, base: Pretrained, outputs: int) -> dict[str, jax.ShapeDtypeStruct]:
