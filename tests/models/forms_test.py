@@ -83,6 +83,13 @@ def test_the_slope_of_gelu_is_that_of_differences(one_device):
     np.testing.assert_allclose(jax.jit(slope(forms.gelu))(x), expected, atol=3e-6)
 
 
+def test_what_is_set_apart_is_the_same_and_so_is_its_gradient(one_device):
+    x = jnp.array([-np.inf, -1.0, 0.0, 3e38, np.inf, np.nan])
+    y, back = jax.vjp(jax.jit(forms.apart), x)
+    np.testing.assert_array_equal(y, x)
+    np.testing.assert_array_equal(*back(x), x)
+
+
 def slope(f):
     return jax.grad(lambda x: jnp.sum(f(x).astype(jnp.float32)))
 
@@ -133,7 +140,9 @@ def of_ones(form, rows):
     return lambda x: form(x[None], jnp.ones((rows, 7)))
 
 
-@pytest.mark.parametrize("form", [forms.argmax, forms.gelu, of_ones(forms.project, 7), of_ones(forms.depthwise, 3)])
+@pytest.mark.parametrize(
+    "form", [forms.argmax, forms.gelu, forms.apart, of_ones(forms.project, 7), of_ones(forms.depthwise, 3)]
+)
 def test_without_a_cpu_the_program_is_jaxs_own(form):
     """No mesh is set, as none of CPUs is where a program for a pod or a GPU is traced."""
     assert "custom_vjp" not in str(jax.make_jaxpr(form)(jnp.ones((5, 7))))

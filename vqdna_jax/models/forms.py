@@ -56,12 +56,18 @@ def _project_backward(
 _project.defvjp(_project_forward, _project_backward)
 
 
+def _loop(x: Array) -> Array:
+    """x, made by one of XLA's own loops. Its library of kernels takes in what is multiplied and added around products
+    and sums, but wants shifted arrays, spread vectors and even constants as whole arrays; it knows no clamp."""
+    return lax.clamp(jnp.array(-jnp.inf, x.dtype), x, jnp.array(jnp.inf, x.dtype))
+
+
 def gelu(x: Array) -> Array:
     """nn.gelu; for a CPU with a backward pass that reads x alone."""
     return (_gelu if is_for_cpu() else nn.gelu)(x)
 
 
-_gelu = jax.custom_vjp(lambda x: nn.gelu(x))
+_gelu = jax.custom_vjp(lambda x: _loop(nn.gelu(x)))
 
 
 def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
@@ -73,7 +79,17 @@ def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
     return ((g32 * slope).astype(g.dtype),)
 
 
-_gelu.defvjp(lambda x: (nn.gelu(x), x), _gelu_backward)
+_gelu.defvjp(lambda x: (_loop(nn.gelu(x)), x), _gelu_backward)
+
+
+def apart(x: Array) -> Array:
+    """x. For a CPU its gradient is made by one of XLA's own loops: where no weight is trained, products, norms and all
+    between them would become one kernel of the library, which is slow."""
+    return (_apart if is_for_cpu() else lambda x: x)(x)
+
+
+_apart = jax.custom_vjp(lambda x: x)
+_apart.defvjp(lambda x: (x, None), lambda _, g: (_loop(g),))
 
 
 def argmax(x: Array) -> Array:
@@ -115,12 +131,6 @@ def _taps(x_BxLxD: Array, kernel_KxD: Array) -> Array:
 
 def _padded(x_BxLxD: Array, size: int) -> Array:
     return jnp.pad(x_BxLxD, ((0, 0), (size // 2, size // 2), (0, 0)))
-
-
-def _loop(x: Array) -> Array:
-    """x, made by one of XLA's own loops. Its library of kernels takes in what is multiplied and added before a sum, but
-    wants shifted arrays and spread vectors made first; it knows no clamp."""
-    return lax.clamp(jnp.array(-jnp.inf, x.dtype), x, jnp.array(jnp.inf, x.dtype))
 
 
 def _one_loop(x_BxLxD: Array, kernel_KxD: Array) -> Array:

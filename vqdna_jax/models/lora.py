@@ -16,26 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from vqdna_jax.models.draws import bernoulli
+from vqdna_jax.models.forms import project
 from vqdna_jax.partition import sharded, spec
 from vqdna_jax.runtime.typed import Positive, PositiveNumber, Rule, Share
 
 TARGETS = ("q", "k", "v", "out", "up", "down")
 _QKV = {name: i for i, name in enumerate("qkv")}
-_INWARD = {  # x A
-    "q": "bld,dr->blr",
-    "k": "bld,dr->blr",
-    "v": "bld,dr->blr",
-    "out": "blhc,hcr->blr",
-    "up": "bld,dr->blr",
-    "down": "blf,fr->blr",
-}
-_OUTWARD = {  # (x A) B, and the logical axes of the result
-    "q": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
-    "k": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
-    "v": ("blr,rhc->blhc", ("batch", "length", "act_heads", None)),
-    "out": ("blr,rd->bld", ("batch", "length", "act_embed")),
-    "up": ("blr,rtf->bltf", ("batch", "length", None, "act_mlp")),
-    "down": ("blr,rd->bld", ("batch", "length", "act_embed")),
+_OUTWARD = {  # logical axes of (x A) B
+    "q": ("batch", "length", "act_heads", None),
+    "k": ("batch", "length", "act_heads", None),
+    "v": ("batch", "length", "act_heads", None),
+    "out": ("batch", "length", "act_embed"),
+    "up": ("batch", "length", None, "act_mlp"),
+    "down": ("batch", "length", "act_embed"),
 }
 _AXES = {  # logical axes of what goes in and of what comes out
     "q": ((None,), ("heads", None)),
@@ -141,11 +135,10 @@ def delta(adapter: Adapter | None, target: str, x: Array) -> Array | float:
     a, b = (adapter.factors[target][name].astype(x.dtype) for name in "ab")
     if adapter.keys is not None:
         key = jax.random.fold_in(adapter.keys, TARGETS.index(target))
-        kept = jax.random.bernoulli(key, 1 - adapter.rate, x.shape, out_sharding=jax.typeof(x).sharding.spec)
+        kept = bernoulli(key, 1 - adapter.rate, x.shape, jax.typeof(x).sharding.spec)
         x = jnp.where(kept, x / (1 - adapter.rate), 0).astype(x.dtype)
-    low = jnp.einsum(_INWARD[target], x, a, out_sharding=spec("batch", "length", None))
-    equation, axes = _OUTWARD[target]
-    return jnp.einsum(equation, low, b, out_sharding=spec(*axes))
+    low_BxLxr = project(x, a, len(_AXES[target][0]), spec("batch", "length", None))
+    return project(low_BxLxr, b, 1, spec(*_OUTWARD[target]))
 
 
 def merge(

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from vqdna_jax.models import lora
 from vqdna_jax.models.attention import Kernel, attention
-from vqdna_jax.models.forms import gelu, project
+from vqdna_jax.models.forms import apart, gelu, project
 from vqdna_jax.models.layers import ACTIVATION, Dtype, normalise, truncated_normal, variance_scaling
 from vqdna_jax.models.rotary import rotate
 from vqdna_jax.partition import gathered, is_for_cpu, sharded, spec
@@ -193,7 +193,7 @@ def layer(
     h_BxLxD = _norm(x_BxLxD, w["mlp_norm"], c.dtype)
     h_BxLxTxF = project(h_BxLxD, whole["up"], 1, spec("batch", "length", None, "act_mlp"))
     h_BxLxTxF += lora.delta(adapter, "up", h_BxLxD)
-    h_BxLxF = gelu(h_BxLxTxF[:, :, 0])
+    h_BxLxF = gelu(apart(h_BxLxTxF[:, :, 0]))
     if c.activation == "geglu":
         h_BxLxF *= h_BxLxTxF[:, :, 1]
     down_BxLxD = project(h_BxLxF, whole["down"], 1, spec(*ACTIVATION))
