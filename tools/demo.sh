@@ -61,4 +61,4 @@ run vqdna predict "$sets/species_hyenadna/test.csv" --model="$out/species/export
 echo
 echo "The same as a benchmark, beside the untrained network and k-mer counts:"
 run vqdna benchmark --data="$sets" --model="$out/mcm/export" --untrained --preset=tiny --seeds=1 \
-  --set=train.total_epochs=3 --out="$out/benchmark"
+  --set=train.total_epochs=1 --out="$out/benchmark"

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from vqdna_jax.evaluation import scores
 from vqdna_jax.evaluation.code_statistics import one_thread
 
-INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 METRICS = {"classification": "mcc", "multilabel": "mcc", "regression": "spearman"}
 _NEVER = -30.0  # the logit of a class that no training row has; e^-30 of it is left
 
