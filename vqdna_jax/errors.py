@@ -70,6 +70,7 @@ _WRONG_PATH = {
 }
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 _LONGEST_NAME = 255
+_OF_A_DEVICE = "RESOURCE_EXHAUSTED"  # how what jax says of a device's memory begins
 
 
 def shown(path: str | bytes | os.PathLike) -> str:
@@ -92,11 +93,16 @@ def first_line(error: BaseException | None) -> str:
 
 
 def known(error: BaseException) -> VqdnaError | None:
-    """The error as one that a user can act on, among them what the system says of a path; None for any other."""
+    """The error as one that a user can act on, among them what the system says of a path or of memory; None for any
+    other."""
     if isinstance(error, OSError) and error.errno in _DISK:
         return StorageError(f"{shown(error.filename or 'disk')}: {error.strerror}; make room and run it again")
     if isinstance(error, OSError) and error.errno in _WRONG_PATH and isinstance(error.filename, str | bytes):
         return InputError(f"{shown(error.filename)}: {error.strerror}; check the path and who may use it")
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error).startswith(_OF_A_DEVICE)):
+        found = first_line(error).removeprefix(f"{_OF_A_DEVICE}: ") or "no more can be had"
+        advice = "compute less at once (--batch; of a run train.microbatches, data.global_batch, eval.batch)"
+        return InputError(f"memory: {found}; {advice}")
     return error if isinstance(error, VqdnaError) else None
 
 
@@ -105,7 +111,7 @@ def report_and_exit() -> Iterator[None]:
     """Turns what is `known` into one line on stderr and its exit code. Any other exception keeps its traceback."""
     try:
         yield
-    except (VqdnaError, OSError) as error:
+    except (VqdnaError, OSError, MemoryError, RuntimeError) as error:
         if (told := known(error)) is None:
             raise
         print(f"error: {told}", file=sys.stderr)

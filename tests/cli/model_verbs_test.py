@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -135,6 +136,26 @@ def test_a_region_that_is_not_there_is_one_line_before_the_work(place, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["x.bed"]
 
 
+READ = ["all", "model/config.json", "model/model.safetensors", "model/README.md", "link"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "taken"), [*itertools.product(VERBS, READ), ("encode", "all.bed"), ("embed", "all.bed")]
+)
+def test_what_is_read_is_not_written(place, tmp_path, verb, taken, capsys):
+    shutil.copytree(place / "model", tmp_path / "model")
+    source = shutil.copy(place / ("all.codes" if verb == "decode" else "all.fa"), tmp_path / "all")
+    (tmp_path / "all.bed").write_text("r0\t0\t10\n")
+    (tmp_path / "link").symlink_to("model/model.safetensors")
+    out, bed = tmp_path / taken, [f"--bed={tmp_path}/all.bed"] if taken == "all.bed" else []
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as stop:
+        main.main([verb, str(source), f"--model={tmp_path / 'model'}", f"--out={out}", *bed])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 43 and line.startswith(f"error: {out}: ")  # embed has another complaint of some
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("batch", [1, 64, 5000])
 def test_a_batch_changes_no_code_and_vectors_by_rounding_alone(place, tmp_path, batch):
     for verb in VERBS:
@@ -157,11 +178,13 @@ def test_a_batch_is_how_many_codes_are_computed_at_once(place, tmp_path):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_batch_below_nothing_is_refused(place, tmp_path, verb, capsys):
+@pytest.mark.parametrize(("batch", "says"), [(-1, "batch: -1"), (10**12, "memory: "), (10**30, f"batch: {10**30}")])
+def test_a_batch_below_nothing_or_beyond_memory_is_refused(place, tmp_path, verb, batch, says, capsys):
+    source = place / ("all.codes" if verb == "decode" else "all.fa")
     with pytest.raises(SystemExit) as stop:
-        main.main([verb, str(place / "all.fa"), f"--model={place / 'model'}", f"--out={tmp_path}/out", "--batch=-1"])
-    (line,) = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 43 and "batch: -1" in line and not list(tmp_path.iterdir())
+        main.main([verb, str(source), f"--model={place / 'model'}", f"--out={tmp_path}/out", f"--batch={batch}"])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 43 and line.startswith(f"error: {says}") and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("verb", ["encode", "embed", "predict", "species"])

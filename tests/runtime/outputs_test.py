@@ -143,6 +143,10 @@ def test_what_can_be_no_file_is_refused_before_the_work(tmp_path, name, says):
     assert sorted(os.listdir(tmp_path)) == before and (tmp_path / "input").read_bytes() == b"old"
 
 
+def test_a_name_that_is_empty_is_refused():
+    assert refusal(check_output, "") == "the name of the output is empty; name a file to write"
+
+
 def test_the_longest_name_is_good(tmp_path):
     put(tmp_path / ("ä" * 127))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]

@@ -53,7 +53,7 @@ def encode(
     choose(device)
     from vqdna_jax.inference.jobs.encode import describe, encode_fasta, notes_of
 
-    summary = encode_fasta(fasta, model, out, not quiet, on_duplicate, batch or None, regions_of(region, bed))
+    summary = encode_fasta(fasta, model, out, not quiet, on_duplicate, batch or None, regions_of(region, bed, out))
     warn(fasta, notes_of(summary))
     tell(summary, f"{describe(summary)}\ncodes written to {out}", quiet, as_json)
 
@@ -128,7 +128,7 @@ def embed(
     from vqdna_jax.inference.jobs.embed import embed_fasta
 
     summary = embed_fasta(
-        file, model, out, pool, layer, not quiet, on_duplicate, batch or None, regions_of(region, bed)
+        file, model, out, pool, layer, not quiet, on_duplicate, batch or None, regions_of(region, bed, out)
     )
     warn(file, [*summary["notes"], *describe_skipped(summary["skipped"])])
     text = "{records:,} records, {bases:,} bases: {vectors:,} vectors of {width}, {bases_per_s:,.0f} bases/s, in {out}"

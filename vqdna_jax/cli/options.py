@@ -12,7 +12,7 @@ import tyro
 
 from vqdna_jax.errors import InputError, shown
 from vqdna_jax.models.pooling import POOLS, UNPOOLED
-from vqdna_jax.runtime.files import is_stream
+from vqdna_jax.runtime.files import check_output, is_stream
 
 FastaFiles = Annotated[
     tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FASTA...", help_behavior_hint="(one or more)")
@@ -49,10 +49,11 @@ def must_exist(*paths: Path) -> None:
             raise InputError(f"{shown(path)}: {reason}; check the path") from error
 
 
-def regions_of(names: Sequence[str], bed: Path | None) -> "list[Region]":
-    """The regions that options name, then those of a BED file. Raises InputError."""
+def regions_of(names: Sequence[str], bed: Path | None, out: str) -> "list[Region]":
+    """The regions that options name, then those of a BED file, which `out` may not replace. Raises InputError."""
     from vqdna_jax.genome.regions import of_option, read_bed
 
+    check_output(out, [bed] if bed else [])
     return [*map(of_option, names), *(read_bed(bed) if bed else [])]
 
 

@@ -13,6 +13,8 @@ from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
 from vqdna_jax.tokenizers.base import DNA, Tokenizer, as_bases, check_codes
 
+_MOST_AT_ONCE = 1 << 40  # codes, more than any memory has
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
@@ -72,10 +74,13 @@ class Model:
     def with_batch(self, codes: int) -> Self:
         """The same model, which computes about so many codes at once, of whatever sequences: fewer need less memory.
 
-        Codes do not depend on it; vectors and probabilities agree to rounding. Raises InputError: not above 0.
+        Codes do not depend on it; vectors and probabilities agree to rounding. Raises InputError: none, or more than
+        can be counted.
         """
-        if codes < 1:
-            raise InputError(f"batch: {codes}; expected 1 or more, codes that are computed at once")
+        if not 1 <= codes <= _MOST_AT_ONCE:
+            raise InputError(
+                f"batch: {codes}; expected 1 or more, codes that are computed at once, at most {_MOST_AT_ONCE:,}"
+            )
         pretrained = self.pretrained and self.pretrained.with_batch(codes)
         finetuned = self.finetuned and dataclasses.replace(self.finetuned, base=self.finetuned.base.with_batch(codes))
         return dataclasses.replace(

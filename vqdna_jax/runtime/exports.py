@@ -22,6 +22,7 @@ from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.version import __version__
 
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
+MERGES = "tokenizer.json"  # of byte pairs
 
 
 class Schema(NamedTuple):
@@ -73,6 +74,11 @@ def write(
     refuse_foreign(directory, replaces, "an exported model")
     files = {CONFIG: as_json(described), TENSORS: safetensors.numpy.save(dict(tensors)), CARD: card.encode()}
     replace_directory(directory, files)
+
+
+def files_of(directory: str | os.PathLike) -> list[pathlib.Path]:
+    """What a model that is saved there may be read from."""
+    return [pathlib.Path(directory) / name for name in (CONFIG, TENSORS, CARD, MERGES)]
 
 
 def as_json(described: Mapping[str, Any]) -> bytes:

@@ -31,6 +31,8 @@ def check_output(path: str | os.PathLike, inputs: Iterable[str | os.PathLike] = 
 
     A temporary file is made beside it, and removed. With `streams`, standard output ("-"), a pipe or a device is good.
     """
+    if not os.fspath(path):
+        raise InputError("the name of the output is empty; name a file to write")
     if os.fspath(path) != STANDARD_OUTPUT and behind_links(path) in map(behind_links, inputs):
         raise InputError(f"{path}: is the input; name another file to write")
     if not is_stream(path):

@@ -15,10 +15,10 @@ import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_bases, to_text
+from vqdna_jax.runtime.exports import MERGES
 from vqdna_jax.runtime.files import read_json
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 
-MERGES = "tokenizer.json"
 LETTERS = "ACGT"
 Merges = tuple[tuple[str, str], ...]
 

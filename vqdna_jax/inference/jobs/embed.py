@@ -30,6 +30,7 @@ from vqdna_jax.inference.jobs.embedding_files import SCHEMA, Embeddings
 from vqdna_jax.inference.jobs.sequence_files import SequenceFiles
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
+from vqdna_jax.runtime.exports import files_of
 from vqdna_jax.runtime.files import check_directory, check_output, read_json, replacing, sync
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Tokenizer
@@ -86,7 +87,7 @@ def embed_fasta(
     paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
     start = time.perf_counter()
     for path in embedding_files.outputs(out):
-        check_output(path, paths)
+        check_output(path, [*paths, *files_of(model_dir)])
     check_directory(f"{out}{PARTIAL}")
     out = pathlib.Path(out)
     model, meta = _open_model(model_dir, pool, layer, batch)

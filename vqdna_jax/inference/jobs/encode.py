@@ -27,6 +27,7 @@ from vqdna_jax.genome.runs import runs_of
 from vqdna_jax.genome.stream_check import StreamCheck
 from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
+from vqdna_jax.runtime.exports import files_of
 from vqdna_jax.runtime.files import check_output, replacing, writing
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Tokenizer, check_codes, most_codes
@@ -69,7 +70,7 @@ def encode_fasta(
     paths = [fasta] if isinstance(fasta, str | os.PathLike) else list(fasta)
     tsv = f"{out}.mismatches.tsv"  # of one that ends in a slash it is not asked for
     for path in (out, tsv):
-        check_output(path, paths)
+        check_output(path, [*paths, *files_of(model_dir)])
     tokenizer, bases_per_code = _tokenizer(model_dir, batch)
     summary: dict[str, Any] = dict.fromkeys(("records", "bases", "codes", "n", "mismatches"), 0)
     summary["ambiguous"] = collections.Counter()
@@ -113,7 +114,7 @@ def decode_to_fasta(
     Raises:
         InputError: a damaged code file, or one of another tokenizer. StorageError: `out` cannot be written.
     """
-    check_output(out, [codes], streams=True)
+    check_output(out, [codes, *files_of(model_dir)], streams=True)
     tokenizer, _ = _tokenizer(model_dir, batch)
     with places.readable(codes, StreamCheck(_codes_fault, text=False)) as copy, open_codes(copy) as file:
         if file.tokenizer_digest != tokenizer.digest:

@@ -26,6 +26,7 @@ from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import sequence_rows
 from vqdna_jax.inference.jobs.sequence_rows import SequenceFile, SequenceRow
+from vqdna_jax.runtime.exports import files_of
 from vqdna_jax.runtime.files import check_output, writing
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Advance, most_codes
@@ -86,7 +87,8 @@ def predict_file(
     """
     paths = [file] if isinstance(file, str | os.PathLike) else list(file)
     start = time.perf_counter()
-    check_output(out, paths, streams=True)
+    models = [model_dir] if base is None else [model_dir, base]
+    check_output(out, [*paths, *itertools.chain.from_iterable(map(files_of, models))], streams=True)
     with contextlib.ExitStack() as copies:
         source = _survey([copies.enter_context(places.readable(path, sequence_rows.stream_check())) for path in paths])
         model = load.load(model_dir, base=base, batch=batch).predictor()
