@@ -52,6 +52,20 @@ def test_a_damaged_run_json_is_said_and_kept(tmp_path, content):
     assert (tmp_path / "run.json").read_text() == content
 
 
+@pytest.mark.parametrize("name", ["config.json", "result.json", "metrics.jsonl", "export"])
+def test_what_is_not_of_a_run_is_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text("a model's")
+    (tmp_path / "train.csv").write_text("of somebody")
+    with pytest.raises(InputError, match=f"holds {name}, and that of no run"), workdir.open_workdir(tmp_path):
+        pass
+    assert (tmp_path / name).read_text() == "a model's" and len(list(tmp_path.iterdir())) == 2
+    (tmp_path / name).unlink()
+    with workdir.open_workdir(tmp_path):
+        (tmp_path / name).write_text("the run's")
+    with workdir.open_workdir(tmp_path):
+        assert (tmp_path / name).read_text() == "the run's"
+
+
 def test_two_checkpoints_must_fit(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     workdir.make_room(tmp_path, free // 4)

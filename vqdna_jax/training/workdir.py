@@ -15,6 +15,9 @@ from vqdna_jax.genome.remote import places
 from vqdna_jax.runtime.files import behind_links, check_directory, replacing
 from vqdna_jax.runtime.processes import first_does
 
+RUN = "run.json"
+_WRITTEN = ("config.json", "metrics.jsonl", "goodput.jsonl", "result.json", "curves.png", "export")
+
 
 @contextlib.contextmanager
 def open_workdir(workdir: pathlib.Path) -> Iterator[str]:
@@ -32,6 +35,9 @@ def check(workdir: pathlib.Path) -> None:
     """Raises InputError or StorageError where no run can be kept."""
     places.check_spelling(workdir, "orbax")
     check_directory(workdir)
+    # The export of a run, a model from elsewhere: what a run writes would take the place of what is there.
+    if not (workdir / RUN).exists() and (taken := [name for name in _WRITTEN if (workdir / name).exists()]):
+        raise InputError(f"{workdir}: holds {taken[0]}, and that of no run, for {RUN} is missing; name a new directory")
 
 
 def _open(workdir: pathlib.Path, stack: contextlib.ExitStack) -> str:
@@ -51,7 +57,7 @@ def _open(workdir: pathlib.Path, stack: contextlib.ExitStack) -> str:
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     lock.flush()
-    return _run_id(workdir / "run.json")
+    return _run_id(workdir / RUN)
 
 
 def _run_id(path: pathlib.Path) -> str:
