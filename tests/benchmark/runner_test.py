@@ -135,6 +135,9 @@ def test_a_cell_that_cannot_be_run_is_marked_and_the_others_are_run(place):
         ),
         ({"settings": ("tuning.rank=three",), "out": "new"}, "config key tuning.rank=three: expected a whole number"),
         ({"settings": ("tuning.method=qlora",), "out": "new"}, "tuning.method: found 'qlora', expected one of lora"),
+        ({"settings": ("seed=7",), "out": "new"}, "--set=seed=7: a cell is named by what --seeds says"),
+        ({"settings": ("pretrained=x",), "out": "new"}, "--set=pretrained=x: a cell is named by what --model says"),
+        ({"settings": ("data.labelled=x",), "out": "new"}, "--set=data.labelled=x: a cell is named by what --data"),
         ({"seeds": 0, "out": "new"}, "--seeds=0: expected 1 or more"),
         ({"seeds": -1, "out": "new"}, "--seeds=-1: expected 1 or more"),
         ({"shard": (2, 2), "out": "new"}, "--shard=2/2: expected i/n with i from 0 to n - 1"),
@@ -207,6 +210,17 @@ def test_the_verb_runs_the_whole_and_leaves_four_files(place, capsys, monkeypatc
     main.main(["report", "benchmark", str(out / "results.json"), f"--out={out / 'page.html'}", "--json"])
     assert json.loads(capsys.readouterr().out) == {"out": str(out / "page.html")}
     assert (out / "page.html").read_bytes() == pathlib.Path("copy.html").read_bytes()
+
+
+def test_without_any_score_the_verb_ends_with_43_and_the_table_says_why(place, capsys):
+    out = place / "none"
+    options = [f"--data={place / 'GUE'}", f"--model={place / 'base'}", f"--out={out}", "--tasks=tf/0", "--seeds=1"]
+    settings = [*SETTINGS, "data.kind=classification", "data.label_names=('a', 'b', 'c')"]
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["benchmark", *options, "--preset=tiny", *(f"--set={setting}" for setting in settings)])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code == 43 and f"{out}: none of its 5 cells has a score, the first: error: " in line
+    assert (out / "table.md").exists()
 
 
 def test_check_ends_with_43_where_a_file_is_broken(place, tmp_path, capsys):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from vqdna_jax.benchmark import jobs, runner
-from vqdna_jax.benchmark.cells import Role
+from vqdna_jax.benchmark.cells import Role, finished
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
@@ -28,7 +28,8 @@ def run(
     shard: str,
     as_json: bool = False,
 ) -> int:
-    """Runs the benchmark and writes its table and page. Returns the exit code, 0 or 42.
+    """Runs the benchmark and writes its table and page. Returns the exit code, 0 or 42. Raises InputError, also where
+    no cell has a score.
 
     Args:
         models: directories, or NAME=DIRECTORY. untrained: also each model's untrained twin, as a control.
@@ -49,7 +50,15 @@ def run(
         print((out / ("results.json" if as_json else "table.md")).read_text())
         where = sys.stderr if as_json else sys.stdout
         print(f"page {page}, table.md, results.json and cells.csv in {out}", file=where)
+        _check_any(out)
     return code
+
+
+def _check_any(out: pathlib.Path) -> None:
+    cells = finished(out)
+    if cells and all(cell.is_error for cell in cells):
+        advice = "mend that, and name a new --out"
+        raise InputError(f"{out}: none of its {len(cells)} cells has a score, the first: {cells[0].failed}; {advice}")
 
 
 def run_check(data: pathlib.Path, tasks: Sequence[str], as_json: bool) -> int:

@@ -13,10 +13,13 @@ from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
 from vqdna_jax.training.experiments import read_config
 
+_SAYS_ITSELF = {"seed": "--seeds", "pretrained": "--model", "data.labelled": "--data"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to run. Raises InputError for fewer than one seed, or a shard that there is not.
+    """What to run. Raises InputError for fewer than one seed, a shard that there is not, or a setting that would make
+    a cell another one than it is called.
 
     Attributes:
         data: a folder of sets in any layout that `sets.find` knows. tasks: names of sets; empty: all found.
@@ -41,6 +44,9 @@ class Plan:
         index, count = self.shard
         if not 0 <= index < count:
             raise InputError(f"--shard={index}/{count}: expected i/n with i from 0 to n - 1, for example 0/2")
+        for setting in self.settings:
+            if by := _SAYS_ITSELF.get(setting.partition("=")[0].strip()):
+                raise InputError(f"--set={setting}: a cell is named by what {by} says; use that, and leave this out")
 
 
 class Job(NamedTuple):

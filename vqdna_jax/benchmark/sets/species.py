@@ -134,7 +134,7 @@ def _write(
 def _items_by_split(items_per_class: int | Mapping[str, int]) -> dict[str, int]:
     given = items_per_class if isinstance(items_per_class, Mapping) else dict.fromkeys(SPLITS, items_per_class)
     if set(given) != set(SPLITS) or not all(isinstance(count, int) and count > 0 for count in given.values()):
-        raise InputError(f"items_per_class={items_per_class}: expected a number of 1 or more for train, dev and test")
+        raise InputError(f"items={items_per_class}: expected a number of 1 or more for train, dev and test")
     return {split: given[split] for split in SPLITS}
 
 
