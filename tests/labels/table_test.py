@@ -76,6 +76,10 @@ BAD_TABLES = {
     "nan": ("sequence,label\nAC,0.5\nAC,NaN\n", "3:4: the label 'NaN' is not a finite number; expected a number"),
     "inf": ("sequence,label\nAC,-inf\nAC,2\n", "2:4: the label '-inf' is not a finite number"),
     "huge": ("sequence,label\nAC,1e400\nAC,2\n", "2:4: the label '1e400' is not a finite number"),
+    "beyond float32": (
+        "sequence,label\nAC,0.5\nAC,-1.5e300\n",
+        "3:4: the label '-1.5e300' is too large; expected a size",
+    ),
     "whole": (GOOD + "AC,1e0\n", "4:4: the label '1e0' is whole but no integer; expected integers for classes"),
     "negative": (GOOD + "AC,-1\n", "4:4: the label '-1' is negative; expected integers from 0; number the classes"),
     "too many classes": (GOOD + "AC,1000\n", "4:4: the label '1000' is too large; expected at most 1000 classes"),

@@ -82,6 +82,7 @@ def test_a_field_without_default_may_not(name):
         ("count", None, "key at.count: found None, expected a positive integer"),
         ("rate", float("nan"), "key at.rate: found nan, expected a positive number"),
         ("rate", float("inf"), "key at.rate: found inf, expected a positive number"),
+        ("count", 10**30, f"key at.count: found {10**30}, expected at most {2**56}"),
         ("rate", 10**400, "expected a positive number"),
         ("rate", "fast", "key at.rate: found 'fast', expected a positive number"),
         ("name", 3, "key at.name: found 3, expected text"),

@@ -4,6 +4,7 @@ B counts rows, P features, V classes or labels. Features are standardised on the
 """
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,7 +93,9 @@ def _classes(x_BxP: np.ndarray, labels_B: np.ndarray, classes: int, inverse_pena
     if len(present) == 1:
         bias_V[present] = 0
         return kernel_PxV, bias_V
-    model: Any = LogisticRegression(C=inverse_penalty, max_iter=2000).fit(x_BxP, labels_B)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes")  # of few rows: labels are what they are
+        model: Any = LogisticRegression(C=inverse_penalty, max_iter=2000).fit(x_BxP, labels_B)
     weights, bias = model.coef_, model.intercept_
     if len(present) == 2:  # of the second class alone
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2

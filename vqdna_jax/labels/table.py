@@ -24,6 +24,7 @@ MAX_CLASSES = 1000
 POINTS_DROPPED = "whole numbers with a decimal point are read without it, 1.0 as 1"
 _WHOLE = re.compile(r"(-?[0-9]+)(?:\.0*)?")  # pandas writes 1.0 where any value of the column is missing
 _CLASS = re.compile(r"([0-9]{1,9})(?:\.0*)?")
+_LARGEST = 1e30  # of a regression's values
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _MISSING = ("na", "n/a", "#n/a", "null")
 _FLAGS = {"0": False, "1": True}
@@ -272,10 +273,12 @@ def _integer(place: str, text: str) -> int:
 
 
 def _target(place: str, text: str) -> float:
-    """A finite number."""
+    """A number that float32 holds with room to spare, for models compute with it."""
     if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
         what = "is empty" if not text else f"{_shown(text)} is not a finite number"
         raise InputError(f"{place}: the label {what}; expected a number such as 0.5; correct it or remove the row")
+    if abs(float(text)) > _LARGEST:
+        _fail(place, text, "is too large", f"a size of at most {_LARGEST:g}", "measure all in a larger unit")
     return float(text)
 
 

@@ -51,7 +51,9 @@ def joined(*options: str, alone: tuple[str, ...] = ()) -> Rule:
     )
 
 
-# Numbers are finite, whatever the rule.
+MOST = 1 << 56  # arrays of more cannot even be described
+
+# Numbers are finite, and integers of no more than MOST, whatever the rule.
 Positive = Annotated[int, Rule(lambda v: v > 0, "a positive integer")]
 NonNegative = Annotated[int, Rule(lambda v: v >= 0, "an integer, 0 or more")]
 OddSize = Annotated[int, Rule(lambda v: v > 0 and v % 2 == 1, "an odd size, at least 1")]
@@ -176,6 +178,7 @@ def _value(hint: Any, value: Any, key: str, complete: bool) -> Any:
     base = get_origin(kind) or kind
     base = dict if base is Mapping else base
     expect(_is(base, value), key, value, rules[0].expected if rules else _EXPECTED.get(base, ""))
+    expect(type(value) is not int or abs(value) <= MOST, key, value, f"at most {MOST}")
     for rule in rules:
         expect(rule.holds(value), key, value, rule.expected)
     if base is tuple:
