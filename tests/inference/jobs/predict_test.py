@@ -328,3 +328,16 @@ def test_moved_models_are_found_again(export, tmp_path):
     source, out = write_csv(tmp_path / "in.csv", SEQUENCES[:2]), tmp_path / "out.csv"
     main.main(["predict", str(source), f"--model={export}", f"--out={out}", f"--base={tmp_path}/pretrained"])
     assert np.array_equal(numbers(read(out), ["label-0", "label-1", "label-2"]), before)
+
+
+def test_labels_that_are_called_as_other_columns_have_columns_of_their_own(base, tmp_path):
+    names = ("error", "id", "prediction", "place")
+    model = save_tiny_finetuned(tmp_path / "model", label_names=names, classes=4, base=base)
+    (tmp_path / "in.fa").write_text(">a\nACGTACGTAC\n")
+    predict_file(tmp_path / "in.fa", tmp_path / "model", tmp_path / "out.csv")
+    (row,) = read(tmp_path / "out.csv")
+    assert list(row) == ["id", "prediction", *(f"{name} (label)" for name in names), "error"]
+    assert row["id"] == "a" and row["error"] == ""
+    found = numbers([row], [f"{name} (label)" for name in names])
+    assert np.array_equal(found, model.predict(["ACGTACGTAC"]).values)
+    assert row["prediction"] == names[int(found.argmax())]

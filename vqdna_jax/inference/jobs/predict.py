@@ -2,7 +2,8 @@
 
     id           of FASTA the record's; of CSV its column `id` or `name`, else the row's number, from 1
     prediction   the likeliest label; multi-label: those over a half, joined by ";"; regression: the value
-    LABEL ...    the probability of each label, under its name; none of a regression
+    LABEL ...    the probability of each label, under its name, or as `error (label)` where another column has that;
+                 none of a regression
     error        why there is no prediction, else empty
 
 Positions in errors are counted from 0. A multi-label sequence with no label over a half has an empty prediction.
@@ -32,10 +33,14 @@ from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Advance, most_codes
 from vqdna_jax.tokenizers.stitch import neighbours
 
+_OTHERS = {"id", "place", "prediction", "error"}  # columns of this table, and of a run's predictions_test.csv
+
 
 def columns(kind: str, label_names: Sequence[str]) -> list[str]:
     """`prediction`, and a probability per label under the label's name; of a regression the prediction says it all."""
-    return ["prediction"] if kind == "regression" else ["prediction", *label_names]
+    if kind == "regression":
+        return ["prediction"]
+    return ["prediction", *(f"{name} (label)" if name in _OTHERS else name for name in label_names)]
 
 
 def cells_of(kind: str, predicted: Predictions) -> Iterator[list[str]]:
