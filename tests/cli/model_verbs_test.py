@@ -188,8 +188,12 @@ def test_a_batch_below_nothing_or_beyond_memory_is_refused(place, tmp_path, verb
 
 
 @pytest.mark.parametrize("verb", ["encode", "embed", "predict", "species"])
-def test_no_file_is_no_work(place, tmp_path, verb, capsys):
+def test_no_file_is_no_work_nor_is_standard_input_twice(place, tmp_path, verb, capsys):
     model = [] if verb == "species" else [f"--model={place / 'model'}"]
+    with pytest.raises(SystemExit) as stop:
+        main.main([verb, "-", str(place / "all.fa"), "-", *model, f"--out={tmp_path}/out"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 43 and line.startswith("error: -: is named twice") and not list(tmp_path.iterdir())
     with pytest.raises(SystemExit) as stop:
         main.main([verb, *model, f"--out={tmp_path}/out"])
     (line,) = capsys.readouterr().err.splitlines()

@@ -34,9 +34,11 @@ else:
 
 
 def must_be_given(files: Sequence[Path]) -> None:
-    """Raises InputError where there are none: tyro's lists may be empty."""
+    """Raises InputError where there are none, for tyro's lists may be empty, or standard input is among them twice."""
     if not files:
         raise InputError("no file was given; name one or more, or - for standard input")
+    if files.count(STREAM) > 1:
+        raise InputError(f"{STREAM}: is named twice, and standard input can be read once; name it once, or files")
 
 
 def must_exist(*paths: Path) -> None:
