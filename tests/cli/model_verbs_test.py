@@ -156,6 +156,14 @@ def test_what_is_read_is_not_written(place, tmp_path, verb, taken, capsys):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_what_somebody_put_beside_unfinished_work_stays_and_stops_nothing(place, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial/notes").write_text("mine")
+    call("embed", place, tmp_path / "out")
+    assert len(arrays(tmp_path / "out")["embeddings"]) == len(LENGTHS)
+    assert [path.name for path in (tmp_path / "out.partial").iterdir()] == ["notes"]
+
+
 @pytest.mark.parametrize("batch", [1, 64, 5000])
 def test_a_batch_changes_no_code_and_vectors_by_rounding_alone(place, tmp_path, batch):
     for verb in VERBS:

@@ -210,7 +210,8 @@ class Partial(contextlib.AbstractContextManager):
     def remove(self) -> None:
         for path in [*self.directory.glob("*done.json*"), pathlib.Path(self._vectors.name)]:
             path.unlink()
-        self.directory.rmdir()
+        with contextlib.suppress(OSError):  # what else is there is not ours, and the file of embeddings is whole
+            self.directory.rmdir()
 
     def __exit__(self, *_) -> None:
         self._vectors.close()
