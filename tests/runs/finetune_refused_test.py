@@ -44,6 +44,11 @@ def test_bad_config_is_one_line_before_anything_is_built(place, tmp_path, key):
     assert message in refused(changed(place, **{key: value}), tmp_path / "run")
 
 
+def test_factors_larger_than_the_matrices(place, tmp_path):
+    message = refused(changed(place, tuning__rank=10**11), tmp_path / "run")
+    assert "tuning.rank: found 100000000000, expected at most the base's width=16" in message
+
+
 @pytest.mark.parametrize("targets", ["", "x", "q|k|("])
 def test_targets_that_match_nothing(place, tmp_path, targets):
     assert "tuning.targets: found" in refused(changed(place, tuning__targets=targets), tmp_path / "run")

@@ -154,7 +154,11 @@ class FinetuneSettings(Settings):
     compute: Compute
 
     def check_base(self, base: TransformerConfig) -> None:
-        """Raises InputError: the mesh does not divide the network that is fine-tuned."""
+        """Raises InputError: the mesh does not divide the network that is fine-tuned, or LoRA's factors would be larger
+        than its matrices."""
+        rank = self.tuning.rank
+        if self.tuning.method == "lora" and rank > base.width:
+            raise InputError(f"config key tuning.rank: found {rank}, expected at most the base's width={base.width}")
         for axis, name in (("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")):
             parts, size = getattr(self.mesh, axis), getattr(base, name)
             if size % parts:
