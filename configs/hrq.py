@@ -2,8 +2,8 @@
 
     python -m vqdna_jax.main --config=configs/hrq.py:tiny --workdir=runs/hrq
 
-tiny: 500 steps, two minutes on two CPU cores with evaluation and all. On held-out sequence 100 % of the bases rebuilt, all
-256 + 512 codes used (docs/results.md).
+tiny: 500 steps, two minutes on two CPU cores with evaluation and all. On held-out sequence 100 % of the bases rebuilt,
+all 256 + 512 codes used (docs/results.md).
 base (the default): the paper's recipe. K=512 (codebooks of 1024 and 2048), D=384, six blocks, AdamW 1e-4 with a cosine,
 global batch 1024, one epoch. What the paper does not say is this project's choice: betas, weight decay, warm-up,
 clipping, EMA decay, revival, window, dtype.

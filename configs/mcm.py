@@ -2,8 +2,9 @@
 
     python -m vqdna_jax.main --config=configs/mcm.py:tiny --workdir=runs/mcm --config.tokenizer=runs/hrq/export
 
-tiny: 800 steps, three and a half minutes on two CPU cores; on held-out sequence of the bundled genomes 1.917 bits per hidden
-base, where a Markov model of order 11 has 1.929 and a table of the five bases on both sides 1.890 (docs/results.md).
+tiny: 800 steps, three and a half minutes on two CPU cores; on held-out sequence of the bundled genomes 1.917 bits per
+hidden base, where a Markov model of order 11 has 1.929 and a table of the five bases on both sides 1.890
+(docs/results.md).
 base (the default): the paper's 12 x 768 with 12 heads (86 M parameters), AdamW 5e-4 with a cosine, global batch 2048,
 500,000 steps, 25 % masked. What the paper does not say is this project's choice: what hides a base, betas, weight
 decay, warm-up, clipping, window.

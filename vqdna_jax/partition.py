@@ -180,6 +180,17 @@ def take(x_BxLxX: jax.Array, positions_BxM: jax.Array) -> jax.Array:
     return jax.shard_map(local, in_specs=(rows, spec("batch", None)), out_specs=rows)(x_BxLxX, positions_BxM)
 
 
+def counts(indices_BxL: jax.Array, counted_BxL: jax.Array, size: int) -> jax.Array:
+    """f32 [B, size]: how often each index occurs in a row, of those that are counted; every device has whole rows."""
+
+    def of_row(indices_L: jax.Array, counted_L: jax.Array) -> jax.Array:
+        return jnp.zeros(size, jnp.float32).at[indices_L].add(counted_L.astype(jnp.float32))
+
+    rows = spec("batch", None)
+    of_rows = jax.shard_map(jax.vmap(of_row), in_specs=(rows, rows), out_specs=rows)
+    return of_rows(jax.reshard(indices_BxL, rows), jax.reshard(counted_BxL, rows))
+
+
 def replicated(tree: Tree) -> Tree:
     """Arrays, a tree, whole on every device."""
     return jax.tree.map(lambda x: jax.reshard(x, jax.P()), tree)

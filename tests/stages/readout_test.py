@@ -51,7 +51,7 @@ def test_auto_is_the_best_on_dev_of_those_that_it_names(place):
         assert alone.scores["dev"]["mcc"] == pytest.approx(float(tried[name]), abs=6e-4)
 
 
-def test_words_alone_leave_the_transformer_a_say_that_begins_at_zero(place):
+def test_codes_alone_leave_the_transformer_a_say_that_begins_at_zero(place):
     words, encoded, base = probe_of(changed(place, head__pool="words", tuning__method="head"))
     tuned, _, _ = probe_of(changed(place, head__pool="words", tuning__method="lora"))
     seen, width = sum(base.sizes), base.transformer.width

@@ -32,7 +32,7 @@ B, W, L, V = 8, 2, 6, 3
 TOTAL = np.array([12, 6, 8, 1, 11, 4, 2, 7], np.int32)  # codes: of one window, or of two that may share some
 LENGTHS = np.stack([np.minimum(TOTAL, L), np.where(TOTAL > L, L, 0)], axis=1).astype(np.int32)
 PADDED = (7, 15)  # codes that no sequence has
-EVERY = (*POOLS, "positions:4")
+EVERY = (*(name for name in POOLS if name != "pairs"), "positions:4")  # which would drown the others
 NETWORK = Classifier(MODEL, Compute(), V, LEVELS, "+".join(EVERY), 8, dropout=0.25, places=9, align="middle")
 TASK = Finetune(NETWORK, "classification", "lora", LoraConfig(3, 6.0, 0.25, "q|down"))
 KINDS = {name: dataclasses.replace(TASK, kind=name) for name in ("classification", "multilabel")}

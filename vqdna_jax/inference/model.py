@@ -134,10 +134,10 @@ class Model:
 
         Args:
             pool: one of models.pooling.POOLS over the sequence's codes: "mean", "max"; "cls": CLS, of a sequence longer
-                than the training window the mean of its windows' CLS; "segments:N": the means of N parts of it, one
-                after the other; "words": log(1 + count) of each code of every level, which no layer changes. They are
-                [D], but for "segments:N", [N D], and "words", [K]. "none": no pooling, [L, D] for a sequence and a
-                list of them for many; vector l is of code l, np.repeat(vectors, R, axis=0)[:bases] is one per base.
+                than the training window the mean of its windows' CLS; "segments:N": [N D], the means of N parts of it,
+                one after the other; "words": [K], log(1 + count) of each code of every level, which no layer changes;
+                "pairs": [8191], the same of pairs of codes. "none": no pooling, [L, D] for a sequence and a list of
+                them for many; vector l is of code l, np.repeat(vectors, R, axis=0)[:bases] is one per base.
             layer: -1: after the last norm. 0 to layers: what the residual stream holds after so many layers, 0: the
                 network's input. -2, -3, ...: after layers - 1, layers - 2, ... layers.
 

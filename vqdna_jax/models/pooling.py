@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from jax import Array
 
+PAIRS, PAIR_GAP = 8191, 2  # at one base a code two apart were better on dev than neighbours (docs/results.md)
 UNPOOLED = "none"  # to `embed`: the vector of every code
 
 
@@ -106,13 +107,30 @@ def _segment_length(codes: Any, segments: int) -> Any:
 
 
 def _word_counts(view: View) -> "Array":
-    import jax
     import jax.numpy as jnp
 
-    kept_BxLx1 = view.kept_BxL[..., None].astype(jnp.float32)
+    from vqdna_jax.partition import counts
+
     levels = enumerate(view.sizes)
-    counts = [jnp.sum(jax.nn.one_hot(view.codes_BxLxN[..., n], size) * kept_BxLx1, axis=1) for n, size in levels]
-    return jnp.concatenate(counts, axis=-1)
+    return jnp.concatenate([counts(view.codes_BxLxN[..., n], view.kept_BxL, size) for n, size in levels], axis=-1)
+
+
+def _pair_counts(view: View) -> "Array":
+    """Of those codes whose partner is in the same window."""
+    import jax.numpy as jnp
+
+    from vqdna_jax.partition import counts
+
+    first_BxL, size = view.codes_BxLxN[..., -1].astype(jnp.uint32), view.sizes[-1]
+    second_BxL = jnp.pad(first_BxL[:, PAIR_GAP:], ((0, 0), (0, PAIR_GAP)))
+    inside_BxL = jnp.broadcast_to(jnp.arange(first_BxL.shape[1])[None] < first_BxL.shape[1] - PAIR_GAP, first_BxL.shape)
+    there_BxL = view.kept_BxL & inside_BxL & (view.at_BxL + PAIR_GAP < view.total_B[:, None])
+    pair_BxL = (first_BxL * jnp.uint32(size) + second_BxL) % jnp.uint32(PAIRS)
+    return counts(pair_BxL.astype(jnp.int32), there_BxL, PAIRS)
+
+
+def _log_counts(total: Any, codes: Any, windows: Any) -> Any:
+    return _namespace(total).log1p(total)
 
 
 def _namespace(x: Any) -> Any:
@@ -137,13 +155,11 @@ POOLS = {
     "cls": Pool(_cls, "add", lambda total, codes, windows: total / windows, needs_cls=True),
     **{f"segments:{count}": _segments(count) for count in (2, 4, 8, 16)},  # means of so many parts of the sequence
     # log(1 + how often each code occurs), of every level: a sequence as a bag of learned words
-    "words": Pool(
-        _word_counts,
-        "add",
-        lambda total, codes, windows: _namespace(total).log1p(total),
-        lambda width, sizes: sum(sizes),
-    ),
+    "words": Pool(_word_counts, "add", _log_counts, lambda width, sizes: sum(sizes)),
+    # The same of two codes of the last level, PAIR_GAP apart, by their number modulo a prime.
+    "pairs": Pool(_pair_counts, "add", _log_counts, lambda width, sizes: PAIRS),
 }
+OF_CODES = ("words", "pairs")  # which no training of the transformer changes
 
 
 def pool(name: str, view: View, windows: int = 1) -> "Array":

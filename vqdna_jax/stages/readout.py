@@ -16,11 +16,14 @@ from vqdna_jax.labels.batches import Encoded
 from vqdna_jax.labels.sets import LabelledSet
 from vqdna_jax.models.classifier import POSITIONS, Classifier
 from vqdna_jax.models.lora import LoraConfig
-from vqdna_jax.models.pooling import without_cls
+from vqdna_jax.models.pooling import OF_CODES, without_cls
 from vqdna_jax.training.settings import FinetuneSettings
 
 POSITIONAL = "positions:8"
-CANDIDATES = ("mean", "words", "mean+words", "segments:8", "segments:8+words", POSITIONAL, f"{POSITIONAL}+words")
+CANDIDATES = (
+    *("mean", "words", "pairs", "mean+words", "words+pairs"),
+    *("segments:8", "segments:8+words", POSITIONAL, f"{POSITIONAL}+words"),
+)
 TRIED_ROWS = 3000  # of train, and of dev, that "auto" chooses with
 MOST_NUMBERS = 10_000  # of positions: a linear model of more has more weights than most sets have bases
 MAPPED_ROWS = 500  # of train, whose vectors the map of positions is made of
@@ -62,7 +65,7 @@ def probe(
         raise InputError(f"config key head.pool: {problem}")
     readouts = pool.split("+")
     # Codes alone give the transformer nothing to learn by: beside them it has a say that begins at zero.
-    silent = ["mean"] if settings.tuning.method != "head" and readouts == ["words"] else []
+    silent = ["mean"] if settings.tuning.method != "head" and set(readouts) <= set(OF_CODES) else []
     blank = fitting.blank("+".join(readouts + silent), encoded)
     features = {name: blank.features(of.codes) for name, of in encoded.items()}
     seen = sum(blank.network.widths[: len(readouts)])
