@@ -198,7 +198,7 @@ class TestSpecies:
         for kwargs, message in [
             ({"fastas": {"one": genomes["one"]}}, "1 species were given; expected two or more"),
             ({"length": 0}, "length=0"),
-            ({"items_per_class": 0}, "items_per_class=0"),
+            ({"items_per_class": 0}, "items=0"),
             ({"items_per_class": {"train": 1}}, "expected a number of 1 or more for train, dev and test"),
             ({"fastas": {"a\nb": genomes["one"], "c": genomes["one"]}}, "expected a name of one line"),
             ({"length": 1000}, "cannot be split by rule auto"),

@@ -139,7 +139,7 @@ def test_what_can_be_no_file_is_refused_before_the_work(tmp_path, name, says):
         (tmp_path / file).write_bytes(b"old")
     before = sorted(os.listdir(tmp_path))
     message = refusal(check_output, f"{tmp_path}/{name}", [tmp_path / "input"])
-    assert says in message and message.startswith(f"{tmp_path}/{name[:10]}"), message
+    assert says in message and message.startswith(f"{tmp_path}/{name[:3]}"), message  # a long one is cut short
     assert sorted(os.listdir(tmp_path)) == before and (tmp_path / "input").read_bytes() == b"old"
 
 
@@ -167,6 +167,6 @@ def test_a_directory_is_replaced_behind_a_link(tmp_path, target):
 def test_what_can_be_no_directory_is_refused_before_the_work(tmp_path, name):
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "loop").symlink_to("loop")
-    assert f"{tmp_path}/{name[:10]}" in refusal(check_directory, tmp_path / name, error=InputError)
+    assert f"{tmp_path}/{name[:3]}" in refusal(check_directory, tmp_path / name, error=InputError)
     check_directory(tmp_path / "new/and/below")
     assert sorted(os.listdir(tmp_path)) == ["file", "loop"]

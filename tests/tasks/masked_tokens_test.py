@@ -18,8 +18,7 @@ from vqdna_jax.genome.build.bundled import bundled_corpus
 from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.windows import WindowBatches, evaluation_windows
 from vqdna_jax.models.transformer import Compute, TransformerConfig
-from vqdna_jax.partition import batch_to_devices
-from vqdna_jax.tasks.base import take
+from vqdna_jax.partition import batch_to_devices, take
 from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
 from vqdna_jax.tasks.masking import Masked
 from vqdna_jax.tokenizers import batches as tokenizers_batches

@@ -10,7 +10,7 @@ import numpy as np
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")  # a -done makes nothing of its own
-_TO_SLICES = re.compile(r'= \((.+?), u32\[\], token\[\]\) send\(.*"xla_megascale_runtime"')
+_TO_SLICES = re.compile(r'= \((.+?), u32\[\]\S*, token\[\]\) send\(.*"xla_megascale_runtime"')
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 _ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\]")
 _CALLED = re.compile(
