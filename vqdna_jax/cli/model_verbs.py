@@ -153,8 +153,8 @@ def predict(
         file: FASTA files, or CSV or .tsv files with a column `sequence` (their column `id` or `name`, or the row's
             number, is the id); plain or .gz, .2bit files, or - for standard input
         model: a fine-tuned model, the export directory of a run with configs/finetune.py
-        out: the CSV file to write, or - for standard output; a row per sequence in their order: id, prediction, a
-            probability per label, error
+        out: the CSV file to write (.tsv: with tabs; .gz), or - for standard output; a row per sequence in their order:
+            id, prediction, a probability per label, error
         base: the pretrained model under it, if it is no longer where it was
         batch: codes computed at once, 0: as many as suit the device; fewer need less memory; probabilities agree to
             rounding

@@ -6,6 +6,7 @@ from its first byte to its last goes through it (`writing`), anything else is re
 
 import contextlib
 import fcntl
+import gzip
 import hashlib
 import json
 import math
@@ -190,6 +191,17 @@ def _nearest(place: pathlib.Path) -> pathlib.Path:
     except FileNotFoundError:
         return _nearest(place.parent)
     return place
+
+
+@contextlib.contextmanager
+def writing_by_name(out: str | os.PathLike) -> Iterator[BinaryIO | gzip.GzipFile]:
+    """`writing`, through gzip where the name ends in .gz."""
+    with writing(out) as file:
+        if os.fspath(out).endswith(".gz"):
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:  # the same bytes at every run
+                yield zipped
+        else:
+            yield file
 
 
 def replace_directory(directory: pathlib.Path, files: Mapping[str, bytes]) -> None:

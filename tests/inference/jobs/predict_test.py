@@ -152,6 +152,13 @@ def test_every_form_of_file_gives_the_same_predictions(base, models, tmp_path):
     assert ids["in.fa"] == ids["in.fa.gz"] == [f"r{i}" for i in order]
 
 
+def test_the_name_of_the_output_says_its_form(base, models, tmp_path):
+    for name in ("p.csv", "p.tsv", "p.csv.gz", "p.tsv.gz"):
+        predict_file(write_csv(tmp_path / "in.csv"), base.with_name("classification"), tmp_path / name, progress=False)
+        with (gzip.open if name.endswith(".gz") else open)(tmp_path / name, "rt") as file:
+            assert file.read().replace("\t" if ".tsv" in name else ",", ",") == (tmp_path / "p.csv").read_text()
+
+
 def test_several_files_are_one_after_another(base, models, tmp_path, capsys):
     """Rows of tables are numbered over all of them, and notes say of which file they are."""
     first, second, third = SEQUENCES[:2], SEQUENCES[2:5], [*SEQUENCES[5:7], "AXG"]

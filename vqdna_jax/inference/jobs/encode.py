@@ -5,7 +5,6 @@ with open_codes("genome.codes") as file:
 """
 
 import collections
-import contextlib
 import gzip
 import os
 import sys
@@ -28,7 +27,7 @@ from vqdna_jax.genome.stream_check import StreamCheck
 from vqdna_jax.inference import load
 from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRecord, RecordInfo, open_codes
 from vqdna_jax.runtime.exports import files_of
-from vqdna_jax.runtime.files import check_output, replacing, writing
+from vqdna_jax.runtime.files import check_output, replacing, writing_by_name
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Tokenizer, check_codes, most_codes
 
@@ -124,7 +123,7 @@ def decode_to_fasta(
             )
         infos = list(file)
         total = sum(info.length for info in infos)
-        with _fasta_output(out) as file_out, progress_bar("decoding", total, " bases", progress) as bar:
+        with writing_by_name(out) as file_out, progress_bar("decoding", total, " bases", progress) as bar:
             for group in grouped(infos, lambda info: info.length):
                 for info, letters in zip(group, _decode_group(tokenizer, file, group)):
                     file_out.write(f">{info.header}\n".encode())
@@ -203,16 +202,6 @@ def _write_mismatches(file: TextIO, record: CodeRecord, bases: np.ndarray, rebui
 
 def _codes_fault(start: bytes) -> tuple[int, str]:
     return 0, "" if start.startswith(b"PK") else "not a code file; expected one written by vqdna encode"
-
-
-@contextlib.contextmanager
-def _fasta_output(out: str | os.PathLike) -> Iterator[BinaryIO | gzip.GzipFile]:
-    with writing(out) as file:
-        if os.fspath(out).endswith(".gz"):
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:  # the same bytes at every run
-                yield zipped
-        else:
-            yield file
 
 
 def _write_lines(file: BinaryIO | gzip.GzipFile, letters: np.ndarray, width: int) -> None:

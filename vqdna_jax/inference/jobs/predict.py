@@ -28,7 +28,7 @@ from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import sequence_rows
 from vqdna_jax.inference.jobs.sequence_rows import SequenceFile, SequenceRow
 from vqdna_jax.runtime.exports import files_of
-from vqdna_jax.runtime.files import check_output, writing
+from vqdna_jax.runtime.files import check_output, writing_by_name
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.base import Advance, most_codes
 from vqdna_jax.tokenizers.stitch import neighbours
@@ -125,9 +125,10 @@ def _predict(
 ) -> tuple[int, int]:
     """How many records there are, and how many of them have no prediction. `name`: of the files."""
     header = ["id", *columns(model.kind, model.label_names), "error"]
-    with writing(out) as file, progress_bar("predicting", source.records, " sequences", progress) as bar:
+    delimiter = "\t" if os.fspath(out).removesuffix(".gz").endswith(".tsv") else ","
+    with writing_by_name(out) as file, progress_bar("predicting", source.records, " sequences", progress) as bar:
         rows = _table(model, source.read(), bar.update)
-        records, errors, first = _write(codecs.getwriter("utf-8")(file), header, rows)
+        records, errors, first = _write(codecs.getwriter("utf-8")(file), delimiter, header, rows)
         if records != source.records:
             raise InputError(f"{name}: changed while it was read; run again")
         if errors == records:
@@ -136,9 +137,11 @@ def _predict(
     return records, errors
 
 
-def _write(file: codecs.StreamWriter, header: list[str], rows: Iterable[list[str]]) -> tuple[int, int, str]:
+def _write(
+    file: codecs.StreamWriter, delimiter: str, header: list[str], rows: Iterable[list[str]]
+) -> tuple[int, int, str]:
     """How many rows there are, how many of them have an error, and the first error."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     writer.writerow(header)
     records, errors, first = 0, 0, ""
     for row in rows:
