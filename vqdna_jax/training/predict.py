@@ -26,8 +26,8 @@ def make_predict(
     """(state, batch of numpy arrays [B, ...], only=()) -> `task.predict` as numpy arrays for any B, `batch_size` rows
     at a time.
 
-    `only` names the outputs that are wanted, all by default: what no other needs is not computed. `before_batch` is
-    called before each of them, as often on every process.
+    `only` names the outputs that are wanted, all by default: what none of them needs is not computed. `before_batch` is
+    called before each of the batches, as often on every process.
     """
 
     predict_batch = _jitted(task)

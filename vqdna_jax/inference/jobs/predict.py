@@ -27,6 +27,7 @@ from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import sequence_rows
 from vqdna_jax.inference.jobs.sequence_rows import SequenceFile, SequenceRow
+from vqdna_jax.labels.csv_rows import delimiter_of
 from vqdna_jax.runtime.exports import files_of
 from vqdna_jax.runtime.files import check_output, writing_by_name
 from vqdna_jax.runtime.progress import progress_bar
@@ -125,10 +126,9 @@ def _predict(
 ) -> tuple[int, int]:
     """How many records there are, and how many of them have no prediction. `name`: of the files."""
     header = ["id", *columns(model.kind, model.label_names), "error"]
-    delimiter = "\t" if os.fspath(out).removesuffix(".gz").endswith(".tsv") else ","
     with writing_by_name(out) as file, progress_bar("predicting", source.records, " sequences", progress) as bar:
         rows = _table(model, source.read(), bar.update)
-        records, errors, first = _write(codecs.getwriter("utf-8")(file), delimiter, header, rows)
+        records, errors, first = _write(codecs.getwriter("utf-8")(file), delimiter_of(out), header, rows)
         if records != source.records:
             raise InputError(f"{name}: changed while it was read; run again")
         if errors == records:
