@@ -74,11 +74,11 @@ _OF_A_DEVICE = "RESOURCE_EXHAUSTED"  # how what jax says of a device's memory be
 
 
 def shown(path: str | bytes | os.PathLike) -> str:
-    """A path as messages have it: the beginning alone of one that names nothing, a sequence in its place."""
+    """A path as messages have it: of a part too long for a name, a sequence in its place, the beginning alone."""
     text = str(os.fsdecode(path) if isinstance(path, bytes) else path)
-    if max(map(len, text.split(os.sep))) <= _LONGEST_NAME:
-        return text
-    return f"{text[:80]}... ({len(text):,} letters)"
+    return os.sep.join(
+        part if len(part) <= _LONGEST_NAME else f"{part[:80]}... ({len(part):,} letters)" for part in text.split(os.sep)
+    )
 
 
 def cannot_write(path: str | os.PathLike, error: OSError) -> VqdnaError:

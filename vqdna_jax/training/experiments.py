@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from ml_collections.config_dict import ConfigDict
 
-from vqdna_jax.errors import InputError, first_line
+from vqdna_jax.errors import InputError, first_line, shown
 from vqdna_jax.runtime.typed import closest
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -34,10 +34,11 @@ def find(name: str) -> pathlib.Path:
     path = pathlib.Path(name)
     if path.suffix == ".py" and path.is_file():
         return path
-    own = _SHIPPED / f"{path.stem}.py"
-    if path in (pathlib.Path(path.stem), pathlib.Path("configs", own.name)) and own.is_file():
-        return own
-    raise InputError(f"--config={name}: there is no Python file {name}; expected one, or one of {', '.join(shipped())}")
+    if path in (pathlib.Path(path.stem), pathlib.Path("configs", f"{path.stem}.py")) and path.stem in shipped():
+        return _SHIPPED / f"{path.stem}.py"
+    raise InputError(
+        f"--config={shown(name)}: there is no Python file {shown(name)}; expected one, or one of {', '.join(shipped())}"
+    )
 
 
 def shipped() -> list[str]:
