@@ -75,6 +75,13 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         c.optimizer.update(learning_rate=1e-3, warmup_steps=50)
         c.train.update(total_epochs=0.0, total_steps=500, checkpoint_every_steps=250)
         c.eval.update(every_steps=250, windows=1024, batch=64)
+    elif preset == "mini":
+        c.data.update(window_bp=256, global_batch=32)
+        c.model.update(width=128, expansion=2, stem_channels=64, dtype="float32")
+        c.hidden_share = 0.15
+        c.optimizer.update(learning_rate=1e-3)
+        c.train.update(total_epochs=0.0, total_steps=2000)
+        c.eval.update(windows=1024, batch=64)
     elif preset != "base":
-        raise ValueError(f"preset {preset!r}: expected tiny or base")
+        raise ValueError(f"preset {preset!r}: expected tiny, mini or base")
     return c

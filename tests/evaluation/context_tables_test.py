@@ -8,7 +8,7 @@ import pytest
 from small_sequences import random_bases
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.evaluation import context_tables
+from vqdna_jax.evaluation import context_counts, context_tables
 from vqdna_jax.evaluation.context_tables import (
     CONTEXT55,
     MARKOV11,
@@ -251,3 +251,56 @@ class TestPrediction:
     def test_bits_and_accuracy_by_hand(self):
         log2_Px4 = np.log2([[0.5, 0.25, 0.125, 0.125], [0.25, 0.5, 0.125, 0.125], [1, 1, 1, 1]])
         assert bits_and_accuracy(log2_Px4, np.array([0, 2, N], np.uint8)) == (pytest.approx((1 + 3) / 2), 0.5)
+
+
+class TestKept:
+    """Counts of a large corpus, beside it."""
+
+    @pytest.fixture
+    def corpus(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(context_counts, "KEPT_FROM", 1000)
+        return corpus_of(tmp_path, [random_bases(3000)])
+
+    def counted(self, corpus, monkeypatch) -> list[int]:
+        """How often the split is read by two fits, the first from what is there."""
+        read, count = [], context_tables._count_split
+        monkeypatch.setattr(context_tables, "_count_split", lambda *given: read.append(1) or count(*given))
+        first, second = context_tables.fit_tables(corpus), context_tables.fit_tables(corpus)
+        for name in first:
+            assert first[name].strengths == second[name].strengths
+            for a_Kx4, b_Kx4 in zip(first[name].counts, second[name].counts):
+                assert a_Kx4.dtype == b_Kx4.dtype == np.int64
+                np.testing.assert_array_equal(a_Kx4, b_Kx4)
+        return read
+
+    def test_they_are_counted_once_and_are_the_same(self, corpus, monkeypatch):
+        assert len(self.counted(corpus, monkeypatch)) == 1
+        assert open_corpus(corpus.path).digest == corpus.digest
+
+    def test_those_of_another_corpus_are_not_taken(self, corpus, monkeypatch, tmp_path):
+        context_tables.fit_tables(corpus)
+        (tmp_path / "other").mkdir()
+        other = corpus_of(tmp_path / "other", [random_bases(3000, seed=1)])
+        name = "context_counts-train.npz"
+        (other.path / name).write_bytes((corpus.path / name).read_bytes())
+        assert len(self.counted(other, monkeypatch)) == 1
+
+    @pytest.mark.parametrize("at", [0.1, 0.5, 0.999])
+    @pytest.mark.parametrize("how", ["flipped", "cut"])
+    def test_damaged_ones_are_counted_again(self, corpus, monkeypatch, at, how):
+        context_tables.fit_tables(corpus)
+        file = corpus.path / "context_counts-train.npz"
+        content = bytearray(file.read_bytes())
+        place = int(at * len(content))
+        content[place] ^= 0xFF
+        file.write_bytes(content[:place] if how == "cut" else content)
+        assert len(self.counted(corpus, monkeypatch)) <= 1
+
+    def test_where_nothing_can_be_written_it_is_said(self, corpus, monkeypatch, capsys):
+        (corpus.path / "context_counts-train.npz").mkdir()
+        assert len(self.counted(corpus, monkeypatch)) == 2
+        assert capsys.readouterr().err.count("context counts are not kept") == 2
+
+    def test_a_small_corpus_has_no_such_file(self, phage):
+        context_tables.fit_tables(phage)
+        assert not list(phage.path.glob("context_counts*"))

@@ -18,6 +18,7 @@ import numpy as np
 import tqdm
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.evaluation import context_counts
 from vqdna_jax.genome.alphabet import N, reverse_complement
 from vqdna_jax.genome.chunks import chunk_bases, parse_chunk
 from vqdna_jax.genome.corpus import Corpus
@@ -69,8 +70,14 @@ def fit(corpus: Corpus, split: str, offsets: Offsets) -> ContextTable:
 
 
 def fit_tables(corpus: Corpus, split: str = "train") -> dict[str, ContextTable]:
-    """The tables of `BASELINES` by name, from one reading of the split; errors as for `fit`."""
-    counts = _count_split(corpus, split, list(BASELINES.values()))
+    """The tables of `BASELINES` by name, from one reading of the split; errors as for `fit`.
+
+    The counts of a large corpus are kept beside it, see `context_counts.kept`.
+    """
+    families = list(BASELINES.values())
+    if (counts := context_counts.kept(corpus, split, families)) is None:
+        counts = _count_split(corpus, split, families)
+        context_counts.keep(corpus, split, families, counts)
     return {name: _smoothed(counts_Kx4, BASELINES[name]) for name, counts_Kx4 in zip(BASELINES, counts)}
 
 

@@ -208,7 +208,7 @@ def finetune_task(settings: FinetuneSettings, readout: Classifier, kind: Kind, p
         compute = dataclasses.replace(compute, attention=kernel_of_padded(platform, model.window, model.dtype))
     hidden = model.width if head.mlp else 0
     network = dataclasses.replace(readout, compute=compute, hidden=hidden, dropout=head.dropout)
-    return Finetune(network, kind, tuning.method, tuning.lora)
+    return Finetune(network, kind, tuning.method, tuning.lora, settings.train.params_ema_decay)
 
 
 def read_labelled(data: LabelledData) -> LabelledSet:

@@ -45,15 +45,16 @@ class Finetune:
     Attributes:
         method: "lora" trains factors and head, "full" the whole transformer and head, "head" the head.
         network: the transformer, its readout and the head.
+        params_ema_decay: of the averaged parameters that are evaluated and exported; 0: none.
     """
 
     network: Classifier
     kind: Kind
     method: Method = "lora"
     lora: LoraConfig = LoraConfig()
+    params_ema_decay: float = 0.0
 
     microbatches: ClassVar[int] = 1
-    params_ema_decay: ClassVar[float] = 0.0
     keeps_best: ClassVar[bool] = True
 
     def init_params(self, frozen: FrozenBase, batch: Labelled, key: Array) -> Params:

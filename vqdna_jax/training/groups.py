@@ -89,7 +89,7 @@ class TrainSettings:
         params_ema_decay: of averaged parameters for evaluation and export; 0: the last ones.
         stop_below_utilisation: share of a codebook in use, under which two evaluations in a row end the run with exit
             code 44; 0: it is only told.
-        patience: evaluations without a better dev loss before the run ends; 0: it goes to its end.
+        patience: evaluations without a better dev score before the run ends; 0: it goes to its end.
         retries: runs with other seeds if the first predicts one class alone.
     """
 
