@@ -42,7 +42,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             revive_below=0.03,  # of the mean count
             revive_to=0.1,
         ),
-        hidden_share=0.0,  # of the input bases, hidden and rebuilt (denoising)
+        hidden_share=0.0,  # of the bases of every second window, hidden and rebuilt (denoising)
         optimizer=dict(
             learning_rate=1e-4,
             warmup_steps=100,
@@ -80,7 +80,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         c.model.update(width=128, expansion=2, stem_channels=64, dtype="float32")
         c.hidden_share = 0.15
         c.optimizer.update(learning_rate=1e-3)
-        c.train.update(total_epochs=0.0, total_steps=2000)
+        c.train.update(total_epochs=0.0, total_steps=1500)
         c.eval.update(windows=1024, batch=64)
     elif preset != "base":
         raise ValueError(f"preset {preset!r}: expected tiny, mini or base")

@@ -85,10 +85,10 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         c.train.update(total_steps=800, checkpoint_every_steps=200)
         c.eval.update(every_steps=400, windows=1024, batch=64)
     elif preset == "mini":
-        c.data.update(window_bp=256, global_batch=32)
+        c.data.update(window_bp=512, global_batch=16)
         c.model.update(layers=4, width=192, heads=6, hidden=768, dtype="float32")
         c.optimizer.update(learning_rate=1e-3, warmup_steps=300)
-        c.train.update(total_steps=5000, checkpoint_every_steps=250)
+        c.train.update(total_steps=3200, checkpoint_every_steps=200)
         c.eval.update(every_steps=1000, windows=1024, batch=64)
     elif preset == "large":
         c.model.update(layers=24, width=2048, heads=16, hidden=8192)

@@ -121,12 +121,13 @@ def test_statistics_are_counts_sums_and_vectors_of_the_batch():
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (4, 2), (1, 4)])
-def test_every_mesh_has_the_same_statistics_and_candidates(shape):
+@pytest.mark.parametrize("every", [1, 2])
+def test_every_mesh_has_the_same_statistics_and_candidates(shape, every):
     (h, _), (codebook, _) = random_inputs()
 
     def run(h_BxLxD):
         codes = quantize.assign(h_BxLxD, codebook)
-        return codes, quantize.statistics(h_BxLxD, codes, SIZES[0], jax.random.key(3))
+        return codes, quantize.statistics(h_BxLxD, codes, SIZES[0], jax.random.key(3), every)
 
     codes, alone = jax.jit(run)(put(h))
     with jax.set_mesh(mesh_of(*shape)):
@@ -135,6 +136,17 @@ def test_every_mesh_has_the_same_statistics_and_candidates(shape):
     np.testing.assert_array_equal(alone.counts_K, sharded.counts_K)
     np.testing.assert_array_equal(alone.candidates_KxD, sharded.candidates_KxD)
     np.testing.assert_allclose(alone.sums_KxD, sharded.sums_KxD, atol=1e-5)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_statistics_of_some_rows_are_those_of_these_rows_alone(every):
+    (h, _), (codebook, _) = random_inputs()
+    codes = quantize.assign(put(h), codebook)
+    some = quantize.statistics(put(h), codes, SIZES[0], jax.random.key(3), every)
+    alone = quantize.statistics(put(h[::every]), put(codes[::every]), SIZES[0], jax.random.key(3))
+    np.testing.assert_array_equal(some.counts_K, alone.counts_K)
+    np.testing.assert_allclose(some.sums_KxD, alone.sums_KxD, atol=1e-5)
+    np.testing.assert_array_equal(some.candidates_KxD, alone.candidates_KxD)
 
 
 def random_codebook(seed=0, size=7):

@@ -124,17 +124,21 @@ def look_up(codes_BxL: Array, codes_KxD: Array) -> Array:
     return codes_KxD.at[codes_BxL].get(out_sharding=spec(*TOKENS))
 
 
-def statistics(h_BxLxD: Array, codes_BxL: Array, codebook_size: int, key: Array) -> Assignments:
-    """Counts and sums per code over the global batch, and K of its vectors drawn with `key`: one psum.
+def statistics(h_BxLxD: Array, codes_BxL: Array, codebook_size: int, key: Array, every: int = 1) -> Assignments:
+    """Counts and sums per code over rows 0, `every`, 2 `every`, ... of the global batch, and K of their vectors drawn
+    with `key`: one psum.
 
     The drawn vectors are chosen by their place in the global batch, so every mesh draws the same ones.
     """
     batch, length, _ = h_BxLxD.shape
-    drawn_K = jax.random.randint(key, (codebook_size,), 0, batch * length)
+    drawn_K = jax.random.randint(key, (codebook_size,), 0, -(-batch // every) * length)
 
     def local(h: Array, codes: Array, drawn_K: Array) -> Assignments:
+        first_row = lax.axis_index(BATCH) * h.shape[0]
+        counts_B = (first_row + jnp.arange(h.shape[0])) % every == 0
+        codes = jnp.where(counts_B[:, None], codes, codebook_size)  # beyond the codebook: counted nowhere
         counts_K, sums_KxD = sum_by_code(h.reshape(-1, h.shape[-1]), codes.ravel(), codebook_size)
-        row_K = drawn_K // length - lax.axis_index(BATCH) * h.shape[0]
+        row_K = drawn_K // length * every - first_row
         here_K = (row_K >= 0) & (row_K < h.shape[0])
         vectors_KxD = h[jnp.where(here_K, row_K, 0), drawn_K % length]
         candidates_KxD = jnp.where(here_K[:, None], vectors_KxD, 0).astype(jnp.float32)

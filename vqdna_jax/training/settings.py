@@ -90,8 +90,8 @@ class VocabularySettings(Settings):
     """Stage 1: configs/hrq.py, configs/vqvae.py.
 
     Attributes:
-        hidden_share: of the input bases, hidden and rebuilt all the same (denoising), which makes a tokenizer ready for
-            stage 2; 0 in the paper.
+        hidden_share: of the input bases of every second window, hidden and rebuilt all the same (denoising), which
+            makes a tokenizer ready for stage 2; 0 in the paper.
     """
 
     data: WindowData
