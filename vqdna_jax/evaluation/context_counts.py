@@ -5,6 +5,7 @@ import pathlib
 import sys
 import zipfile
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,10 +34,11 @@ def keep(corpus: Corpus, split: str, families: Families, counts: Sequence[np.nda
     """Writes them beside the corpus if it is large; a place that cannot be written is said, and nothing is lost."""
     if corpus.chunks(split).length.sum(dtype=np.int64) < KEPT_FROM:
         return
-    arrays = {_COUNTS.format(i): x.astype(np.min_scalar_type(x.max())) for i, x in enumerate(counts)}
+    arrays: dict[str, Any] = {_ABOUT: np.array(_about(corpus, split, families))}
+    arrays |= {_COUNTS.format(i): x.astype(np.min_scalar_type(x.max())) for i, x in enumerate(counts)}
     try:
         with replacing(_file(corpus, split)) as new, new.open("wb") as file:
-            np.savez(file, **{_ABOUT: np.array(_about(corpus, split, families))}, **arrays)
+            np.savez(file, **arrays)
     except VqdnaError as error:
         print(f"warning: context counts are not kept for the next run: {error}", file=sys.stderr)
 
