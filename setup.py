@@ -22,7 +22,7 @@ setup(
     # The experiments lie where people find them, and are installed inside the package.
     packages=[*find_packages(include=["vqdna_jax", "vqdna_jax.*"]), "vqdna_jax.configs"],
     package_dir={"vqdna_jax.configs": "configs"},
-    package_data={"vqdna_jax.genome": ["bundled/*"]},
+    package_data={"vqdna_jax": ["shipped/*/*"], "vqdna_jax.genome": ["bundled/*"]},
     entry_points={"console_scripts": ["vqdna = vqdna_jax.cli.main:command"]},
     # jax 0.10 is the last line for Python 3.11; newer Pythons get newer ones.
     install_requires=[

@@ -49,6 +49,7 @@ VERBS = {
     "decode": Verb("in.codes", "stream", "tokenizer"),
     "embed": Verb("in.fa", "file", "base"),
     "predict": Verb("in.fa", "stream", "finetuned"),
+    "export": Verb("tokenizer", "directory"),
     "species": Verb("in.fa", "directory", "", ("{inputs}/other.fa", "--length=8", "--items=2")),
     "benchmark": Verb("sets", "directory", "base", ("--seeds=1", "--preset=tiny")),
     "report": Verb("results.json", "stream"),

@@ -12,6 +12,7 @@ from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
+from vqdna_jax.runtime import shipped
 from vqdna_jax.runtime.files import behind_links
 from vqdna_jax.training import workdir
 
@@ -32,7 +33,7 @@ def run(
     no cell has a score.
 
     Args:
-        models: directories, or NAME=DIRECTORY. untrained: also each model's untrained twin, as a control.
+        models: as `shipped.find` takes them, or NAME=MODEL. untrained: also each model's untrained twin, as a control.
         shard: "i/n".
         as_json: print results.json on stdout, not the table.
     """
@@ -70,17 +71,18 @@ def run_check(data: pathlib.Path, tasks: Sequence[str], as_json: bool) -> int:
 
 
 def names_of(models: Sequence[str]) -> dict[str, pathlib.Path]:
-    """Directories by the names they were given, or by that of the run they were exported from."""
+    """Directories by the names they were given, else that of the run they were exported from, or that they ship under.
+
+    Raises InputError: there is no such model, or a name is taken.
+    """
     named: dict[str, pathlib.Path] = {}
     for model in models:
         name, _, path = model.rpartition("=")
-        directory = pathlib.Path(path)
+        directory = shipped.find(path)
         resolved = behind_links(directory)
         name = name or (resolved.parent.name if resolved.name == "export" else resolved.name)
-        if not directory.is_dir():
-            raise InputError(f"--model={model}: there is no directory {directory}")
         if name in named or "/" in name:
-            raise InputError(f"--model={model}: the name {name!r} is taken or has a /; expected --model=NAME=DIRECTORY")
+            raise InputError(f"--model={model}: the name {name!r} is taken or has a /; expected --model=NAME=MODEL")
         named[name] = directory
     return named
 

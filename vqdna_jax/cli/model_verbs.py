@@ -1,12 +1,17 @@
-"""The verbs that use a trained model: encode, decode, embed, predict. As in `cli/verbs.py`, docstrings are the help."""
+"""The verbs that use a trained model: encode, decode, embed, predict, models, export. As in `cli/verbs.py`, docstrings
+are the help.
+"""
 
+import json
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from vqdna_jax.cli.options import (
     AsJson,
     FastaFiles,
+    ModelName,
     OnDuplicate,
     OutputFile,
     PoolName,
@@ -19,11 +24,12 @@ from vqdna_jax.cli.options import (
     warn,
 )
 from vqdna_jax.runtime.devices import Device, choose
+from vqdna_jax.runtime.shipped import find
 
 
 def encode(
     fasta: FastaFiles,
-    model: Path,
+    model: ModelName,
     out: OutputFile,
     region: RegionNames = (),
     bed: Path | None = None,
@@ -37,7 +43,7 @@ def encode(
 
     Args:
         fasta: FASTA files, plain or .gz, .2bit files, or - for standard input; names are unique over all of them
-        model: a trained tokenizer, the export directory of a run
+        model: a trained tokenizer: the export directory of a run, or the name of a model that ships (`vqdna models`)
         out: the file of codes to write
         region: NAME:START-END, counted from 1 with both ends, or NAME: this stretch alone, as a sequence of its own;
             may be given several times
@@ -49,7 +55,8 @@ def encode(
         as_json: print the summary as JSON on stdout
     """
     must_be_given(fasta)
-    must_exist(*fasta, model)
+    must_exist(*fasta)
+    find(model)
     choose(device)
     from vqdna_jax.inference.jobs.encode import describe, encode_fasta, notes_of
 
@@ -60,7 +67,7 @@ def encode(
 
 def decode(
     codes: tyro.conf.Positional[Path],
-    model: Path,
+    model: ModelName,
     out: OutputFile,
     batch: int = 0,
     device: Device = "auto",
@@ -71,14 +78,15 @@ def decode(
 
     Args:
         codes: a file written by `vqdna encode`
-        model: the tokenizer that wrote it
+        model: the tokenizer that wrote it, in the same way
         out: the FASTA file to write, gzip if it ends in .gz, or - for standard output
         batch: codes computed at once, 0: as many as suit the device; fewer need less memory; same result
         device: what to compute on; auto: the best that there is
         quiet: no progress and no summary; errors still go to stderr
         as_json: print the summary as JSON on stdout, or on stderr if the output is not a file
     """
-    must_exist(codes, model)
+    must_exist(codes)
+    find(model)
     choose(device)
     from vqdna_jax.inference.jobs.encode import decode_to_fasta
 
@@ -89,7 +97,7 @@ def decode(
 
 def embed(
     file: SequenceFiles,
-    model: Path,
+    model: ModelName,
     out: OutputFile,
     pool: PoolName = "mean",
     layer: int = -1,
@@ -106,7 +114,8 @@ def embed(
     Args:
         file: FASTA files, or CSV or .tsv files with a column `sequence` (their column `id` or `name`, or the row's
             number, is the name); plain or .gz, .2bit files, or - for standard input; names are unique over all of them
-        model: a pretrained or fine-tuned model, the export directory of a run with configs/mcm.py or finetune.py
+        model: a pretrained or fine-tuned model: the export directory of a run with configs/mcm.py or finetune.py, or
+            the name of a model that ships (`vqdna models`)
         out: the file of embeddings to write: .npy, with names and lengths in OUT.json beside it; .parquet, a row per
             vector; under any other name a zip of arrays that numpy.load opens
         pool: how the vectors of a sequence's codes become one, or "none": one per code
@@ -122,7 +131,8 @@ def embed(
         as_json: print the summary as JSON on stdout
     """
     must_be_given(file)
-    must_exist(*file, model)
+    must_exist(*file)
+    find(model)
     choose(device)
     from vqdna_jax.genome.fasta_files import describe_skipped
     from vqdna_jax.inference.jobs.embed import embed_fasta
@@ -137,9 +147,9 @@ def embed(
 
 def predict(
     file: SequenceFiles,
-    model: Path,
+    model: ModelName,
     out: OutputFile,
-    base: Path | None = None,
+    base: ModelName | None = None,
     batch: int = 0,
     device: Device = "auto",
     quiet: bool = False,
@@ -155,7 +165,7 @@ def predict(
         model: a fine-tuned model, the export directory of a run with configs/finetune.py
         out: the CSV file to write (.tsv: with tabs; .gz), or - for standard output; a row per sequence in their order:
             id, prediction, a probability per label, error
-        base: the pretrained model under it, if it is no longer where it was
+        base: the pretrained model under it, if it is no longer where it was; a directory or a name
         batch: codes computed at once, 0: as many as suit the device; fewer need less memory; probabilities agree to
             rounding
         device: what to compute on; auto: the best that there is
@@ -163,7 +173,8 @@ def predict(
         as_json: print the summary as JSON on stdout, or on stderr if the output is not a file
     """
     must_be_given(file)
-    must_exist(*file, model)
+    must_exist(*file)
+    find(model)
     choose(device)
     from vqdna_jax.inference.jobs.predict import predict_file
 
@@ -174,3 +185,44 @@ def predict(
         warn([], [told.format(**summary)])
     text = "{records:,} sequences, {errors:,} with an error, {records_per_s:,.0f} sequences/s: predictions in {out}"
     tell(summary, text.format(**summary), quiet, as_json, out)
+
+
+def models(as_json: AsJson = False) -> None:
+    """List the models that come with the package: any of their names does in the place of a model's directory.
+
+    Args:
+        as_json: print the list as JSON on stdout
+    """
+    from vqdna_jax.inference.saved import listing
+
+    found = listing.shipped_models()
+    print(json.dumps(found, indent=2) if as_json else listing.describe(found))
+
+
+def export(
+    model: tyro.conf.Positional[ModelName],
+    out: str,
+    dtype: Literal["float16", "float32"] = "float16",
+    card: Path | None = None,
+    quiet: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a model to a directory, in half the room.
+
+    Args:
+        model: the export directory of a run, or the name of a model that ships (`vqdna models`)
+        out: the directory to write, new or empty, or a copy that was made before
+        dtype: of the matrices on the disk; they are read as float32 in any case. What float16 rounds is another model,
+            with digests of its own: codes and fine-tuned models of the original refuse it
+        card: Markdown of sections, "## Licence" and the like, for the copy's README.md: in the place of those of the
+            same title, or new
+        quiet: no summary
+        as_json: print the summary as JSON on stdout
+    """
+    find(model)
+    must_exist(*([card] if card else []))
+    from vqdna_jax.inference.saved.copies import copy_model, read_sections
+
+    summary = copy_model(model, out, dtype, read_sections(card) if card else "")
+    text = "{model}: {mb:.1f} MB in {dtype}, digest {digest:.12}, in {out}".format(**summary, mb=summary["bytes"] / 1e6)
+    tell(summary, text, quiet, as_json)

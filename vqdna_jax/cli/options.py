@@ -23,6 +23,7 @@ SequenceFiles = Annotated[
 OnDuplicate = Literal["error", "rename"]
 RegionNames = tyro.conf.UseAppendAction[tuple[str, ...]]
 STREAM = Path("-")  # standard input, or output
+ModelName = Annotated[str, tyro.conf.arg(metavar="MODEL")]  # a directory, or what ships; a Path forgets "./"
 OutputFile = Annotated[str, tyro.conf.arg(metavar="FILE")]  # a Path forgets the slash of a directory
 AsJson = Annotated[bool, tyro.conf.arg(name="json")]
 if TYPE_CHECKING:

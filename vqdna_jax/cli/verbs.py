@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.cli.model_verbs import decode, embed, encode, predict
+from vqdna_jax.cli.model_verbs import decode, embed, encode, export, models, predict
 from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell
 from vqdna_jax.runtime.devices import Device, choose
 
@@ -120,7 +120,8 @@ def benchmark(
     Args:
         data: a folder of sets, GUE as it is unpacked, editing tables, prepared species sets
         out: the directory for cells, table and page
-        model: pretrained models, DIRECTORY or NAME=DIRECTORY, several with commas or by repeating
+        model: pretrained models, MODEL or NAME=MODEL, a MODEL being a directory or the name of one that ships; several
+            with commas or by repeating
         tasks: names of sets with commas, tf/0,EMP/H3; all that are found
         seeds: runs of each model on each set
         preset: of configs/finetune.py
@@ -216,6 +217,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 VERBS = {
-    verb.__name__: verb for verb in (corpus, encode, decode, embed, predict, species, benchmark, report, plan, doctor)
+    verb.__name__: verb
+    for verb in (corpus, encode, decode, embed, predict, models, export, species, benchmark, report, plan, doctor)
 }
 GO_ON = (embed, benchmark)  # stopped and started again, where they were

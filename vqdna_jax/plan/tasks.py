@@ -20,7 +20,7 @@ from vqdna_jax.models.classifier import POSITIONS, Classifier
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Transformer, TransformerConfig
 from vqdna_jax.partition import Tree, abstract_state, batch_shards, spec
-from vqdna_jax.runtime import exports
+from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.stages.finetune import finetune_task
 from vqdna_jax.stages.masked_codes import masked_codes_task
 from vqdna_jax.stages.vocabulary import vocabulary_task
@@ -115,7 +115,7 @@ def _exported(directory: str, key: str, kind: type[Shape], schemas) -> Shape | N
 
 
 def _described(directory: str, schemas) -> tuple[pathlib.Path, dict]:
-    path = pathlib.Path(directory) / exports.CONFIG
+    path = shipped.find(directory) / exports.CONFIG
     return path, exports.read_config(path, schemas)
 
 

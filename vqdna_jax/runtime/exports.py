@@ -17,6 +17,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.runtime import shipped
 from vqdna_jax.runtime.files import read_json, replace_directory
 from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.version import __version__
@@ -76,9 +77,9 @@ def write(
     replace_directory(directory, files)
 
 
-def files_of(directory: str | os.PathLike) -> list[pathlib.Path]:
-    """What a model that is saved there may be read from."""
-    return [pathlib.Path(directory) / name for name in (CONFIG, TENSORS, CARD, MERGES)]
+def files_of(model: str | os.PathLike) -> list[pathlib.Path]:
+    """What a model may be read from. Raises InputError as `shipped.find`."""
+    return [shipped.find(model) / name for name in (CONFIG, TENSORS, CARD, MERGES)]
 
 
 def as_json(described: Mapping[str, Any]) -> bytes:
@@ -108,6 +109,12 @@ def digest(described: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> s
         sha.update(f"\n{name} {tensor.dtype} {tensor.shape}\n".encode())
         sha.update(tensor.data)
     return sha.hexdigest()
+
+
+def last_digest(described: Mapping[str, Any]) -> str:
+    """Of those in config.json the one of what was trained last, which covers the others."""
+    keys = (f"{of}digest" for of in ("finetuned_", "pretrained_", "tokenizer_", ""))
+    return next(described[key] for key in keys if key in described)
 
 
 def check_digest(path: pathlib.Path, found: str, expected: str) -> None:
@@ -191,9 +198,30 @@ def _check_sizes(path: pathlib.Path, key: str, fields: Mapping[str, object], ten
             raise InputError(f"{path}: {told}; copy the export directory again")
 
 
+def in_half(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same with matrices in float16, for a file of half the size; `read_tensors` gives float32 again.
+
+    Vectors stay as they are: norms, biases and counts of codes are few, and a count may be more than float16 holds.
+
+    Raises InputError: so is a number of a matrix.
+    """
+    with np.errstate(over="ignore"):
+        halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items() if tensor.ndim > 1}
+    for name, half in halves.items():
+        if not np.isfinite(half).all():
+            raise InputError(f"tensor {name}: holds a number that float16 does not, over 65,504; store it as float32")
+    return {**tensors, **halves}
+
+
+def in_full(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same numbers in float32 where they are in float16."""
+    return {name: t.astype(np.float32) if t.dtype == np.float16 else t for name, t in tensors.items()}
+
+
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Those in float16 on the disk come as float32, which digests are of."""
     try:
-        return safetensors.numpy.load(path.read_bytes())
+        return in_full(safetensors.numpy.load(path.read_bytes()))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; copy the export directory again") from error
     except (safetensors.SafetensorError, KeyError, ValueError) as error:

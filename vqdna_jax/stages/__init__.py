@@ -1,12 +1,10 @@
 """The stages by the name in `config.task`: the only place that knows it."""
 
-import pathlib
-
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.runtime import exports
+from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.stages.base import Stage
 from vqdna_jax.stages.masked_codes import MaskedCodesStage
 from vqdna_jax.stages.masked_tokens import MaskedTokensStage
@@ -52,7 +50,7 @@ def make_stage(settings: Settings, mesh: Mesh) -> Stage:
         return FinetuneStage.open(settings, mesh)
     assert isinstance(settings, MaskedCodesSettings)
     if settings.tokenizer:
-        path = pathlib.Path(settings.tokenizer) / exports.CONFIG
+        path = shipped.find(settings.tokenizer) / exports.CONFIG
         schema = exports.read_config(path, (*LEARNED, *FIXED))["schema"]
         if schema in FIXED:
             return MaskedTokensStage.open(settings, mesh)

@@ -140,6 +140,7 @@ class Finished:
             "result": result,
             "config": self.config,
             "species": {entry["name"]: entry["splits"]["train"]["bases"] for entry in species},
+            "corpus_digest": self.data.corpus.digest if self.data.corpus else None,
             "steps": int(self.state.step),
             "date": datetime.date.today().isoformat(),
             "throughput": result.get("bases_per_s"),

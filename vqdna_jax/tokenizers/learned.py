@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import chex
@@ -158,12 +158,16 @@ class LearnedTokenizer:
             "hidden_share": self.hidden_share,
         }
 
-    def save(self, directory: str | os.PathLike, steps: int | None = None, card: str = "") -> str:
+    def changed(self, change: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]) -> Self:
+        """The same network with what `change` makes of its tensors."""
+        return self.from_tensors(self.config, change(self.tensors), self.mesh, self.window_bp, self.hidden_share)
+
+    def save(self, directory: str | os.PathLike, facts: Mapping[str, Any] | None = None, card: str = "") -> str:
         """Writes config.json, model.safetensors and README.md, which says `card`; see `Tokenizer.save`.
 
-        Other files in the directory are kept. Call it on one process. `steps`: of its training.
+        Other files in the directory are kept. Call it on one process. `facts`: of its training, for config.json.
         """
-        described = {"schema": TOKENIZER} | self.described() | {"steps": steps, "versions": versions()}
+        described = {"schema": TOKENIZER} | self.described() | dict(facts or {}) | {"versions": versions()}
         exports.write(directory, [TOKENIZER, PRETRAINED], described, self.tensors, card)
         return self.digest
 

@@ -1,6 +1,7 @@
 """The model card, README.md of an export, written from the run that made the model: nothing in it is typed by hand."""
 
 import numbers
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -154,6 +155,35 @@ Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.
 """
 
 
+def facts(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json keeps of a run; `card` as in `tokenizer.save`."""
+    known = {key: card[key] for key in ("species", "corpus_digest") if card.get(key)}
+    return {"steps": card.get("steps")} | known
+
+
+def copied(text: str, digests: Mapping[str, str], sections: str) -> str:
+    """The card of a copy of a model: with other `digests`, {old: new}, and `sections`, Markdown under "## TITLE" lines.
+
+    One whose title is there takes its place, the others come before the licence.
+    """
+    for old, new in digests.items():
+        text = text.replace(old, new)
+    head, *parts = _sections(text)
+    own = {_title(part): part for part in _sections(sections)[1:]}
+    kept = [own.pop(_title(part), part) for part in parts]
+    last = next((i for i, part in enumerate(kept) if _title(part) == "Licence"), len(kept))
+    return "\n\n".join(map(str.strip, [head, *kept[:last], *own.values(), *kept[last:]])) + "\n"
+
+
+def _sections(text: str) -> list[str]:
+    """What stands before the first, and each with its title."""
+    return re.split(r"(?m)^(?=## )", text)
+
+
+def _title(section: str) -> str:
+    return section.partition("\n")[0].removeprefix("## ").strip()
+
+
 def of_tokenizer(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) -> str:
     """The text of the card. `card` as in `tokenizer.save`; what it does not hold is said to be not recorded."""
     sizes = " and ".join(f"{size:,}" for size in config.codebook_sizes)
@@ -243,6 +273,7 @@ def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, 
         "bases per window": data.get("window_bp"),
         "learning rate": run.get("optimizer", {}).get("learning_rate"),
         "seed": run.get("seed"),
+        "corpus": card.get("corpus_digest"),
         "dtype": config.dtype if config else None,
         "bases per second": card.get("throughput"),
     }

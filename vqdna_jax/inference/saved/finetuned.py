@@ -6,10 +6,11 @@ config.json, model.safetensors (head, and LoRA factors or, after full fine-tunin
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from vqdna_jax import partition, version
@@ -24,10 +25,11 @@ from vqdna_jax.models.classifier import METHODS, READOUTS, Alignment, Classifier
 from vqdna_jax.models.layers import Params
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.runtime import exports
+from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.runtime.exports import CONFIG, FINETUNED, FINETUNED_1, TENSORS
 
 BOTH = (FINETUNED, FINETUNED_1)
+Tensors = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +82,20 @@ def save(
 
     Args:
         model: `assemble`d of `recipe` and `params`.
-        base: where the pretrained model lies; kept relative to `directory`.
+        base: the pretrained model, as `shipped.find` takes it; one that ships is kept by its name, a directory relative
+            to `directory`.
         card: as in `tokenizer.save`.
     """
     described = _described(model.base, recipe, model.label_names, model.target, model.long)
     text = cards.of_finetuned(described, model.digest, card)
     schema = FINETUNED if recipe.form == 2 else FINETUNED_1
     described = {"schema": schema, "finetuned_digest": model.digest} | described
-    described |= {"base": os.path.relpath(base, directory), "steps": card.get("steps"), "versions": version.versions()}
+    place = shipped.find(base)
+    described |= {
+        "base": shipped.name_of(place) or os.path.relpath(place, directory),
+        "steps": card.get("steps"),
+        "versions": version.versions(),
+    }
     exports.write(directory, BOTH, described, exports.flat(params), text)
     return model.digest
 
@@ -96,11 +104,7 @@ def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
     """Raises InputError: another base or tokenizer than it was trained on; a file is missing, damaged or changed."""
     path = pathlib.Path(directory)
     described = exports.read_config(path / CONFIG, BOTH)
-    tensors = exports.read_tensors(path / TENSORS)
-    # Before anything is made of them: a file that was changed is told by its digest.
-    decides = exports.SCHEMAS[described["schema"]].keys - {"base", "finetuned_digest"}
-    digest = exports.digest({key: described[key] for key in decides}, tensors)
-    exports.check_digest(path / TENSORS, digest, str(described["finetuned_digest"]))
+    tensors = _read_tensors(path, described)
     for key, found in (("tokenizer_digest", base.tokenizer.digest), ("pretrained_digest", base.digest)):
         if found != described[key]:
             raise InputError(
@@ -113,13 +117,35 @@ def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
     return assemble(base, recipe, unflatten_dict(tensors, sep="/"), names, target, described["long"])
 
 
+def changed(
+    path: pathlib.Path, described: Mapping[str, Any], change: Callable[[Tensors], Tensors]
+) -> tuple[dict[str, Any], Tensors]:
+    """What config.json, which is `described`, has other than before, and the tensors, of what `change` makes of the
+    model in `path`; its base is the same. Raises InputError: a file is missing, damaged or changed."""
+    tensors = change(_read_tensors(path, described))
+    return {"base": str(base_of(path)), "finetuned_digest": _digest(described, tensors)}, tensors
+
+
+def _read_tensors(path: pathlib.Path, described: Mapping[str, Any]) -> Tensors:
+    """Before anything is made of them: a file that was changed is told by its digest."""
+    tensors = exports.read_tensors(path / TENSORS)
+    exports.check_digest(path / TENSORS, _digest(described, tensors), str(described["finetuned_digest"]))
+    return tensors
+
+
+def _digest(described: Mapping[str, Any], tensors: Tensors) -> str:
+    decides = exports.SCHEMAS[described["schema"]].keys - {"base", "finetuned_digest"}
+    return exports.digest({key: described[key] for key in decides}, tensors)
+
+
 def base_of(directory: str | os.PathLike) -> pathlib.Path:
-    """Where a fine-tuned model's base lay when it was saved. Raises InputError."""
+    """Where a fine-tuned model's base lay when it was saved, or lies here if it ships. Raises InputError."""
     path = pathlib.Path(directory)
     base = exports.read_config(path / CONFIG, BOTH)["base"]
     if not isinstance(base, str):
         raise InputError(f"{path / CONFIG}: key base is {base!r}, expected a path; copy the directory again")
-    return pathlib.Path(os.path.normpath(path / base))
+    place = pathlib.Path(os.path.normpath(path / base))
+    return shipped.find(base) if base in shipped.names() and not place.exists() else place
 
 
 def _described(

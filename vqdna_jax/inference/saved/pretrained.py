@@ -26,7 +26,7 @@ from vqdna_jax.models.heads import Heads, TokenHead
 from vqdna_jax.models.layers import Params
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Transformer, TransformerConfig
-from vqdna_jax.runtime import exports
+from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.runtime.exports import CONFIG, FIXED_PRETRAINED, PRETRAINED, TENSORS, TOKENIZER
 from vqdna_jax.tokenizers import learned
 from vqdna_jax.tokenizers import load as tokenizers
@@ -70,6 +70,10 @@ class _Format(abc.ABC, Generic[OfTokenizer]):
     def described(self) -> dict[str, Any]:
         """What goes into config.json, beside schema, digest and facts of the run."""
 
+    def changed(self, change: Callable[[Tensors], Tensors]) -> Self:
+        """The same network with what `change` makes of its tensors."""
+        return dataclasses.replace(self, weights=change(self.weights))
+
     @abc.abstractmethod
     def card(self, told: Mapping[str, Any]) -> str:
         """README.md."""
@@ -98,7 +102,11 @@ class _OverLearned(_Format[LearnedTokenizer]):
             "model": dataclasses.asdict(self.tokenizer.config),
             "transformer": dataclasses.asdict(self.transformer),
             "window_bp": self.window_bp,
+            "hidden_share": self.tokenizer.hidden_share,
         }
+
+    def changed(self, change: Callable[[Tensors], Tensors]) -> Self:
+        return dataclasses.replace(super().changed(change), tokenizer=self.tokenizer.changed(change))
 
     def card(self, told: Mapping[str, Any]) -> str:
         return cards.of_pretrained(self.tokenizer.config, self.transformer, self.digest, told)
@@ -112,7 +120,8 @@ class _OverLearned(_Format[LearnedTokenizer]):
         weights = _expected(transformer, codes, Heads(config.bases_per_code, transformer.dtype).init)
         exports.check_tensors(path / TENSORS, tensors, learned.expected(config) | weights)
         of_tokenizer = {name: tensor for name, tensor in tensors.items() if name not in weights}
-        tokenizer = LearnedTokenizer.from_tensors(config, of_tokenizer, mesh)
+        share = described.get("hidden_share")
+        tokenizer = LearnedTokenizer.from_tensors(config, of_tokenizer, mesh, hidden_share=share)
         exports.check_digest(path / TENSORS, tokenizer.digest, described["tokenizer_digest"])
         length = described["window_bp"] // config.bases_per_code - transformer.cls
         rest = {name: tensors[name] for name in weights}
@@ -178,7 +187,7 @@ def save(
     """
     model = _laid_out(tokenizer, transformer, weights, window_bp, length)
     described = {"schema": model.schema, "pretrained_digest": model.digest} | model.described()
-    described |= {"steps": card.get("steps"), "versions": versions()}
+    described |= cards.facts(card) | {"versions": versions()}
     exports.write(directory, model.replaces, described, model.tensors(), model.card(card))
     return model.digest
 
@@ -186,13 +195,29 @@ def save(
 def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Pretrained:
     """Reads what `save` wrote, whole on every device of `mesh`, the first local one by default.
 
-    Raises InputError: a file is missing, damaged or changed, the schema is another one, a tensor has another shape.
+    Args:
+        directory: or the name of a model that ships, as `shipped.find` takes it.
+
+    Raises InputError: there is no such model, a file is missing, damaged or changed, the schema is another one, a
+    tensor has another shape.
     """
-    path, mesh = pathlib.Path(directory), mesh or partition.local_mesh()
-    described = exports.read_config(path / CONFIG, FORMATS)
+    path, mesh = shipped.find(directory), mesh or partition.local_mesh()
+    return _on_devices(_read(path, exports.read_config(path / CONFIG, FORMATS), mesh), mesh)
+
+
+def changed(
+    path: pathlib.Path, described: Mapping[str, Any], change: Callable[[Tensors], Tensors]
+) -> tuple[dict[str, Any], Tensors]:
+    """What config.json, which is `described`, has other than before, and the tensors, of what `change` makes of the
+    model in `path`. Raises InputError as `load`."""
+    model = _read(path, described, partition.local_mesh()).changed(change)
+    return model.described() | {"pretrained_digest": model.digest}, model.tensors()
+
+
+def _read(path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> _OverLearned | _OverFixed:
     model = FORMATS[described["schema"]].read(path, described, mesh)
     exports.check_digest(path / TENSORS, model.digest, described["pretrained_digest"])
-    return _on_devices(model, mesh)
+    return model
 
 
 def in_memory(

@@ -29,7 +29,7 @@ def save(
     Args:
         params: {"encoder": ..., "decoder": ...} as in the train state; `codebooks`: one per level.
         card: what the model card tells, every key optional: result (flat metrics), config (of the run), species
-            ({name: training bases}), steps, date, command, throughput (bases per second).
+            ({name: training bases}), corpus_digest, steps, date, command, throughput (bases per second).
 
     Raises InputError: the directory holds something else. StorageError: it cannot be written.
     """
@@ -39,4 +39,4 @@ def save(
     run = card.get("config") or {}
     window_bp, hidden_share = run.get("data", {}).get("window_bp"), run.get("hidden_share")
     tokenizer = LearnedTokenizer.from_tensors(config, tensors, None, window_bp, hidden_share)
-    return tokenizer.save(directory, card.get("steps"), cards.of_tokenizer(config, tokenizer.digest, card))
+    return tokenizer.save(directory, cards.facts(card), cards.of_tokenizer(config, tokenizer.digest, card))
