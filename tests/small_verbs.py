@@ -13,6 +13,7 @@ from tiny_tokenizer import save_tiny
 from vqdna_jax.benchmark import cells, controls
 from vqdna_jax.benchmark.report.publish import collect
 from vqdna_jax.cli import main
+from vqdna_jax.inference.jobs.embed import embed_fasta
 from vqdna_jax.inference.jobs.encode import encode_fasta
 
 RECORDS = b"".join(b">r%d\n%s\n" % (i, b"ACGTTGCATTGACCAGGT"[i:] * 6) for i in range(4))
@@ -48,6 +49,7 @@ VERBS = {
     "encode": Verb("in.fa", "file", "tokenizer"),
     "decode": Verb("in.codes", "stream", "tokenizer"),
     "embed": Verb("in.fa", "file", "base"),
+    "map": Verb("in.embeddings", "file"),
     "predict": Verb("in.fa", "stream", "finetuned"),
     "export": Verb("tokenizer", "directory"),
     "species": Verb("in.fa", "directory", "", ("{inputs}/other.fa", "--length=8", "--items=2")),
@@ -67,6 +69,7 @@ def make_inputs(directory: pathlib.Path) -> None:
     config = json.loads((directory / "finetuned/config.json").read_text())
     (directory / "finetuned/config.json").write_text(json.dumps(config | {"base": f"../{MODEL}"}))
     encode_fasta(directory / "in.fa", directory / "tokenizer", directory / "in.codes", progress=False)
+    embed_fasta(directory / "in.fa", directory / MODEL, directory / "in.embeddings", progress=False)
     write_set(directory / "sets/tf/0", lengths=(31,))
     found = collect(cells.parse(make_cells(datasets=("tf/0", "tf/1")), "cells"), "made up", {})
     (directory / "results.json").write_text(json.dumps(found))

@@ -94,7 +94,7 @@ def axes_drawn(monkeypatch, call) -> list:
     """The axes a plot function fills, caught before they are written."""
     caught = []
 
-    def keep(draw, rows, columns, path):
+    def keep(draw, rows, columns, path, *panel):
         caught.extend(Figure().subplots(rows, columns, squeeze=False).ravel())
         draw(caught)
 

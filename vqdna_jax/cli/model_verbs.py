@@ -1,10 +1,10 @@
-"""The verbs that use a trained model: encode, decode, embed, predict, models, export. As in `cli/verbs.py`, docstrings
-are the help.
+"""The verbs that use a trained model: encode, decode, embed, predict, models, export, and map. As in `cli/verbs.py`,
+docstrings are the help.
 """
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -226,3 +226,35 @@ def export(
     summary = copy_model(model, out, dtype, read_sections(card) if card else "")
     text = "{model}: {mb:.1f} MB in {dtype}, digest {digest:.12}, in {out}".format(**summary, mb=summary["bytes"] / 1e6)
     tell(summary, text, quiet, as_json)
+
+
+def map(
+    file: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="EMBEDDINGS...")]],
+    out: OutputFile,
+    labels: Path | None = None,
+    quiet: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw embeddings as a map: a point for each sequence, coloured by its label, or by its file.
+
+    The axes are the first two principal components. The title says how often the nearest other sequence, in all
+    dimensions, has the same label.
+
+    Args:
+        file: files of one width, written by vqdna embed
+        out: the PNG to write
+        labels: the CSV or .tsv file that was embedded, with a column `label`; a labels.txt beside it has the names
+        quiet: no summary
+        as_json: print the summary as JSON on stdout
+    """
+    must_be_given(file)
+    must_exist(*file, *([labels] if labels else []))
+    from vqdna_jax.evaluation.embedding_map import draw_map
+
+    summary = draw_map(file, out, labels)
+    same = (
+        ""
+        if summary["alike"] is None
+        else ", nearest neighbour of the same label: {alike:.1%} (any other: {chance:.1%})"
+    )
+    tell(summary, f"{summary['points']:,} points{same.format(**summary)}; map in {out}", quiet, as_json)

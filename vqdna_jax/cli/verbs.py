@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.cli.model_verbs import decode, embed, encode, export, models, predict
+from vqdna_jax.cli.model_verbs import decode, embed, encode, export, map, models, predict
 from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell
 from vqdna_jax.runtime.devices import Device, choose
 
@@ -218,6 +218,6 @@ def doctor(as_json: AsJson = False) -> None:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (corpus, encode, decode, embed, predict, models, export, species, benchmark, report, plan, doctor)
+    for verb in (corpus, encode, decode, embed, map, predict, models, export, species, benchmark, report, plan, doctor)
 }
 GO_ON = (embed, benchmark)  # stopped and started again, where they were

@@ -1,10 +1,11 @@
-"""The three figures of a tokenizer run: training curves, use of the codebooks, rate against reconstruction.
+"""The figures: training curves, use of the codebooks, rate against reconstruction, a map of embeddings.
 
 Each function writes one PNG. The colours are Okabe and Ito's, safe for colour-blind readers, and lines also differ by
 dash or marker. matplotlib is imported when a figure is drawn, so importing this module is cheap, and never through
 pyplot: no display, no global state.
 """
 
+import collections
 import math
 import os
 import re
@@ -32,6 +33,7 @@ _STYLE: dict[Any, Any] = {
     "figure.constrained_layout.w_pad": 0.12,
     "lines.linewidth": 1.6,
 }
+MOST_LABELS = 14
 _ACCURACY = "reconstruction_accuracy"
 _CURVES = {  # metric key to panel title; {} is the number of the codebook
     "loss": "loss (nats)",
@@ -47,13 +49,19 @@ _CURVES = {  # metric key to panel title; {} is the number of the codebook
 }
 
 
-def _write(draw: Callable[[list], None], rows: int, columns: int, path: str | os.PathLike) -> None:
-    """Calls draw with rows * columns axes and writes the figure they belong to as a PNG."""
+def _write(
+    draw: Callable[[list], None],
+    rows: int,
+    columns: int,
+    path: str | os.PathLike,
+    panel: tuple[float, float] = (5.2, 3.8),
+) -> None:
+    """Calls draw with rows * columns axes and writes the figure they belong to as a PNG; `panel`: inches of each."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2 * columns, 3.8 * rows), dpi=130, layout="constrained")
+        figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), dpi=130, layout="constrained")
         draw(figure.subplots(rows, columns, squeeze=False).ravel().tolist())
         figure.savefig(path, format="png")
 
@@ -176,3 +184,33 @@ def plot_rate_distortion(rows: Sequence[dict[str, Any]], path: str | os.PathLike
         axes.legend(loc="lower right")
 
     _write(draw, 1, 1, path)
+
+
+def plot_map(
+    points_Bx2: np.ndarray, labels: Sequence[str], shares: Sequence[float], title: str, path: str | os.PathLike
+) -> None:
+    """Sequences as points, coloured by their labels, of which the legend counts the points.
+
+    The MOST_LABELS that most points have are told apart, the others are grey. `shares`: of the variance, of each axis.
+    """
+    counts = collections.Counter(labels)
+    told = sorted(name for name, _ in counts.most_common(MOST_LABELS))
+    of_label = np.array([told.index(label) if label in told else -1 for label in labels])
+    size = max(4.0, min(36.0, 12000 / max(len(labels), 1)))
+
+    def draw(all_axes: list) -> None:
+        axes = all_axes[0]
+        for index in sorted(set(of_label.tolist())):
+            chosen = of_label == index
+            name = told[index] if index >= 0 else f"{len(counts) - len(told)} others"
+            colour = _COLOURS[index % len(_COLOURS)] if index >= 0 else "0.7"
+            marker = _MARKERS[index // len(_COLOURS) % len(_MARKERS)]
+            # A label that begins with _ would be none, and one with $ a formula.
+            label = f" {name} ({chosen.sum():,})".replace("$", r"\$")
+            axes.scatter(*points_Bx2[chosen].T, s=size, c=colour, marker=marker, alpha=0.6, linewidths=0, label=label)
+        axes.set_xlabel(f"first component ({shares[0]:.0%} of the variance)")
+        axes.set_ylabel(f"second component ({shares[1]:.0%})")
+        axes.set_title(title, loc="left")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.5)
+
+    _write(draw, 1, 1, path, (9.0, 5.2))

@@ -1,4 +1,4 @@
-"""Files of embeddings, written from vectors that lie on the disk already. The suffix of the name says which:
+"""Files of embeddings, written from vectors that lie on the disk already, and read. The suffix of the name says which:
 
 .npy        the vectors alone, float32 [records, D]; OUT.json beside it has what meta.json says, and ids, lengths
             and, of pool "none", offsets
@@ -17,6 +17,7 @@ any other   schema vqdna-embeddings/1, an uncompressed zip that `numpy.load(path
 Where tokens do not each stand for as many bases, as k-mers do not, bases_per_code is null.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -26,8 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vqdna_jax.errors import InputError
-from vqdna_jax.runtime.files import replacing, sync
+from vqdna_jax.errors import InputError, first_line, shown
+from vqdna_jax.runtime.files import read_json, replacing, sync
 
 SCHEMA = "vqdna-embeddings/1"
 BLOCK_BYTES = 1 << 20
@@ -90,6 +91,53 @@ def write(new: pathlib.Path, out: pathlib.Path, found: Embeddings) -> None:
         _write_parquet(new, found)
     else:
         _write_zip(new, found)
+
+
+class Vectors(NamedTuple):
+    """What a file of embeddings holds, a vector for each record: f32 [records, D], and the ids of the records."""
+
+    vectors_BxD: np.ndarray
+    ids: list[str]
+
+
+def read(path: str | os.PathLike) -> Vectors:
+    """Raises InputError: it is no file of embeddings, damaged, or of pool "none"."""
+    readers = {".npy": _read_npy, ".parquet": _read_parquet}
+    try:
+        if not pathlib.Path(path).is_file():
+            raise ValueError("no such file")
+        vectors_BxD, ids = readers.get(_suffix(path), _read_zip)(path)
+        if vectors_BxD.ndim != 2 or vectors_BxD.dtype != np.float32 or not all(isinstance(id, str) for id in ids):
+            raise ValueError(f"vectors {vectors_BxD.dtype}{list(vectors_BxD.shape)}")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        told = f"{shown(path)}: cannot be read as embeddings ({first_line(error)})"
+        raise InputError(f"{told}; expected a file written by vqdna embed") from error
+    if len(ids) != len(vectors_BxD):
+        found = f"{len(vectors_BxD):,} vectors of {len(ids):,} sequences"
+        raise InputError(f"{path}: {found}; expected one of each; embed with another --pool than none")
+    return Vectors(vectors_BxD, ids)
+
+
+def _read_npy(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
+    vectors_BxD = np.load(path, allow_pickle=False)
+    return vectors_BxD, read_json(pathlib.Path(f"{os.fspath(path)}.json"), "ids, beside the vectors")["ids"]
+
+
+def _read_zip(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
+    with zipfile.ZipFile(path) as archive:
+        arrays = [
+            np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in ("embeddings", "ids")
+        ]
+    return arrays[0], arrays[1].tolist()
+
+
+def _read_parquet(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    column = table.column("embedding").combine_chunks()
+    vectors_BxD = column.flatten().to_numpy().reshape(len(column), -1)
+    return vectors_BxD, [] if "start" in table.column_names else table.column("id").to_pylist()
 
 
 def _suffix(out: str | os.PathLike) -> str:
