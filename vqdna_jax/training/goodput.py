@@ -34,6 +34,19 @@ BUCKETS = (
     "other",
 )
 WASTED, RECOVERY = "wasted_progress_from_disruption", "infrastructure_recovery_from_disruption"
+_SAID = {  # in a table for people
+    "tpu_initialization": "devices",
+    "training_prep": "data, model, state",
+    "program_startup": "compiling",
+    "data_loading_sync": "waiting for data",
+    "step": "steps",
+    "unproductive_checkpoint_save_time": "saving checkpoints",
+    "unproductive_checkpoint_restore_time": "restoring checkpoints",
+    "custom_badput_events": "evaluations",
+    "other": "other",
+    WASTED: "steps done again",
+    RECOVERY: "between attempts",
+}
 SECONDS_A_ROW = 10.0  # what a kill costs the record at most, beside a bucket that it ends
 
 _FREQUENT = {"data_loading_sync", "step"}  # at the borders of all others there is a row
@@ -179,7 +192,7 @@ def describe(result: dict[str, float]) -> list[str]:
         f" steps {result['steps']} and {result['lost_steps']} that were lost"
     )
     return [headline] + [
-        f"  {name:40} {seconds[name]:11.1f} s {100 * seconds[name] / (total or 1.0):5.1f} %" for name in shown
+        f"  {_SAID[name]:24} {seconds[name]:11.1f} s {100 * seconds[name] / (total or 1.0):5.1f} %" for name in shown
     ]
 
 
