@@ -5,7 +5,7 @@ import pytest
 from small_sequences import random_bases
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.evaluation import code_statistics, probes
+from vqdna_jax.evaluation import code_statistics, linear, probes
 from vqdna_jax.genome.alphabet import N, to_text
 from vqdna_jax.labels.sets import LabelledSet, Split
 
@@ -150,15 +150,15 @@ class TestReadSet:
 class TestFeatures:
     def test_kmers_of_a_sequence_do_not_depend_on_longer_ones(self):
         short, long = random_bases(1, 9)[0], random_bases(1, 50, seed=1)[0]
-        both = probes.kmers([short, long, short[:2]], 3)
-        np.testing.assert_allclose(both[0], code_statistics.kmer_counts(short[None], 3)[0])
-        np.testing.assert_allclose(both[1], code_statistics.kmer_counts(long[None], 3)[0])
-        assert not both[2].any() and not probes.kmers([short[:2]], 3).any()
+        both = probes.kmers([short, long, short[:2]], 3).toarray()
+        for row, bases in zip(both, (short, long)):
+            np.testing.assert_allclose(row, code_statistics.kmer_shares(bases[None], 3).toarray()[0])
+        assert not both[2].any() and not probes.kmers([short[:2]], 3).nnz
 
     def test_one_hot_is_flat_by_position_and_zero_for_n_and_beyond_the_end(self):
         found = probes.one_hot([np.array([0, N, 3], np.uint8), np.array([2], np.uint8)])
         assert found.shape == (2, 12) and found.dtype == np.float32
-        assert [np.flatnonzero(row).tolist() for row in found] == [[0, 11], [2]]
+        assert [np.flatnonzero(row).tolist() for row in found.toarray()] == [[0, 11], [2]]
 
 
 class TestProbe:
@@ -232,8 +232,11 @@ class TestProbe:
         """Chosen on the rows fitted, it would be weak both times."""
         rng = np.random.default_rng(0)
         labels, noise = rng.integers(0, 2, ROWS), rng.normal(size=(ROWS, 100))
-        noisy = probes._choose_inverse_penalty(noise + np.eye(100)[0] * labels[:, None], labels)
-        small = probes._choose_inverse_penalty(noise[:, :1] + np.array([0, 0.02]) * labels[:, None], labels)
+        of_noise, of_small = (
+            noise + np.eye(100)[0] * labels[:, None],
+            noise[:, :1] + np.array([0, 0.02]) * labels[:, None],
+        )
+        noisy, small = (probes._choose_inverse_penalty(linear.Rows(x, labels), 2) for x in (of_noise, of_small))
         assert noisy < 1 <= small
 
     def test_bad_set_is_found_before_any_is_embedded(self, tmp_path):

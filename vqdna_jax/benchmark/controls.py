@@ -7,16 +7,27 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+from scipy import sparse
 
-from vqdna_jax.evaluation import linear, probes, scores
+from vqdna_jax.evaluation import code_statistics, linear, probes, scores
 from vqdna_jax.labels.sets import LabelledSet
 
-Features = Callable[[list[np.ndarray]], np.ndarray]
+Features = Callable[[list[np.ndarray]], sparse.csr_array]
+
+
+def counts_and_positions(bases: list[np.ndarray]) -> sparse.csr_array:
+    """Logarithms of 1 + the counts of 4-, 5- and 6-mers, beside the base at each position, f32 [B, P]."""
+    padded_BxS = probes.padded(bases)
+    counts = [np.log1p(code_statistics.kmer_counts(padded_BxS, k)) for k in (4, 5, 6)]
+    return sparse.csr_array(sparse.hstack([*counts, probes.one_hot(bases)], "csr"))
+
+
 CONTROLS: dict[str, Features] = {
     "4-mer counts": functools.partial(probes.kmers, k=4),
     "5-mer counts": functools.partial(probes.kmers, k=5),
     "6-mer counts": functools.partial(probes.kmers, k=6),
     "one-hot by position": probes.one_hot,
+    "counts + positions": counts_and_positions,
 }
 
 
@@ -26,10 +37,12 @@ def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, scores.S
     The strength of the penalty is the one with the best `metric` on dev; test is scored once.
     """
     splits, kind, classes = labelled_set.splits, labelled_set.kind, labelled_set.classes
-    features = CONTROLS[name]([bases for split in splits.values() for bases in split.bases])
-    ends = np.cumsum([len(split.bases) for split in splits.values()])[:-1]
-    by_split = dict(zip(splits, np.split(np.asarray(features, np.float32), ends)))
-    rows = {name: linear.Rows(by_split[name], split.labels) for name, split in splits.items()}
+    features_BxP = CONTROLS[name]([bases for split in splits.values() for bases in split.bases])
+    ends = np.cumsum([0, *(len(split.bases) for split in splits.values())])
+    rows = {
+        name: linear.Rows(features_BxP[start:end], split.labels)
+        for (name, split), start, end in zip(splits.items(), ends, ends[1:])
+    }
     found = linear.choose(kind, rows["train"], rows["dev"], classes, metric)
     outputs_BxV = found.model.outputs(rows["test"].features_BxP)
     return {"dev": found.dev, "test": scores.score(kind, rows["test"].labels, outputs_BxV, classes)}

@@ -1,4 +1,4 @@
-"""What a learned DNA vocabulary holds: code usage, rate, k-mer content, strand agreement, context, linear probes.
+"""What a learned DNA vocabulary holds: code usage, rate, k-mer content, strand agreement, context, k-mer counts.
 
 Reconstruction alone says little: at one code per base it stays near 100 % while the codebook dies, and codes of two
 bits per base may be plain k-mers. These pure functions measure the rest from codes and bases, each with a control.
@@ -7,12 +7,11 @@ Bases are uint8, A C G T = 0 1 2 3, else 4. Code i covers bases [i * R, (i + 1) 
 counts the positions that a mask keeps.
 """
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import threadpoolctl
+from scipy import sparse
 
 Array = np.ndarray
 NUM_BASES = 4
@@ -224,37 +223,22 @@ def substitution_effect(codes_BxLxN: Array, mutated_codes_BxLxN: Array, position
     }
 
 
-def kmer_counts(bases_BxS: Array, k: int) -> Array:
-    """k-mer frequencies of each window, float32 [B, 4^k] in lexical order: the control that a vocabulary has to beat.
+def kmer_counts(bases_BxS: Array, k: int) -> sparse.csr_array:
+    """How often each k-mer begins in each window, float32 [B, 4^k] in lexical order; sparse, as a window holds few.
 
-    Every start counts; k-mers with an N are left out. A row sums to 1, or to 0 where no k-mer is whole.
+    Every start counts; k-mers with an N are left out.
     """
-    shape_BxK = len(bases_BxS), NUM_BASES**k
     kmers_BxL, whole_BxL = _kmers_at(bases_BxS, np.arange(bases_BxS.shape[1] - k + 1), k)
-    keys = (kmers_BxL + np.arange(shape_BxK[0])[:, None] * shape_BxK[1])[whole_BxL]
-    counts_BxK = np.bincount(keys, minlength=np.prod(shape_BxK)).reshape(shape_BxK)
-    return (counts_BxK / np.maximum(counts_BxK.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    ends_B = np.append(0, np.cumsum(whole_BxL.sum(axis=1))).astype(np.int32)  # as columns: products read half as much
+    keys = kmers_BxL[whole_BxL].astype(np.int32)
+    counts_BxK = sparse.csr_array((np.ones(len(keys), np.float32), keys, ends_B), (len(bases_BxS), NUM_BASES**k))
+    counts_BxK.sum_duplicates()
+    return counts_BxK
 
 
-def one_thread() -> contextlib.AbstractContextManager:
-    """Within it, BLAS stays on one thread. Fits of a thousand rows are many small products: on two cores they take ten
-    times as long when each is split and waited for, on sixteen longer still."""
-    return threadpoolctl.threadpool_limits(1, user_api="blas")
-
-
-def linear_probe(train_BxP: Array, train_labels: Array, test_BxP: Array, test_labels: Array, c: float = 1.0) -> dict:
-    """Test scores of a logistic regression (inverse penalty c, not tuned here) on standardised features.
-
-    mcc: Matthews correlation. majority: accuracy of always answering the training set's commonest label, the floor.
-    """
-    from sklearn import dummy, linear_model, metrics, pipeline, preprocessing
-
-    steps = preprocessing.StandardScaler(), linear_model.LogisticRegression(C=c, max_iter=2000)
-    with one_thread():
-        predicted = pipeline.make_pipeline(*steps).fit(train_BxP, train_labels).predict(test_BxP)
-    return {
-        "accuracy": float(np.mean(predicted == test_labels)),
-        "macro_f1": float(metrics.f1_score(test_labels, predicted, average="macro", zero_division=ZERO)),
-        "mcc": float(metrics.matthews_corrcoef(test_labels, predicted)),
-        "majority": float(dummy.DummyClassifier().fit(train_BxP, train_labels).score(test_BxP, test_labels)),
-    }
+def kmer_shares(bases_BxS: Array, k: int) -> sparse.csr_array:
+    """`kmer_counts`, a row of which sums to 1, or to 0 where no k-mer is whole: the control that a vocabulary has to
+    beat."""
+    counts_BxK = kmer_counts(bases_BxS, k)
+    counts_BxK.data /= np.repeat(np.asarray(counts_BxK.sum(axis=1)), np.diff(counts_BxK.indptr))
+    return counts_BxK

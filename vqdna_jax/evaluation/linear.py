@@ -1,19 +1,27 @@
 """Linear models of features, by scikit-learn: probes, the controls of the benchmark, and what fine-tuning starts from.
 
-B counts rows, P features, V classes or labels. Features are standardised on the training rows.
+B counts rows, P features, V classes or labels. Dense features, as of a network, are standardised on the training rows,
+each by itself. Sparse ones, as counts, are all divided by one number, so that their variance is 1 on average: divided
+by its own deviation, a k-mer that few sequences have would weigh as much as common ones, and what is fitted is chance
+(docs/results.md). They are not centred, for no zero would be left; the bias, which has no penalty, makes up for that.
 """
 
+import contextlib
 import math
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import threadpoolctl
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from vqdna_jax.evaluation import scores
-from vqdna_jax.evaluation.code_statistics import one_thread
 
+Features: TypeAlias = np.ndarray | sparse.csr_array
 INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+PATIENCE = 2  # penalties in a row that may be worse before weaker ones are left out
 METRICS = {"classification": "mcc", "multilabel": "mcc", "regression": "spearman"}
 _NEVER = -30.0  # the logit of a class that no training row has; e^-30 of it is left
 
@@ -26,14 +34,17 @@ class Linear(NamedTuple):
     kernel_PxV: np.ndarray
     bias_V: np.ndarray
 
-    def outputs(self, features_BxP: np.ndarray) -> np.ndarray:
-        return (features_BxP - self.mean_P) / self.scale_P @ self.kernel_PxV + self.bias_V
+    def outputs(self, features_BxP: Features) -> np.ndarray:
+        if isinstance(features_BxP, np.ndarray):
+            return (features_BxP - self.mean_P) / self.scale_P @ self.kernel_PxV + self.bias_V
+        kernel_PxV = self.kernel_PxV / self.scale_P[:, None]
+        return features_BxP @ kernel_PxV + (self.bias_V - self.mean_P @ kernel_PxV)
 
 
 class Rows(NamedTuple):
     """Features f32 [B, P] and labels as `scores.score` takes them."""
 
-    features_BxP: np.ndarray
+    features_BxP: Features
     labels: np.ndarray
 
 
@@ -47,68 +58,114 @@ class Chosen(NamedTuple):
 
 def choose(kind: str, train: Rows, dev: Rows, outputs: int, metric: str = "") -> Chosen:
     """Logistic regression (one for each label of "multilabel"; ridge for "regression") fitted on `train`, with the
-    penalty, of INVERSE_PENALTIES, that has the best `metric` on `dev`: the strongest of equals. Deterministic."""
-    metric = metric or METRICS[kind]
+    penalty, of INVERSE_PENALTIES, that has the best `metric` on `dev`: the strongest of equals. Deterministic.
 
-    def tried(inverse_penalty: float) -> Chosen:
-        model = fit(kind, train, outputs, inverse_penalty)
-        return Chosen(model, inverse_penalty, scores.score(kind, dev.labels, model.outputs(dev.features_BxP), outputs))
-
-    def on_dev(found: Chosen) -> float:
-        value = found.dev[metric]
-        return -math.inf if value is None else value
-
+    From the strongest on, each fit begins at the one before, and after PATIENCE in a row that are worse than the best
+    the rest is left out: it takes longest. While the best gives all of dev one answer, there is nothing to be lost.
+    """
+    metric, best, learnt, worse = metric or METRICS[kind], None, False, 0
     with one_thread():
-        return max(map(tried, INVERSE_PENALTIES), key=on_dev)
+        for inverse_penalty, model in zip(INVERSE_PENALTIES, path(kind, train, outputs, INVERSE_PENALTIES)):
+            of_dev = model.outputs(dev.features_BxP)
+            found = Chosen(model, inverse_penalty, scores.score(kind, dev.labels, of_dev, outputs))
+            if best is None or _value(found, metric) > _value(best, metric):
+                best, learnt, worse = found, not scores.collapsed(kind, of_dev), 0
+            elif learnt and _value(found, metric) < _value(best, metric):
+                worse += 1
+            if worse == PATIENCE:
+                break
+    assert best is not None  # there are penalties
+    return best
+
+
+def _value(found: Chosen, metric: str) -> float:
+    value = found.dev[metric]
+    return -math.inf if value is None else value
 
 
 class Standard(NamedTuple):
-    """Mean and standard deviation of features, 1 of those that do not vary."""
+    """Mean and standard deviation of features, 1 of those that do not vary; of sparse ones 0 and one for all."""
 
     mean_P: np.ndarray
     scale_P: np.ndarray
 
+    def __call__(self, features_BxP: Features) -> Features:
+        if isinstance(features_BxP, np.ndarray):
+            return (features_BxP - self.mean_P) / self.scale_P
+        of, scaled = features_BxP, features_BxP.data / self.scale_P[features_BxP.indices]
+        return sparse.csr_array((scaled, of.indices, of.indptr), of.shape)
 
-def standard(features_BxP: np.ndarray) -> Standard:
+
+def standard(features_BxP: Features) -> Standard:
+    if not isinstance(features_BxP, np.ndarray):
+        return _one_scale(features_BxP)
     mean_P, scale_P = features_BxP.mean(axis=0, dtype=np.float64), features_BxP.std(axis=0, dtype=np.float64)
     varies_P = scale_P > 1e-6 * np.maximum(1, np.abs(mean_P))
     return Standard(mean_P.astype(np.float32), np.where(varies_P, scale_P, 1).astype(np.float32))
 
 
+def _one_scale(features_BxP: sparse.csr_array) -> Standard:
+    features = features_BxP.astype(np.float64)
+    variance = float(np.mean(features.power(2).mean(axis=0) - features.mean(axis=0) ** 2))
+    zeros_P = np.zeros(features.shape[1], np.float32)
+    return Standard(zeros_P, zeros_P + np.float32(math.sqrt(variance) if variance > 1e-12 else 1))
+
+
 def fit(kind: str, train: Rows, outputs: int, inverse_penalty: float) -> Linear:
     """One model. A class that no row has is never answered."""
+    with one_thread():
+        return next(path(kind, train, outputs, [inverse_penalty]))
+
+
+def path(kind: str, train: Rows, outputs: int, inverse_penalties: Sequence[float]) -> Iterator[Linear]:
+    """The models of several penalties, each fitted when it is asked for; a fit begins at the one before."""
     standardised = standard(train.features_BxP)
-    x_BxP = (train.features_BxP - standardised.mean_P) / standardised.scale_P
     parts = {"classification": _classes, "multilabel": _labels, "regression": _values}[kind]
-    kernel_PxV, bias_V = parts(x_BxP, train.labels, outputs, inverse_penalty)
-    return Linear(*standardised, np.asarray(kernel_PxV, np.float32), np.asarray(bias_V, np.float32))
+    x_BxP = standardised(train.features_BxP)
+    for kernel_PxV, bias_V in parts(x_BxP, train.labels, outputs, inverse_penalties):
+        yield Linear(*standardised, np.asarray(kernel_PxV, np.float32), np.asarray(bias_V, np.float32))
 
 
-Parts = tuple[np.ndarray, np.ndarray]  # kernel [P, V], bias [V]
+def one_thread() -> contextlib.AbstractContextManager:
+    """Within it, BLAS stays on one thread. Fits of a thousand rows are many small products: on two cores they take ten
+    times as long when each is split and waited for, on sixteen longer still."""
+    return threadpoolctl.threadpool_limits(1, user_api="blas")
 
 
-def _classes(x_BxP: np.ndarray, labels_B: np.ndarray, classes: int, inverse_penalty: float) -> Parts:
-    kernel_PxV, bias_V = np.zeros((x_BxP.shape[1], classes)), np.full(classes, _NEVER)
+Parts = Iterator[tuple[np.ndarray, np.ndarray]]  # kernel [P, V], bias [V], for each penalty
+
+
+def _classes(x_BxP: Features, labels_B: np.ndarray, classes: int, inverse_penalties: Sequence[float]) -> Parts:
     present = np.unique(labels_B)
-    if len(present) == 1:
-        bias_V[present] = 0
-        return kernel_PxV, bias_V
+    model: Any = LogisticRegression(max_iter=2000, warm_start=True)
+    for inverse_penalty in inverse_penalties:
+        kernel_PxV, bias_V = np.zeros((x_BxP.shape[1], classes)), np.full(classes, _NEVER)
+        if len(present) == 1:
+            bias_V[present] = 0
+        else:
+            kernel_PxV[:, present], bias_V[present] = _fitted(model.set_params(C=inverse_penalty), x_BxP, labels_B)
+        yield kernel_PxV, bias_V
+
+
+def _fitted(model: Any, x_BxP: Features, labels_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the classes present."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The number of unique classes")  # of few rows: labels are what they are
-        model: Any = LogisticRegression(C=inverse_penalty, max_iter=2000).fit(x_BxP, labels_B)
+        model.fit(x_BxP, labels_B)
     weights, bias = model.coef_, model.intercept_
-    if len(present) == 2:  # of the second class alone
+    if len(weights) == 1:  # of the second class alone
         weights, bias = np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-    kernel_PxV[:, present], bias_V[present] = weights.T, bias
-    return kernel_PxV, bias_V
+    return weights.T, bias
 
 
-def _labels(x_BxP: np.ndarray, labels_BxV: np.ndarray, outputs: int, inverse_penalty: float) -> Parts:
+def _labels(x_BxP: Features, labels_BxV: np.ndarray, outputs: int, inverse_penalties: Sequence[float]) -> Parts:
     """Each label on its own: its logit is the difference of those of no and yes."""
-    of_each = [_classes(x_BxP, column_B.astype(int), 2, inverse_penalty) for column_B in np.asarray(labels_BxV).T]
-    return np.stack([k[:, 1] - k[:, 0] for k, _ in of_each], axis=1), np.array([b[1] - b[0] for _, b in of_each])
+    of_each = [_classes(x_BxP, column_B.astype(int), 2, inverse_penalties) for column_B in np.asarray(labels_BxV).T]
+    for found in zip(*of_each):
+        yield np.stack([k[:, 1] - k[:, 0] for k, _ in found], axis=1), np.array([b[1] - b[0] for _, b in found])
 
 
-def _values(x_BxP: np.ndarray, labels_B: np.ndarray, outputs: int, inverse_penalty: float) -> Parts:
-    model: Any = Ridge(1 / inverse_penalty).fit(x_BxP, labels_B)
-    return model.coef_[:, None], np.array([model.intercept_])
+def _values(x_BxP: Features, labels_B: np.ndarray, outputs: int, inverse_penalties: Sequence[float]) -> Parts:
+    for inverse_penalty in inverse_penalties:
+        model: Any = Ridge(1 / inverse_penalty, tol=1e-6).fit(x_BxP, labels_B)  # of sparse features step by step
+        yield model.coef_[:, None], np.array([model.intercept_])

@@ -12,17 +12,19 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+from scipy import sparse
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import code_statistics as statistics
+from vqdna_jax.evaluation import linear, scores
+from vqdna_jax.evaluation.linear import Features
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.labels import sets
 from vqdna_jax.labels.sets import LabelledSet
 
 Bases = list[np.ndarray]
-Embed = Callable[[Bases], np.ndarray | list[np.ndarray]]  # B uint8 arrays -> features [B, P]
+Embed = Callable[[Bases], Features | list[np.ndarray]]  # B uint8 arrays -> features [B, P]
 MIN_ROWS_A_LABEL = 4
-_INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 def find_sets(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
@@ -64,9 +66,9 @@ def probe(embed: Embed, untrained: Embed, directory: str | os.PathLike, rows: in
 
     Keys are probe_SET_mcc for `embed`, probe_SET_KIND_mcc for the controls, "/" in a name as "_", and probe_mean_...
     over the sets. KIND: untrained (`untrained`), 4mers 5mers 6mers (k-mer frequencies), one_hot (base by position).
-    The inverse penalty is the one of 1e-4, 1e-3, ... 10 with the best MCC on a quarter of the training rows after a fit
-    to the rest (the strongest of equals); then all training rows are fitted. So dev chooses nothing, and features of
-    any number are treated alike: with one penalty for all, 4,096 6-mers overfit where 64 features would underfit.
+    The penalty is the one that `linear.choose` finds best on a quarter of the training rows after a fit to the rest;
+    then all training rows are fitted. So dev chooses nothing, and features of any number are treated alike: with one
+    penalty for all, 4,096 6-mers overfit where 64 features would underfit.
     Every set is read before the first is embedded. Raises InputError as `find_sets` and `read_some` do.
     """
     found = {name: read_some(path, rows) for name, path in find_sets(directory).items()}
@@ -76,15 +78,18 @@ def probe(embed: Embed, untrained: Embed, directory: str | os.PathLike, rows: in
     return values | means
 
 
-def kmers(bases: Bases, k: int) -> np.ndarray:
-    """`code_statistics.kmer_counts` of sequences of any lengths, float32 [B, 4^k]; k-mers with an N are left out."""
-    return statistics.kmer_counts(_padded(bases), k)
+def kmers(bases: Bases, k: int) -> sparse.csr_array:
+    """`code_statistics.kmer_shares` of sequences of any lengths, float32 [B, 4^k]; k-mers with an N are left out."""
+    return statistics.kmer_shares(padded(bases), k)
 
 
-def one_hot(bases: Bases) -> np.ndarray:
+def one_hot(bases: Bases) -> sparse.csr_array:
     """Base by position, float32 [B, S * 4]; zeros for N and beyond the end of a sequence."""
-    bases_BxS = _padded(bases)
-    return (bases_BxS[..., None] == np.arange(N)).reshape(len(bases), -1).astype(np.float32)
+    bases_BxS = padded(bases)
+    known_BxS = bases_BxS != N
+    columns = (np.arange(bases_BxS.shape[1], dtype=np.int32) * N + bases_BxS)[known_BxS]
+    ends_B = np.append(0, np.cumsum(known_BxS.sum(axis=1))).astype(np.int32)
+    return sparse.csr_array((np.ones(len(columns), np.float32), columns, ends_B), (len(bases), bases_BxS.shape[1] * N))
 
 
 _CONTROLS = {f"{k}mers": functools.partial(kmers, k=k) for k in (4, 5, 6)} | {"one_hot": one_hot}
@@ -95,7 +100,7 @@ def _key(name: str, kind: str) -> str:
     return "_".join(["probe", name.replace("/", "_"), *([kind] if kind else []), "mcc"])
 
 
-def _padded(bases: Bases) -> np.ndarray:
+def padded(bases: Bases) -> np.ndarray:
     """[B, S], N beyond the end of a sequence."""
     bases_BxS = np.full((len(bases), max(map(len, bases))), N, np.uint8)
     for row, sequence in zip(bases_BxS, bases):
@@ -106,14 +111,18 @@ def _padded(bases: Bases) -> np.ndarray:
 def _score(features: Embed, labelled_set: LabelledSet) -> float:
     train, dev = (labelled_set.splits[name] for name in ("train", "dev"))
     # One call for both parts, so that they are padded to one length.
-    features_BxP = np.asarray(features(train.bases + dev.bases), np.float32)
-    train_BxP, dev_BxP = np.split(features_BxP, [len(train.bases)])
-    c = _choose_inverse_penalty(train_BxP, train.labels)
-    return statistics.linear_probe(train_BxP, train.labels, dev_BxP, dev.labels, c)["mcc"]
+    of_both = features(train.bases + dev.bases)
+    features_BxP = np.asarray(of_both, np.float32) if isinstance(of_both, list) else of_both.astype(np.float32)
+    rows = linear.Rows(features_BxP[: len(train.bases)], train.labels)
+    model = linear.fit(
+        labelled_set.kind, rows, labelled_set.classes, _choose_inverse_penalty(rows, labelled_set.classes)
+    )
+    logits_BxV = model.outputs(features_BxP[len(train.bases) :])
+    return scores.score(labelled_set.kind, dev.labels, logits_BxV, labelled_set.classes)["mcc"] or 0.0
 
 
-def _choose_inverse_penalty(features_BxP: np.ndarray, labels_B: np.ndarray) -> float:
-    fit = sets.draw(labels_B, len(labels_B) * 3 // 4)
-    rest = np.delete(np.arange(len(labels_B)), fit)
-    split = features_BxP[fit], labels_B[fit], features_BxP[rest], labels_B[rest]
-    return max(_INVERSE_PENALTIES, key=lambda c: statistics.linear_probe(*split, c)["mcc"])
+def _choose_inverse_penalty(rows: linear.Rows, classes: int) -> float:
+    fit = sets.draw(rows.labels, len(rows.labels) * 3 // 4)
+    rest = np.delete(np.arange(len(rows.labels)), fit)
+    fitted, held_out = (linear.Rows(rows.features_BxP[some], rows.labels[some]) for some in (fit, rest))
+    return linear.choose("classification", fitted, held_out, classes).inverse_penalty

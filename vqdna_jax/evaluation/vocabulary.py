@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from vqdna_jax.evaluation import code_statistics as statistics
+from vqdna_jax.evaluation import linear, scores
+from vqdna_jax.evaluation.linear import Features
 from vqdna_jax.genome.alphabet import N, reverse_complement
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models.tokenizer import TokenizerConfig
@@ -115,14 +117,22 @@ def species_probe(
     if len(np.unique(train.species_B)) < 2:
         return {}
     bases = train.bases_BxS, held_out.bases_BxS
-    features = {
-        "probe_species": lambda: (predict(bases[0], ENCODED)["embedding"], embedding_BxD),
-        "probe_species_untrained": lambda: tuple(untrained(x_BxS, ENCODED)["embedding"] for x_BxS in bases),
-        f"probe_species_{PROBE_KMER}mers": lambda: tuple(statistics.kmer_counts(x_BxS, PROBE_KMER) for x_BxS in bases),
+    features: dict[str, list[Features]] = {
+        "probe_species": [predict(bases[0], ENCODED)["embedding"], embedding_BxD],
+        "probe_species_untrained": [untrained(x_BxS, ENCODED)["embedding"] for x_BxS in bases],
+        f"probe_species_{PROBE_KMER}mers": [statistics.kmer_shares(x_BxS, PROBE_KMER) for x_BxS in bases],
     }
+    labels = train.species_B, held_out.species_B
     values: dict[str, float] = {}
     for name, of in features.items():
-        train_BxP, held_out_BxP = of()
-        found = statistics.linear_probe(train_BxP, train.species_B, held_out_BxP, held_out.species_B)
-        values |= {f"{name}_accuracy": found["accuracy"], f"{name}_macro_f1": found["macro_f1"]}
-    return values | {"probe_species_majority": found["majority"]}
+        accuracy, f1 = _accuracy_and_f1(*map(linear.Rows, of, labels))
+        values |= {f"{name}_accuracy": accuracy, f"{name}_macro_f1": f1}
+    return values | {"probe_species_majority": float(np.mean(labels[1] == np.bincount(labels[0]).argmax()))}
+
+
+def _accuracy_and_f1(train: linear.Rows, test: linear.Rows) -> tuple[float, float]:
+    """Of a logistic regression whose penalty is not tuned."""
+    classes = 1 + int(max(train.labels.max(), test.labels.max()))
+    model = linear.fit("classification", train, classes, 1.0)
+    found = scores.score("classification", test.labels, model.outputs(test.features_BxP), classes)
+    return found["accuracy"] or 0.0, found["macro_f1"] or 0.0
