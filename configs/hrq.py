@@ -34,6 +34,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             expansion=4,
             stem_channels=256,
             stem_kernel_size=5,
+            reach=0,  # the paper's decoder; above: bases to each side of a code that it alone predicts
             dtype="bfloat16",
         ),
         codebook=dict(

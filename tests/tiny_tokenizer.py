@@ -8,8 +8,9 @@ import numpy as np
 from small_mesh import mesh_of
 
 from vqdna_jax.inference.saved import tokenizer
+from vqdna_jax.models.context import decoder_of
 from vqdna_jax.models.quantize import Codebook
-from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig
+from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 
 CARD = {
     "result": {"reconstruction_accuracy": 0.987654, "codebook_1_perplexity": 7.5},
@@ -22,7 +23,7 @@ CARD = {
 }
 
 
-def tiny_config(quantizer: str = "hrq", bases_per_code: int = 1) -> TokenizerConfig:
+def tiny_config(quantizer: str = "hrq", bases_per_code: int = 1, reach: int = 0) -> TokenizerConfig:
     return TokenizerConfig(
         quantizer,
         code_size=8,
@@ -31,6 +32,7 @@ def tiny_config(quantizer: str = "hrq", bases_per_code: int = 1) -> TokenizerCon
         blocks=2,
         expansion=2,
         stem_channels=8,
+        reach=reach,
         dtype="float32",
     )
 
@@ -38,7 +40,7 @@ def tiny_config(quantizer: str = "hrq", bases_per_code: int = 1) -> TokenizerCon
 def random_weights(config: TokenizerConfig, seed: int = 0):
     """(params, codebooks), with noise on every parameter: a bias of zero hides what leaks in from beyond the ends."""
     bases, embedding = np.zeros((1, config.bases_per_code), np.uint8), np.zeros((1, 1, config.width), np.float32)
-    modules = {"encoder": (Encoder(config), bases), "decoder": (Decoder(config), embedding)}
+    modules = {"encoder": (Encoder(config), bases), "decoder": (decoder_of(config), embedding)}
     key, rng = jax.random.key(seed), np.random.default_rng(seed)
     shapes = {name: jax.eval_shape(module.init, key, x)["params"] for name, (module, x) in modules.items()}
     noisy = jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
@@ -47,12 +49,16 @@ def random_weights(config: TokenizerConfig, seed: int = 0):
 
 
 @functools.cache
-def tiny_weights(quantizer: str, bases_per_code: int, seed: int = 0):
+def tiny_weights(quantizer: str, bases_per_code: int, seed: int = 0, reach: int = 0):
     with jax.set_mesh(mesh_of()):
-        return random_weights(tiny_config(quantizer, bases_per_code), seed)
+        return random_weights(tiny_config(quantizer, bases_per_code, reach), seed)
 
 
-def save_tiny(directory: pathlib.Path, quantizer: str = "hrq", bases_per_code: int = 1, seed: int = 0) -> str:
-    return tokenizer.save(
-        directory, tiny_config(quantizer, bases_per_code), *tiny_weights(quantizer, bases_per_code, seed), CARD
+def save_tiny(
+    directory: pathlib.Path, quantizer: str = "hrq", bases_per_code: int = 1, seed: int = 0, reach: int = 0
+) -> str:
+    config, weights = (
+        tiny_config(quantizer, bases_per_code, reach),
+        tiny_weights(quantizer, bases_per_code, seed, reach),
     )
+    return tokenizer.save(directory, config, *weights, CARD)

@@ -9,6 +9,7 @@ import pytest
 from small_sequences import random_bases
 
 from vqdna_jax.models import layers
+from vqdna_jax.models.context import decoder_of
 from vqdna_jax.models.tokenizer import BASES_PER_CODE, Decoder, Encoder, TokenizerConfig
 
 TINY = TokenizerConfig(code_size=8, width=12, blocks=2, expansion=2, stem_channels=10, dtype="float32")
@@ -105,11 +106,12 @@ def test_unknown_bases_are_the_zero_vector():
     np.testing.assert_array_equal(outputs[0], outputs[2])
 
 
-@pytest.mark.parametrize("bases_per_code", [1, 8])
-def test_flop_formula_is_what_xla_counts(bases_per_code):
-    config = TokenizerConfig(width=96, expansion=4, stem_channels=64, dtype="float32", bases_per_code=bases_per_code)
+@pytest.mark.parametrize(("bases_per_code", "reach"), [(1, 0), (8, 0), (1, 16)])
+def test_flop_formula_is_what_xla_counts(bases_per_code, reach):
+    size = {"width": 96, "expansion": 4, "stem_channels": 64, "dtype": "float32"}
+    config = TokenizerConfig(**size, bases_per_code=bases_per_code, reach=reach)
     bases = random_bases(4, 256)
-    encoder, decoder = Encoder(config), Decoder(config)
+    encoder, decoder = Encoder(config), decoder_of(config)
     params = init(encoder, bases)
     features = jax.jit(encoder.apply)(params, bases)
     decoder_params = init(decoder, features[-1])

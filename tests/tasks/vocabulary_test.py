@@ -16,6 +16,7 @@ from vqdna_jax.tasks import base, vocabulary
 
 MODEL = TokenizerConfig(code_size=4, width=8, blocks=2, expansion=2, stem_channels=6, dtype="float32")
 TASK = vocabulary.Vocabulary(MODEL, 0.5, 0.9, 0.03, 0.1, hidden_share=0.0)
+CONTEXT = dataclasses.replace(TASK, model=dataclasses.replace(MODEL, reach=3))
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
@@ -60,28 +61,33 @@ def test_reconstruction_loss_is_the_mean_over_known_bases():
     assert float(metrics["reconstruction_accuracy"]) == pytest.approx(hits.mean(), rel=1e-6)
 
 
+@pytest.fixture(params=[TASK, CONTEXT], ids=["convolutions", "context"])
+def task(request):
+    return request.param
+
+
 @pytest.fixture
-def initial():
+def initial(task):
     _, batch = random_batch(letters=4)
     batch = Windows(batch)
-    params = jax.jit(TASK.init_params)((), batch, jax.random.key(0))
-    codebooks = jax.jit(TASK.init_codebooks)(params, batch, jax.random.key(1))
+    params = jax.jit(task.init_params)((), batch, jax.random.key(0))
+    codebooks = jax.jit(task.init_codebooks)(params, batch, jax.random.key(1))
     return batch, params, codebooks
 
 
-def test_loss_is_reconstruction_plus_weighted_commitment_and_moves_every_codebook(initial):
+def test_loss_is_reconstruction_plus_weighted_commitment_and_moves_every_codebook(task, initial):
     batch, params, codebooks = initial
-    loss, (updated, metrics) = jax.jit(TASK.loss)(params, codebooks, (), batch, jax.random.key(2))
+    loss, (updated, metrics) = jax.jit(task.loss)(params, codebooks, (), batch, jax.random.key(2))
     assert float(loss) == pytest.approx(float(metrics["reconstruction_loss"] + 0.5 * metrics["commitment_loss"]))
     assert [codebook.counts_K.size for codebook in updated] == [8, 16]
     assert all(np.any(new.sums_KxD != old.sums_KxD) for new, old in zip(updated, codebooks))
 
 
-def test_gradients_reach_every_parameter_and_no_codebook(initial):
+def test_gradients_reach_every_parameter_and_no_codebook(task, initial):
     batch, params, codebooks = initial
 
     def loss(params, codebooks):
-        return TASK.loss(params, codebooks, (), batch, jax.random.key(2))[0]
+        return task.loss(params, codebooks, (), batch, jax.random.key(2))[0]
 
     by_params, by_codebooks = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, codebooks)
     for path, gradient in jax.tree_util.tree_leaves_with_path(by_params):
@@ -89,11 +95,11 @@ def test_gradients_reach_every_parameter_and_no_codebook(initial):
     assert not any(np.any(gradient) for gradient in jax.tree.leaves(by_codebooks))
 
 
-def test_hidden_bases_are_scored_but_not_seen(initial):
+def test_hidden_bases_are_scored_but_not_seen(task, initial):
     """With everything hidden in every second window the encoder sees nothing of these: the loss cannot depend on which
     bases they have, only on how the decoder's one guess fits them."""
     batch, params, codebooks = initial
-    blind = dataclasses.replace(TASK, hidden_share=1.0)
+    blind = dataclasses.replace(task, hidden_share=1.0)
     second_B = (np.arange(len(batch.bases_BxS)) % 2)[:, None]
     others = Windows(jnp.where(second_B, (batch.bases_BxS + 1) % 4, batch.bases_BxS))
     _, (updated, metrics) = jax.jit(blind.loss)(params, codebooks, (), batch, jax.random.key(2))
@@ -103,22 +109,22 @@ def test_hidden_bases_are_scored_but_not_seen(initial):
     chex.assert_trees_all_equal(updated, also)
 
 
-def test_codebooks_follow_the_windows_in_which_nothing_is_hidden(initial):
+def test_codebooks_follow_the_windows_in_which_nothing_is_hidden(task, initial):
     batch, params, codebooks = initial
-    _, (little, _) = jax.jit(dataclasses.replace(TASK, hidden_share=0.1).loss)(
+    _, (little, _) = jax.jit(dataclasses.replace(task, hidden_share=0.1).loss)(
         params, codebooks, (), batch, jax.random.key(2)
     )
-    _, (much, _) = jax.jit(dataclasses.replace(TASK, hidden_share=0.9).loss)(
+    _, (much, _) = jax.jit(dataclasses.replace(task, hidden_share=0.9).loss)(
         params, codebooks, (), batch, jax.random.key(2)
     )
-    _, (none, _) = jax.jit(TASK.loss)(params, codebooks, (), batch, jax.random.key(2))
+    _, (none, _) = jax.jit(task.loss)(params, codebooks, (), batch, jax.random.key(2))
     chex.assert_trees_all_equal(little, much)
     assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(little), jax.tree.leaves(none)))
 
 
-def test_predict_gives_codes_bases_and_the_mean_embedding(initial):
+def test_predict_gives_codes_bases_and_the_mean_embedding(task, initial):
     batch, params, codebooks = initial
-    outputs = jax.jit(TASK.predict)(params, codebooks, (), batch)
+    outputs = jax.jit(task.predict)(params, codebooks, (), batch)
     codes = np.asarray(outputs["codes"])
     assert codes.shape == (16, 32, 2) and (codes < [8, 16]).all()
     vectors = [np.asarray(codebook.codes_KxD())[codes[..., n]] for n, codebook in enumerate(codebooks)]

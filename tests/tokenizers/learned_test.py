@@ -14,19 +14,20 @@ from vqdna_jax.genome.fasta import load_fasta
 from vqdna_jax.inference import load as inference_load
 from vqdna_jax.inference.model import Model
 from vqdna_jax.models import quantize
-from vqdna_jax.models.tokenizer import Decoder, Encoder
+from vqdna_jax.models.context import rebuild
+from vqdna_jax.models.tokenizer import Encoder
 
-KINDS = [("hrq", 1), ("vqvae", 2), ("hrq", 8)]
+KINDS = [("hrq", 1), ("vqvae", 2), ("hrq", 8), ("hrq", 1, 24), ("hrq", 2, 4)]  # the last: the reach
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """(quantizer, bases_per_code) to a loaded model."""
+    """(quantizer, bases_per_code, reach) to a loaded model."""
 
     @functools.cache
-    def load(quantizer="hrq", bases_per_code=1):
+    def load(quantizer="hrq", bases_per_code=1, reach=0):
         directory = tmp_path_factory.mktemp("models") / "export"
-        save_tiny(directory, quantizer, bases_per_code)
+        save_tiny(directory, quantizer, bases_per_code, reach=reach)
         return inference_load.load(directory)
 
     return load
@@ -65,7 +66,7 @@ def whole_decoding(model, codes_LxN: np.ndarray) -> np.ndarray:
 
     @jax.jit
     def logits(params, codes_KxD, codes_BxLxN):
-        return Decoder(tokenizer.config).apply({"params": params}, quantize.embed(codes_BxLxN, codes_KxD))
+        return rebuild(tokenizer.config, params, quantize.embed(codes_BxLxN, codes_KxD))
 
     with jax.set_mesh(tokenizer.mesh):
         return np.asarray(logits(tokenizer.params["decoder"], tokenizer.codes_KxD, codes_LxN[None])).argmax(-1)[0]
@@ -73,7 +74,7 @@ def whole_decoding(model, codes_LxN: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def whole(models, real_bases):
-    """(quantizer, bases_per_code) to (codes, rebuilt bases) of one pass over the whole sequence."""
+    """(quantizer, bases_per_code, reach) to (codes, rebuilt bases) of one pass over the whole sequence."""
 
     @functools.cache
     def passes(*kind):
@@ -91,6 +92,8 @@ def whole(models, real_bases):
         (("hrq", 1), (256, 2048)),
         (("vqvae", 2), (40,)),
         (("hrq", 8), (27,)),
+        (("hrq", 1, 24), (57, 100)),
+        (("hrq", 2, 4), (40,)),
     ],
 )
 def test_codes_and_bases_do_not_depend_on_where_windows_are_cut(models, whole, real_bases, kind, windows):
@@ -101,9 +104,9 @@ def test_codes_and_bases_do_not_depend_on_where_windows_are_cut(models, whole, r
     assert np.array_equal(to_bases(model.decode(codes_LxN)), rebuilt)
 
 
-@pytest.mark.parametrize(("quantizer", "bases_per_code"), KINDS)
-def test_every_length_is_encoded_as_if_alone_and_whole(models, real_bases, quantizer, bases_per_code):
-    model = models(quantizer, bases_per_code)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_length_is_encoded_as_if_alone_and_whole(models, real_bases, kind):
+    model, bases_per_code = models(*kind), kind[1]
     sequences = [real_bases[3 * length :][:length] for length in range(1, 41)]
     packed = model.encode(sequences)
     assert [len(codes) for codes in packed] == [-(-s.size // bases_per_code) for s in sequences]

@@ -5,7 +5,7 @@ A window of S bases has L = S / R codes.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from vqdna_jax.models import quantize
 from vqdna_jax.models.forms import gelu
 from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, Dtype, LayerNorm, apply, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
-from vqdna_jax.runtime.typed import OddSize, Positive, expect, one_of
+from vqdna_jax.runtime.typed import NonNegative, OddSize, Positive, expect, one_of
 
 BASES_PER_CODE = (1, 2, 4, 8, 16)
 
@@ -35,6 +35,8 @@ class TokenizerConfig:
         expansion: hidden channels of a block, as a multiple of the width.
         stem_channels: channels of the convolution over bases.
         stem_kernel_size: bases that this convolution sees.
+        reach: 0: the paper's decoder, which mixes neighbouring codes; above: bases to each side of a code that the code
+            alone predicts, beside its own; a multiple of bases_per_code.
         dtype: of activations and matmuls; parameters, statistics, residuals and scores are f32.
     """
 
@@ -47,12 +49,21 @@ class TokenizerConfig:
     expansion: Positive = 4
     stem_channels: Positive = 256
     stem_kernel_size: OddSize = 5
+    reach: NonNegative = 0
     dtype: Dtype = "bfloat16"
 
     def check_fields(self, prefix: str) -> None:
-        """Raises BadField: hrq quantises after two blocks, and there are fewer."""
+        """Raises BadField: hrq quantises after two blocks, and there are fewer; a reach is no whole number of codes."""
         enough = self.quantizer != "hrq" or self.blocks > 1
         expect(enough, f"{prefix}blocks", self.blocks, "2 or more: hrq quantises after two blocks")
+        size = self.bases_per_code
+        expect(self.reach % size == 0, f"{prefix}reach", self.reach, f"a multiple of {prefix}bases_per_code={size}")
+
+    def described(self) -> dict[str, Any]:
+        """Its fields, of JSON's types, as exports and their digests have them: the paper's decoder is older than the
+        key and has no reach there."""
+        fields = dataclasses.asdict(self)
+        return fields if self.reach else {name: value for name, value in fields.items() if name != "reach"}
 
     @property
     def codebook_sizes(self) -> tuple[int, ...]:
@@ -66,7 +77,7 @@ class TokenizerConfig:
     def receptive_codes(self) -> int:
         """How many codes away, at most, a base can reach a code (and a code a base, in the decoder)."""
         stem_codes = -(-(self.stem_kernel_size // 2) // self.bases_per_code)
-        return self.blocks * (self.kernel_size // 2) + stem_codes
+        return max(self.blocks * (self.kernel_size // 2) + stem_codes, self.reach // self.bases_per_code)
 
     def encoder_flops_per_base(self) -> float:
         """Multiply-adds x 2 of one forward pass of encoder and quantizer, per base."""
@@ -74,7 +85,13 @@ class TokenizerConfig:
 
     def flops_per_base(self) -> float:
         """The same with the decoder."""
-        return self.encoder_flops_per_base() + 2 * self._block_madds() / self.bases_per_code + self._ends()
+        return self.encoder_flops_per_base() + self._decoder_flops_per_base()
+
+    def _decoder_flops_per_base(self) -> float:
+        if not self.reach:
+            return 2 * self._block_madds() / self.bases_per_code + self._ends()
+        offsets = 2 * self.reach + self.bases_per_code
+        return 2 * (2 * self.expansion * self.width**2 + 4 * offsets * self.width) / self.bases_per_code
 
     def _block_madds(self) -> float:
         return self.blocks * (2 * self.expansion * self.width**2 + self.kernel_size * self.width)

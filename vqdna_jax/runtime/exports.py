@@ -45,6 +45,7 @@ _OF_FINETUNED = (
     *("pretrained_digest", "tokenizer_digest", "finetuned_digest"),
 )
 _POSITIVE = {"window_bp", "length", "table_width"}
+_LATER = {"model": {"reach": 0}}  # what is meant where a key is not there that came after the schema
 _PARTS = {"layers", "blocks"}  # of which each has tensors of its own
 _LARGEST = 1 << 40  # of sizes, more than any is
 # All that was ever written. A change that older versions cannot read gets a new number, and a line here.
@@ -151,7 +152,7 @@ def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -
             raise InputError(f"{path}: key {key} is {value!r}, expected a positive integer; copy the directory again")
         if key.endswith("digest") and not isinstance(value, str):
             raise InputError(f"{path}: key {key} is {value!r}, expected a text; copy the export directory again")
-    return described
+    return {key: _LATER.get(key, {}) | value if isinstance(value, dict) else value for key, value in described.items()}
 
 
 def _unexpected(path: pathlib.Path, schema: object, expected: Collection[str]) -> str:

@@ -9,10 +9,11 @@ from jax import Array
 
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models import quantize
+from vqdna_jax.models.context import ContextDecoder, around, decoder_of, joined, rebuild
 from vqdna_jax.models.forms import argmax
 from vqdna_jax.models.layers import apply
 from vqdna_jax.models.quantize import Codebook
-from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
+from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig, encode
 from vqdna_jax.partition import replicated, spec
 from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, random_strand
 
@@ -54,7 +55,7 @@ class Vocabulary:
         features = apply(Encoder(self.model), encoder_params, batch.bases_BxS)
         return {
             "encoder": encoder_params,
-            "decoder": Decoder(self.model).init(decoder_key, features[-1])["params"],
+            "decoder": decoder_of(self.model).init(decoder_key, features[-1])["params"],
         }
 
     def init_codebooks(self, params: Params, batch: Windows, key: Array) -> Codebooks:
@@ -79,8 +80,7 @@ class Vocabulary:
         bases_BxS = random_strand(batch.bases_BxS, strand_key)
         seen_BxS = hide(bases_BxS, self.hidden_share, hide_key) if self.hidden_share else bases_BxS
         quantized = self.encode(params, codebooks, seen_BxS)
-        logits_BxSx4 = apply(Decoder(self.model), params["decoder"], quantized.embedding_BxLxD)
-        reconstruction, metrics = reconstruction_loss(logits_BxSx4, bases_BxS)
+        reconstruction, metrics = self.decoding_loss(params, quantized.embedding_BxLxD, bases_BxS)
         loss = reconstruction + self.commitment_weight * quantized.commitment
         codebooks, codebook_metrics = self.update_codebooks(codebooks, quantized, revive_key)
         metrics |= codebook_metrics | {"loss": loss, "commitment_loss": quantized.commitment}
@@ -88,6 +88,15 @@ class Vocabulary:
 
     def encode(self, params: Params, codebooks: Codebooks, bases_BxS: Array) -> quantize.Quantized:
         return encode(self.model, params["encoder"], [codebook.codes_KxD() for codebook in codebooks], bases_BxS)
+
+    def decoding_loss(self, params: Params, embedding_BxLxD: Array, bases_BxS: Array) -> tuple[Array, Metrics]:
+        """Mean cross-entropy: of every base; with a reach, of every base around each code, by that code alone."""
+        if not self.model.reach:
+            return reconstruction_loss(rebuild(self.model, params["decoder"], embedding_BxLxD), bases_BxS)
+        logits_BxLxOx4 = apply(ContextDecoder(self.model), params["decoder"], embedding_BxLxD)
+        loss, _ = reconstruction_loss(logits_BxLxOx4, around(self.model, bases_BxS))
+        _, metrics = reconstruction_loss(jax.lax.stop_gradient(joined(self.model, logits_BxLxOx4)), bases_BxS)
+        return loss, metrics | {"reconstruction_loss": loss}
 
     def update_codebooks(
         self, codebooks: Codebooks, quantized: quantize.Quantized, key: Array
@@ -109,7 +118,7 @@ class Vocabulary:
     def predict(self, params: Params, codebooks: Codebooks, frozen: tuple[()], batch: Windows) -> dict[str, Array]:
         """Codes [B, L, N], rebuilt bases [B, S] and the window's mean embedding [B, D], whole on every device."""
         quantized = self.encode(params, codebooks, batch.bases_BxS)
-        logits_BxSx4 = apply(Decoder(self.model), params["decoder"], quantized.embedding_BxLxD)
+        logits_BxSx4 = rebuild(self.model, params["decoder"], quantized.embedding_BxLxD)
         outputs = {
             "codes": quantized.codes_BxLxN,
             "rebuilt": jnp.argmax(logits_BxSx4, axis=-1).astype(jnp.uint8),

@@ -18,8 +18,9 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.models import quantize
-from vqdna_jax.models.layers import Params, apply
-from vqdna_jax.models.tokenizer import Decoder, Encoder, TokenizerConfig, encode
+from vqdna_jax.models.context import decoder_of, rebuild
+from vqdna_jax.models.layers import Params
+from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig, encode
 from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.exports import CONFIG, PRETRAINED, TENSORS, TOKENIZER
 from vqdna_jax.tokenizers import stitch
@@ -69,7 +70,7 @@ class LearnedTokenizer:
         levels, placed = range(1, len(config.codebook_sizes) + 1), partition.whole_on(mesh, dict(tensors))
         return cls(
             config=config,
-            digest=exports.digest(dataclasses.asdict(config), tensors),
+            digest=exports.digest(config.described(), tensors),
             window_bp=window_bp,
             hidden_share=hidden_share,
             codes_KxD=tuple(placed.pop(f"codebook_{n}/codes") for n in levels),
@@ -151,7 +152,7 @@ class LearnedTokenizer:
         """What config.json says of it, of JSON's types."""
         return {
             "tokenizer_digest": self.digest,
-            "model": dataclasses.asdict(self.config),
+            "model": self.config.described(),
             "codebook_sizes": list(self.codebook_sizes),
             "receptive_codes": self.config.receptive_codes,
             "window_bp": self.window_bp,
@@ -202,7 +203,7 @@ def expected(config: TokenizerConfig) -> dict[str, jax.ShapeDtypeStruct]:
             f"codebook_{n}": {"codes": jnp.zeros((size, config.width)), "counts": jnp.zeros(size)}
             for n, size in enumerate(config.codebook_sizes, start=1)
         }
-        encoder, decoder = Encoder(config).init(key, bases), Decoder(config).init(key, features)
+        encoder, decoder = Encoder(config).init(key, bases), decoder_of(config).init(key, features)
         return {"encoder": encoder["params"], "decoder": decoder["params"], **levels}
 
     return flatten_dict(partition.abstract_state(init, partition.local_mesh()), sep="/")
@@ -226,5 +227,5 @@ def _decode(config: TokenizerConfig, params, codes_KxD, codes_BxWxN: Array, vali
     """Most likely bases, uint8 [B, W, R]."""
     chex.assert_shape(codes_BxWxN, (*valid_BxW.shape, len(codes_KxD)))
     embedding_BxWxD = quantize.embed(codes_BxWxN.astype(jnp.int32), codes_KxD)
-    logits_BxSx4 = apply(Decoder(config), params, embedding_BxWxD, valid_BxW)
+    logits_BxSx4 = rebuild(config, params, embedding_BxWxD, valid_BxW)
     return jnp.argmax(logits_BxSx4, axis=-1).astype(jnp.uint8).reshape(*valid_BxW.shape, -1)

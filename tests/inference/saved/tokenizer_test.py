@@ -18,8 +18,9 @@ from vqdna_jax.inference.saved import cards, tokenizer
 from vqdna_jax.tokenizers.load import load
 
 
-def test_what_is_loaded_is_what_was_saved(tmp_path):
-    config, (params, codebooks) = tiny_config(), tiny_weights("hrq", 1)
+@pytest.mark.parametrize("reach", [0, 5])
+def test_what_is_loaded_is_what_was_saved(tmp_path, reach):
+    config, (params, codebooks) = tiny_config(reach=reach), tiny_weights("hrq", 1, reach=reach)
     mesh = partition.make_mesh(data=4, fsdp=2)
 
     def place(x):
@@ -41,6 +42,15 @@ def test_what_is_loaded_is_what_was_saved(tmp_path):
     assert names == ["README.md", "config.json", "export", "model.safetensors"]
     again = tokenizer.save(tmp_path / "b", config, params, codebooks, CARD)
     assert again == digest and _bytes(tmp_path / "b") == _bytes(tmp_path / "a/export")
+
+
+def test_the_paper_s_decoder_is_written_as_it_was_before_there_was_another(tmp_path):
+    """So digests stay, versions that know no reach read it, and what they wrote is read."""
+    save_tiny(tmp_path / "plain")
+    assert "reach" not in json.loads((tmp_path / "plain/config.json").read_text())["model"]
+    assert load(tmp_path / "plain").config == tiny_config()
+    save_tiny(tmp_path / "other", reach=5)
+    assert json.loads((tmp_path / "other/config.json").read_text())["model"]["reach"] == 5
 
 
 def _bytes(directory: pathlib.Path) -> dict[str, bytes]:

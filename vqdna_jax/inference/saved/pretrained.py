@@ -99,7 +99,7 @@ class _OverLearned(_Format[LearnedTokenizer]):
     def described(self) -> dict[str, Any]:
         return {
             "tokenizer_digest": self.tokenizer.digest,
-            "model": dataclasses.asdict(self.tokenizer.config),
+            "model": self.tokenizer.config.described(),
             "transformer": dataclasses.asdict(self.transformer),
             "window_bp": self.window_bp,
             "hidden_share": self.tokenizer.hidden_share,
