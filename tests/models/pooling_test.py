@@ -139,5 +139,27 @@ def test_a_probe_reads_what_fine_tuning_reads(base, features, tmp_path):
     assert found["probe_gc_mcc"] == found["probe_gc_untrained_mcc"] and [len(x) for x in seen] == [80, 80]
 
 
-def test_an_unknown_pooling_names_all_there_are(base):
-    assert f"expected one of {', '.join(POOLS)}, none" in refusal(base.embed, "ACGT", "median")
+@pytest.mark.parametrize("names", ["mean+words", "segments:8+words", "max+cls+mean", "pairs+max+mean"])
+def test_several_are_side_by_side(base, names):
+    """Of sequences in one window and in several, whose windows are joined by sums and by maxima."""
+    bases = [*genome_rows(8, 100), *(row[:20] for row in genome_rows(8))]
+    expected = np.concatenate([base.embed(bases, name) for name in names.split("+")], axis=1)
+    np.testing.assert_allclose(base.embed(bases, names), expected, rtol=1e-5, atol=1e-6)
+    assert base.pretrained.width(names) == expected.shape[1] and np.ptp(expected) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("median", "'median'; expected mean, "),
+        ("mean+median", "'mean+median'; expected mean, "),
+        ("mean+none", "expected mean, "),
+        ("", "''; expected mean, "),
+        ("mean+positions:8", "whose weights configs/finetune.py trains; expected mean, "),
+        ("attention", "whose weights configs/finetune.py trains; expected mean, "),
+        ("auto", "which is chosen by the labels that configs/finetune.py learns; expected mean, "),
+    ],
+)
+def test_what_embed_does_not_give_names_all_that_it_gives(base, names, says):
+    message = refusal(base.embed, "ACGT", names)
+    assert says in message and f'{", ".join(POOLS)}, some of these joined by "+", or none' in message

@@ -32,7 +32,7 @@ B, W, L, V = 8, 2, 6, 3
 TOTAL = np.array([12, 6, 8, 1, 11, 4, 2, 7], np.int32)  # codes: of one window, or of two that may share some
 LENGTHS = np.stack([np.minimum(TOTAL, L), np.where(TOTAL > L, L, 0)], axis=1).astype(np.int32)
 PADDED = (7, 15)  # codes that no sequence has
-EVERY = (*(name for name in POOLS if name != "pairs"), "positions:4")  # which would drown the others
+EVERY = (*(name for name in POOLS if name != "pairs"), "positions:4", "attention")  # which would drown the others
 NETWORK = Classifier(MODEL, Compute(), V, LEVELS, "+".join(EVERY), 8, dropout=0.25, places=9, align="middle")
 TASK = Finetune(NETWORK, "classification", "lora", LoraConfig(3, 6.0, 0.25, "q|down"))
 KINDS = {name: dataclasses.replace(TASK, kind=name) for name in ("classification", "multilabel")}
@@ -168,6 +168,43 @@ class TestPadding:
         expected[shift : shift + 4] = vectors_4xD @ trained(TASK)["head"]["positions_map"]
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
         assert TOTAL.max() > task.network.places
+
+    def test_attention_is_one_softmax_over_the_codes_of_all_windows(self):
+        """By hand, of each code's vector in the window that counts it."""
+        found = np.asarray(self.features(with_network(pool="attention", places=0)))
+        query_D = trained(TASK)["head"]["attention_query"]
+        for row, total in enumerate(TOTAL):
+            vectors_LxD = self.vectors(row)
+            assert len(vectors_LxD) == total
+            scores_L = vectors_LxD @ query_D / MODEL.width**0.5
+            np.testing.assert_allclose(found[row], scipy.special.softmax(scores_L) @ vectors_LxD, rtol=1e-4, atol=1e-5)
+            assert total == 1 or np.ptp(scores_L) > 0.01
+
+    def vectors(self, row):
+        """f32 [total, D]: places 0, 1, ... one by one, read by a map that lets a number through."""
+        eye = np.eye(MODEL.width, dtype=np.float32)
+        task, parts = with_network(pool="positions:4", places=int(TOTAL.max()), align="start"), []
+        for start in range(0, MODEL.width, 4):
+            params = trained(TASK) | {"head": trained(TASK)["head"] | {"positions_map": eye[:, start : start + 4]}}
+            found = jax.jit(task.features)(params, frozen(), batch())
+            parts.append(np.asarray(found)[row].reshape(-1, 4)[: TOTAL[row]])
+        return np.concatenate(parts, axis=1)
+
+    def test_attention_begins_as_the_mean_and_its_query_learns(self):
+        """The gradient at a query of zeros is that of a small step."""
+        task, zeros = with_network(pool="attention", places=0), np.zeros(MODEL.width, np.float32)
+        params = trained(task)
+        params = params | {"head": params["head"] | {"attention_query": zeros}}
+        found, mean = (
+            jax.jit(of.features)(params, frozen(), batch()) for of in (task, with_network(pool="mean", places=0))
+        )
+        np.testing.assert_allclose(found, mean, rtol=1e-5, atol=1e-6)
+        (loss, _), grads = gradient(task, params, batch())
+        slope_D = np.asarray(grads["head"]["attention_query"])
+        step = 0.1 * slope_D / np.linalg.norm(slope_D)
+        moved = params | {"head": params["head"] | {"attention_query": zeros - step}}
+        lower = float(loss - gradient(task, moved, batch())[0][0])
+        assert lower == pytest.approx(0.1 * np.linalg.norm(slope_D), rel=0.1) and lower > 1e-4
 
     def features(self, task=TASK, **changes):
         return jax.jit(task.features)(trained(TASK), frozen(), batch(**changes))

@@ -118,7 +118,7 @@ def embed(
             the name of a model that ships (`vqdna models`)
         out: the file of embeddings to write: .npy, with names and lengths in OUT.json beside it; .parquet, a row per
             vector; under any other name a zip of arrays that numpy.load opens
-        pool: how the vectors of a sequence's codes become one, or "none": one per code
+        pool: how the vectors of a sequence's codes become one, several joined by +, or "none": one per code
         layer: of the network: -1 after the last norm, -2 without the last layer, -3 without the last two, and so on; or
             after so many layers, 0 for the input
         region: NAME:START-END, counted from 1 with both ends, or NAME: this stretch alone, as a sequence of its own;

@@ -26,12 +26,14 @@ STREAM = Path("-")  # standard input, or output
 ModelName = Annotated[str, tyro.conf.arg(metavar="MODEL")]  # a directory, or what ships; a Path forgets "./"
 OutputFile = Annotated[str, tyro.conf.arg(metavar="FILE")]  # a Path forgets the slash of a directory
 AsJson = Annotated[bool, tyro.conf.arg(name="json")]
+PoolName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="POOL", help_behavior_hint=lambda default: f"({', '.join(POOLS)}, or {UNPOOLED}; default: {default})"
+    ),
+]
 if TYPE_CHECKING:
     from vqdna_jax.genome.regions import Region
-
-    PoolName = str
-else:
-    PoolName = tyro.extras.literal_type_from_choices([*POOLS, UNPOOLED])
 
 
 def must_be_given(files: Sequence[Path]) -> None:

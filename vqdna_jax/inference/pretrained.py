@@ -25,6 +25,7 @@ from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.models import pooling, quantize
 from vqdna_jax.models.attention import Kernel, best_kernel, kernel_of_padded
+from vqdna_jax.models.classifier import AUTO, TRAINED
 from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.pooling import POOLS, UNPOOLED, View
 from vqdna_jax.models.quantize import code_vectors
@@ -119,18 +120,23 @@ class Pretrained:
             for window, vectors_LxD in self.context_vectors(codes, pool, layer, advance):
                 outputs[window.sequence][window.first : window.last] = vectors_LxD
             return outputs
-        how, join = POOLS[pool], getattr(np, POOLS[pool].join)
-        joined = list(np.full((len(codes), self.width(pool)), how.start))
+        parts, joined_BxP = self._parts(pool), np.empty((len(codes), self.width(pool)))
+        for how, at in parts:
+            joined_BxP[:, at] = how.start
         for window, vector_P in self.context_vectors(codes, pool, layer, advance):
-            joined[window.sequence] = join(joined[window.sequence], vector_P)
+            for how, at in parts:
+                so_far = joined_BxP[window.sequence, at]
+                getattr(np, how.join)(so_far, vector_P[at], out=so_far)
         lengths = list(map(len, codes))
         counts = ((length, len(self._starts(length))) for length in lengths)
-        return [how.finish(vector_P, *count).astype(np.float32) for vector_P, count in zip(joined, counts)]
+        return [_finished(parts, joined_P, *count) for joined_P, count in zip(joined_BxP, counts)]
 
     def width(self, pool: str) -> int:
         """Of the vectors that `embed` gives."""
-        width = self.transformer.width
-        return width if pool == UNPOOLED else POOLS[pool].width(width, self.sizes)
+        return self.transformer.width if pool == UNPOOLED else self._parts(pool)[-1].at.stop
+
+    def _parts(self, pool: str) -> list[pooling.Part]:
+        return pooling.parts(pool, self.transformer.width, self.sizes)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -173,12 +179,12 @@ class Pretrained:
 
     def check(self, pool: str, layer: int) -> None:
         """Raises InputError for a pool or a layer that this network does not have."""
-        names = (*POOLS, UNPOOLED)
-        if pool not in names:
-            raise InputError(f"pool: {pool!r}; expected one of {', '.join(names)}")
+        given = [name for name in POOLS if self.transformer.cls or not pooling.without_cls(name)]
+        expected = f'expected {", ".join(given)}, some of these joined by "+", or {UNPOOLED}'
+        if pool != UNPOOLED and (unknown := [name for name in str(pool).split("+") if name not in POOLS]):
+            raise InputError(f"pool: {pool!r}{_of_finetuning(unknown[0])}; {expected}")
         if not self.transformer.cls and pooling.without_cls(pool):
-            others = ", ".join(name for name in names if not pooling.without_cls(name))
-            raise InputError(f"pool: {pool!r}, but this model was trained without CLS; use one of {others}")
+            raise InputError(f"pool: {pool!r}, but this model was trained without CLS; {expected}")
         last = self.transformer.layers
         if not isinstance(layer, int | np.integer) or not -last - 1 <= layer <= last:
             raise InputError(f"layer: {layer!r}; expected {-last - 1} to {last} for this model of {last} layers")
@@ -259,7 +265,18 @@ def _vectors(
     sizes, codes_BxLxN = tuple(map(len, codes_KxE)), jnp.asarray(call.codes_BxLxN, jnp.int32)
     place_Bx2 = call.place_Bx2
     view = View(h_BxLxD, cls_BxD, codes_BxLxN, sizes, kept_BxL, at_1xL + place_Bx2[:, :1], place_Bx2[:, 1])
-    return POOLS[pool].window(view)
+    return jnp.concatenate([POOLS[name].window(view) for name in pool.split("+")], axis=-1)
+
+
+def _finished(parts: Sequence[pooling.Part], joined_P: np.ndarray, codes: int, windows: int) -> np.ndarray:
+    return np.concatenate([how.finish(joined_P[at], codes, windows) for how, at in parts]).astype(np.float32)
+
+
+def _of_finetuning(name: str) -> str:
+    """Why readouts that there are elsewhere are none here."""
+    if name == AUTO:
+        return ", which is chosen by the labels that configs/finetune.py learns"
+    return ", whose weights configs/finetune.py trains" if name in TRAINED else ""
 
 
 def _cut(codes: Sequence[np.ndarray], batch: list[Window], rows: int, size: int) -> Call:

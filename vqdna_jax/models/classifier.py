@@ -23,7 +23,11 @@ ALIGNMENTS = ("start", "end", "middle")
 Alignment = Literal["start", "end", "middle"]
 # A few numbers of every position, side by side: each its vector times a map, the same for all, that is trained.
 POSITIONS: Mapping[str, int] = {f"positions:{channels}": channels for channels in (4, 8, 16)}
-READOUTS = (*POOLS, *POSITIONS)
+ATTENTION = "attention"  # the mean of all codes, weighed by a query that is trained; a query of zeros weighs all alike
+TRAINED = (*POSITIONS, ATTENTION)  # readouts with weights of their own
+READOUTS = (*POOLS, *TRAINED)
+AUTO = "auto"  # to fine-tuning: the readout that dev chooses
+_OF_READOUTS = ("positions_map", "attention_query")  # by their names among the head's parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Classifier:
 
     Attributes:
         sizes: codes of each level.
-        pool: readouts of a sequence, POOLS or POSITIONS; several joined by "+" are concatenated.
+        pool: readouts of a sequence, READOUTS; several joined by "+" are concatenated.
         hidden: of an MLP beside the linear map; 0: there is none.
         dropout: of what the head reads.
         places: codes that "positions" reads, 0 without; align: where sequences of other lengths lie on them.
@@ -62,9 +66,9 @@ class Classifier:
     @property
     def widths(self) -> tuple[int, ...]:
         """Numbers of each readout."""
+        own = {ATTENTION: self.model.width} | dict.fromkeys(POSITIONS, self.places * self.channels)
         return tuple(
-            POOLS[name].width(self.model.width, self.sizes) if name in POOLS else self.places * self.channels
-            for name in self.readouts
+            POOLS[name].width(self.model.width, self.sizes) if name in POOLS else own[name] for name in self.readouts
         )
 
     @property
@@ -78,7 +82,7 @@ class Classifier:
 
     def logits(self, head: Params, features_BxP: Array, key: Array | None = None) -> Array:
         """f32 [B, V] of `features`; dropout where there is a `key`."""
-        return apply(self.head, without_map(head), features_BxP, key)
+        return apply(self.head, _of_head(head), features_BxP, key)
 
     def features(
         self,
@@ -119,13 +123,15 @@ class Classifier:
         total_R = _rows(jnp.broadcast_to(total_B[:, None], (rows, windows)))
         at_RxL = _rows(start_BxW)[:, None] + at_1xL
         view = View(h_RxLxD, cls_RxD, codes_RxLxN, self.sizes, _rows(kept_BxWxL, length), at_RxL, total_R)
-        return jnp.concatenate(
-            [
-                pool(name, view, windows) if name in POOLS else self._positions(head, h_RxLxD, start_BxW, total_B)
-                for name in self.readouts
-            ],
-            axis=-1,
-        )
+
+        def read(name: str) -> Array:
+            if name == ATTENTION:
+                return _attended(head["attention_query"], h_RxLxD, view.kept_BxL, windows)
+            if name in POSITIONS:
+                return self._positions(head, h_RxLxD, start_BxW, total_B)
+            return pool(name, view, windows)
+
+        return jnp.concatenate([read(name) for name in self.readouts], axis=-1)
 
     def _positions(self, head: Params, h_RxLxD: Array, start_BxW: Array, total_B: Array) -> Array:
         """[B, places channels]: place q reads the code that lies there, by `align`; 0 where none does."""
@@ -143,9 +149,23 @@ class Classifier:
         return jnp.where(there_BxQ[..., None], z_BxQxC, 0).reshape(rows, -1)
 
 
-def without_map(head: Params) -> dict[str, Any]:
-    """What `Head` takes: the map of "positions" is the readout's."""
-    return {name: x for name, x in head.items() if name != "positions_map"}
+def _attended(query_D: Array, h_RxLxD: Array, kept_RxL: Array, windows: int) -> Array:
+    """[B, D]: the mean of the kept codes of all windows, weighed by one softmax over them; 0 where none is kept."""
+    (_, length, width), rows = h_RxLxD.shape, len(h_RxLxD) // windows
+    h_RxLxD = h_RxLxD.astype(jnp.float32)
+    scores_RxL = jnp.einsum("rld,d->rl", h_RxLxD, query_D) * width**-0.5
+    scores_RxL = jnp.where(kept_RxL, scores_RxL, jnp.finfo(jnp.float32).min)
+    scores_BxK, kept_BxK = (
+        jnp.reshape(x, (rows, windows * length), out_sharding=spec("batch", None)) for x in (scores_RxL, kept_RxL)
+    )
+    h_BxKxD = jnp.reshape(h_RxLxD, (rows, windows * length, width), out_sharding=spec("batch", None, None))
+    weights_BxK = jnp.where(kept_BxK, jax.nn.softmax(scores_BxK, axis=1), 0)
+    return jnp.einsum("bk,bkd->bd", weights_BxK, h_BxKxD)
+
+
+def _of_head(head: Params) -> dict[str, Any]:
+    """What `Head` takes: other weights are the readout's."""
+    return {name: x for name, x in head.items() if name not in _OF_READOUTS}
 
 
 def _rows(x: Array, *shape: int) -> Array:
@@ -179,6 +199,8 @@ def init(
     head = dict(network.head.init(head_key, features_BxP)["params"])
     if network.channels:
         head["positions_map"] = jnp.zeros((network.model.width, network.channels), out_sharding=spec(None, None))
+    if ATTENTION in network.readouts:
+        head["attention_query"] = jnp.zeros(network.model.width, out_sharding=spec(None))
     params = {"head": head}
     if method == "lora":
         return params | {"lora": lora.init(factors, transformer, lora_key)}

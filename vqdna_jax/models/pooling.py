@@ -8,6 +8,7 @@ jax is imported where it is used, so that `vqdna embed --help` names the pooling
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -183,6 +184,20 @@ def pool(name: str, view: View, windows: int = 1) -> "Array":
         joined_BxP = jnp.where(jnp.any(there_BxWx1, axis=1), highest_BxP, 0)
     total_Bx1 = jnp.maximum(by_sequence(view.total_B)[:, 0], 1)
     return how.finish(joined_BxP, total_Bx1, jnp.maximum(jnp.sum(there_BxWx1, axis=1), 1))
+
+
+class Part(NamedTuple):
+    """One of several poolings, and where its numbers lie among those of all."""
+
+    how: Pool
+    at: slice
+
+
+def parts(names: str, width: int, sizes: Sequence[int]) -> list[Part]:
+    """Of poolings joined by "+"."""
+    found = [POOLS[name] for name in names.split("+")]
+    ends = list(itertools.accumulate(how.width(width, sizes) for how in found))
+    return [Part(how, slice(start, end)) for how, start, end in zip(found, [0, *ends], ends)]
 
 
 def without_cls(names: str) -> str:

@@ -12,7 +12,7 @@ from vqdna_jax.training.settings import OptimizerSettings
 DECAY_RULES: Sequence[tuple[str, bool]] = (
     (r".*norm(/scale|/bias)?", False),
     (r".*bias", False),
-    (r"head/(mean|scale|positions_map)", False),  # of a probe's features; a map that shrinks would change them
+    (r"head/(mean|scale|positions_map|attention_query)", False),  # what shrinks would change a probe's features
     (r"transformer/(mask|cls)", False),
     (r"table", False),  # decay would shrink the vectors of rare tokens, which few gradients reach
     (r"lora/.*", True),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.models.classifier import ATTENTION
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.runtime import typed
@@ -152,6 +153,13 @@ class FinetuneSettings(Settings):
     tuning: TuningSettings
     head: HeadSettings
     compute: Compute
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: a query that nothing trains."""
+        super().check_fields(prefix)
+        pool, trained = self.head.pool, self.tuning.method != "head"  # whose features are computed once
+        expected = "mean, which attention stays where tuning.method=head trains no query"
+        expect(trained or ATTENTION not in pool.split("+"), f"{prefix}head.pool", pool, expected)
 
     def check_base(self, base: TransformerConfig) -> None:
         """Raises InputError: the mesh does not divide the network that is fine-tuned, or LoRA's factors would be larger
