@@ -23,6 +23,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             kind="auto",  # or classification, multilabel, regression
             label_names=(),  # names of the labels 0, 1, ...
             class_weights="none",  # or balanced
+            strands="one",  # or both: predictions are the same for a sequence and its reverse complement; auto: by dev
             long="refuse",  # sequences longer than the context: refuse, or window (features are averaged)
             global_batch=32,
             train_rows=0,  # at most so many, each label with its share; 0: all

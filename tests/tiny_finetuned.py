@@ -40,6 +40,7 @@ def save_tiny_finetuned(
     long: str = "refuse",
     places: int = 0,
     form: int = 2,
+    strands: str = "one",
     base: pathlib.Path | None = None,
     seed: int = 0,
     **of_base,
@@ -55,7 +56,7 @@ def save_tiny_finetuned(
         base = directory.with_name(f"{directory.name}-base")
         save_tiny_pretrained(base, **of_base)
     names, loaded = label_names or tuple(f"label-{i}" for i in range(classes)), pretrained.load(base)
-    recipe = finetuned.Recipe(kind, method, LoraConfig(rank=2), pool, hidden, places, form=form)
+    recipe = finetuned.Recipe(kind, method, LoraConfig(rank=2), pool, hidden, places, form=form, strands=strands)
     params = random_params(Finetune(recipe.network(loaded, len(names)), kind, method, recipe.lora), loaded, seed)
     model = finetuned.assemble(loaded, recipe, params, names, target, long)
     finetuned.save(directory, model, recipe, params, str(base), {})

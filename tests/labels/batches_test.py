@@ -9,12 +9,15 @@ from refusals import refusal
 
 from vqdna_jax.labels.batches import (
     Encoded,
+    FeatureBatches,
     LabelledBatches,
     LabelledCodes,
+    LabelledFeatures,
     Shape,
     by_shape,
     check_lengths,
     fill,
+    on_other_strand,
     outputs_of,
     shape_index,
     shapes_of,
@@ -138,6 +141,88 @@ def test_the_rows_of_all_processes_are_the_global_batch(mixed, processes):
         rows = [part[step] for part in parts]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
         assert same(joined, whole[step]) and len(rows[0].labels) == 8 // processes
+
+
+def of_both_strands(lengths) -> Encoded:
+    """The other strand has codes of its own, one more in every second row, as byte pairs may have."""
+    one, other = (encoded([n + more * (row % 2) for row, n in enumerate(lengths)]) for more in (0, 1))
+    return one._replace(other=[codes_LxN + np.uint16(1000) for codes_LxN in other.codes])
+
+
+def strands_seen(batches, data: Encoded, number: int) -> dict[int, bool]:
+    """Of each row of an epoch, which must be there once and whole: was it the other strand?"""
+    seen = {}
+    for found in epoch(batches, number):
+        for codes_WxLxN, lengths_W, label, weight in zip(
+            found.codes_BxWxLxN, found.lengths_BxW, found.labels, found.weights_B
+        ):
+            codes = np.concatenate([codes_LxN[:n] for codes_LxN, n in zip(codes_WxLxN, lengths_W)])
+            reverse = bool(codes[0, 0] > 1000)
+            np.testing.assert_array_equal(np.unique(codes, axis=0), (data.other if reverse else data.codes)[label])
+            assert not weight or label not in seen
+            seen |= {int(label): reverse} if weight else {}
+    assert sorted(seen) == list(range(len(data.codes)))
+    return seen
+
+
+class TestBothStrands:
+    @few
+    @hypothesis.given(LENGTHS, SIZES, st.integers(1, 12), st.integers(0, 3))
+    def test_every_row_counts_once_an_epoch_on_either(self, lengths, size, batch, number):
+        data = of_both_strands(lengths)
+        seen = strands_seen(LabelledBatches(data, batch, 0, size, True), data, number)
+        reverse_B = on_other_strand(0, number, len(lengths))
+        assert [seen[row] for row in range(len(lengths))] == reverse_B.tolist()
+
+    def test_strands_are_drawn_evenly_anew_every_epoch_and_by_seed(self):
+        drawn = np.array([[on_other_strand(seed, number, 500) for number in range(8)] for seed in range(2)])
+        assert np.abs(drawn.mean(axis=2) - 0.5).max() < 4 * 0.5 / 500**0.5
+        flat = drawn.reshape(16, 500)
+        alike = [(one == other).mean() for i, one in enumerate(flat) for other in flat[:i]]
+        assert np.abs(np.array(alike) - 0.5).max() < 0.12
+
+    def test_they_change_no_order_of_rows(self, mixed):
+        """What was trained on one strand is so still."""
+        both = mixed._replace(other=[codes_LxN + np.uint16(1000) for codes_LxN in mixed.codes])
+        for step in range(20):
+            one, other = make(mixed)[step], make(both)[step]
+            assert np.array_equal(one.labels, other.labels) and np.array_equal(one.weights_B, other.weights_B)
+            assert one.codes_BxWxLxN.max() < 1000 < other.codes_BxWxLxN.max()
+
+    @pytest.mark.parametrize("processes", [1, 2, 4])
+    def test_features_are_drawn_as_codes_are(self, processes):
+        """The same strands of the same epochs, whoever has the rows."""
+        numbers = np.arange(61, dtype=np.int32)
+        known = LabelledFeatures(numbers[:, None], numbers, other=LabelledFeatures(1000 + numbers[:, None], numbers))
+        parts = [FeatureBatches(known, 8, 5, process=p, processes=processes) for p in range(processes)]
+        for number in range(3):
+            steps = [part[number * 8 + i] for i in range(8) for part in parts]
+            labels, features, weights = (
+                np.concatenate([getattr(step, name) for step in steps])
+                for name in ("labels", "features_BxP", "weights_B")
+            )
+            there = weights > 0
+            assert sorted(labels[there]) == numbers.tolist()
+            expected = labels + 1000 * on_other_strand(5, number, 61)[labels]
+            np.testing.assert_array_equal(features[:, 0], expected)
+
+    @pytest.mark.parametrize("processes", [2, 8])
+    def test_the_rows_of_all_processes_are_the_global_batch(self, processes):
+        data = of_both_strands(np.random.default_rng(0).integers(1, 40, 61))
+        parts, whole = [make(data, process=p, processes=processes) for p in range(processes)], make(data)
+        for step in (0, 7, 8, 30):
+            joined = jax.tree.map(lambda *parts: np.concatenate(parts), *[part[step] for part in parts])
+            assert same(joined, whole[step])
+
+    @few
+    @hypothesis.given(LENGTHS, SIZES, st.booleans())
+    def test_outputs_are_of_both(self, lengths, size, cls):
+        def predict(batch):
+            rows = [of.codes_BxWxLxN.max(axis=(1, 2))[:, 0] for of in (batch, batch.other)]
+            return {"rows": np.stack(rows, axis=1)}
+
+        found, numbers = outputs_of(predict, of_both_strands(lengths), size, cls)["rows"], np.arange(len(lengths)) + 1
+        np.testing.assert_array_equal(found, np.stack([numbers, 1000 + numbers], axis=1))
 
 
 @few

@@ -13,7 +13,7 @@ from small_mesh import mesh_of
 
 from configs import mcm
 from vqdna_jax import errors, partition, stages
-from vqdna_jax.labels.batches import Encoded, FeatureBatches, LabelledBatches
+from vqdna_jax.labels.batches import Encoded, FeatureBatches, LabelledBatches, LabelledFeatures
 from vqdna_jax.models.attention import HEADS, attention
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.plan import compile, table, tasks
@@ -187,7 +187,7 @@ def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, tr
         np.int32 if task.kind == "classification" else np.float32,
     )
     codes = [np.zeros((row.codes, len(planned.tokenizer.codebook_sizes)), np.uint16)] * 8
-    features = FeatureBatches(np.zeros((8, network.width), np.float32), labels, 8, 0)
+    features = FeatureBatches(LabelledFeatures(np.zeros((8, network.width), np.float32), labels), 8, 0)
     of_codes = LabelledBatches(Encoded(codes, labels), 8, 0, row.codes, network.model.cls)
     real = (features if task.method == "head" else of_codes)[0]
     assert jax.tree.map(lambda x: (x.shape, x.dtype), real) == jax.tree.map(lambda x: (x.shape, x.dtype), batch)

@@ -13,6 +13,7 @@ BAD = {
     ),
     "data.class_weights": ("equal", "data.class_weights: found 'equal', expected one of none, balanced"),
     "data.long": ("cut", "data.long: found 'cut', expected one of refuse, window"),
+    "data.strands": ("two", "data.strands: found 'two', expected one of auto, one, both"),
     "data.train_rows": (-1, "data.train_rows: found -1, expected an integer, 0 or more"),
     "data.dev_rows": (-1, "data.dev_rows: found -1"),
     "data.test_rows": (-1, "data.test_rows: found -1"),
@@ -42,6 +43,11 @@ BAD = {
 def test_bad_config_is_one_line_before_anything_is_built(place, tmp_path, key):
     value, message = BAD[key]
     assert message in refused(changed(place, **{key: value}), tmp_path / "run")
+
+
+def test_a_query_that_nothing_trains(place, tmp_path):
+    message = refused(changed(place, head__pool="words+attention", tuning__method="head"), tmp_path / "run")
+    assert "head.pool: found 'words+attention', expected mean, which attention stays where tuning.method=" in message
 
 
 def test_factors_larger_than_the_matrices(place, tmp_path):

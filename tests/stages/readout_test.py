@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from refusals import refusal
-from small_finetune import changed, gc_rich, write_set
+from small_finetune import changed, gc_rich, write_rows, write_set
 
 from vqdna_jax.evaluation import linear
+from vqdna_jax.genome.alphabet import reverse_complement
+from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.stages import finetune as stage
 from vqdna_jax.stages import read_settings, readout
@@ -22,21 +24,24 @@ def probe_of(config):
     labelled_set, base = stage.read_labelled(settings.data), pretrained.load(settings.pretrained)
     target = stage.target_of(labelled_set)
     encoded = {
-        name: stage.encode(base, split, labelled_set.kind, target, settings.data.long)
+        name: stage.encode(base, split, labelled_set.kind, target, settings.data)
         for name, split in labelled_set.splits.items()
     }
     return readout.probe(settings, base, labelled_set, encoded, target), encoded, base
 
 
+@pytest.mark.parametrize("strands", ["one", "both"])
 @pytest.mark.parametrize("pool", ["mean", "words+segments:2", "positions:4+max"])
 @pytest.mark.parametrize("method", ["lora", "head"])
-def test_the_probe_is_a_model_that_gives_its_scores(place, pool, method):
-    found, encoded, _ = probe_of(changed(place, head__pool=pool, tuning__method=method))
+def test_the_probe_is_a_model_that_gives_its_scores(place, pool, method, strands):
+    found, encoded, _ = probe_of(changed(place, head__pool=pool, tuning__method=method, data__strands=strands))
+    assert found.model.strands == strands and bool(encoded["dev"].other) == (strands == "both")
+    assert any(line.startswith("strands ") for line in found.lines) == (strands == "both")
     for name in ("dev", "test"):
-        logits = found.model.logits(encoded[name].codes)
+        logits = found.model.logits(encoded[name])
         answers = logits.argmax(axis=1)
         assert found.scores[name]["accuracy"] == pytest.approx(np.mean(answers == encoded[name].labels))
-    assert f"readout    {pool}, {found.features['train'].shape[1]:,} features" in found.lines[0]
+    assert f"readout    {pool}, {found.features['train'].features_BxP.shape[1]:,} features" in found.lines[0]
     assert found.model.network.pool == pool and found.scores["dev"]["mcc"] > 0.3
 
 
@@ -51,16 +56,78 @@ def test_auto_is_the_best_on_dev_of_those_that_it_names(place):
         assert alone.scores["dev"]["mcc"] == pytest.approx(float(tried[name]), abs=6e-4)
 
 
+@pytest.mark.parametrize("pool", ["auto", "segments:2"])
+def test_auto_takes_the_strands_that_are_better_on_dev(place, pool):
+    found, _, _ = probe_of(changed(place, data__strands="auto", head__pool=pool, tuning__method="head"))
+    (line,) = (line for line in found.lines if line.startswith("strands "))
+    tried = dict(part.split(" ") for part in line.partition("dev mcc ")[2].split(", "))
+    assert list(tried) == ["one", "both"] and line.startswith(f"strands    {found.model.strands}: ")
+    assert float(tried[found.model.strands]) == max(map(float, tried.values()))
+    for strands, value in tried.items():
+        alone = changed(place, data__strands=strands, head__pool=found.model.network.pool, tuning__method="head")
+        assert probe_of(alone)[0].scores["dev"]["mcc"] == pytest.approx(float(value), abs=6e-4)
+
+
+def test_what_lies_on_either_strand_is_seen_by_both(place, tmp_path):
+    """Sequences that begin, on the strand of their label alone, with what of the other strand is at their end."""
+    rng = np.random.default_rng(0)
+
+    def row(label):
+        bases = rng.integers(0, 4, 31).astype(np.uint8)
+        bases[:8] = (0, 1, 0, 2) * 2 if label else rng.integers(0, 4, 8)
+        return reverse_complement(bases) if rng.integers(2) else bases
+
+    (tmp_path / "set").mkdir()
+    for name, count in {"train": 200, "dev": 100, "test": 50}.items():
+        labels = np.arange(count) % 2
+        write_rows(tmp_path / f"set/{name}.csv", map(row, labels), labels)
+    asked = {"data__labelled": str(tmp_path / "set"), "head__pool": "positions:16", "tuning__method": "head"}
+    one, both = (probe_of(changed(place, data__strands=name, **asked))[0] for name in ("one", "both"))
+    assert both.scores["dev"]["mcc"] > one.scores["dev"]["mcc"] + 0.05
+    chosen, _, _ = probe_of(changed(place, data__strands="auto", **asked))
+    assert chosen.model.strands == "both" and chosen.scores == both.scores
+
+
+@pytest.mark.parametrize("keys", [{"head__pool": "auto"}, {"data__strands": "auto", "head__pool": "mean"}])
+@pytest.mark.parametrize("rows", [readout.FEW_ROWS - 1, readout.FEW_ROWS])
+def test_a_choice_on_few_rows_is_told(place, rows, keys):
+    found, _, _ = probe_of(changed(place, data__dev_rows=rows, **keys))
+    told = f"warning: dev has {rows} rows, so what was chosen on it means little"
+    assert any(told in line for line in found.lines) == (rows < readout.FEW_ROWS)
+    named, _, _ = probe_of(changed(place, data__dev_rows=rows, head__pool="mean"))
+    assert not any("warning" in line for line in named.lines)
+
+
+def test_what_is_tried_is_computed_once(place, monkeypatch):
+    """The readout that is chosen has the features that it was tried with."""
+    seen, features = [], FineTuned.features
+
+    def counted(model, codes, *args):
+        seen.extend(model.network.readouts)
+        return features(model, codes, *args)
+
+    monkeypatch.setattr(FineTuned, "features", counted)
+    found, encoded, _ = probe_of(changed(place, head__pool="auto", data__strands="auto", tuning__method="head"))
+    parts = list(dict.fromkeys("+".join(readout.CANDIDATES).split("+")))
+    chosen = list(found.model.network.readouts)
+    tests = 1 + (found.model.strands == "both")
+    assert len(encoded["train"].codes) <= readout.TRIED_ROWS
+    # Of train and dev all that is tried, and the other strand of what was chosen; of test what was chosen.
+    assert sorted(seen) == sorted(parts * 2 + chosen * 2 + chosen * tests)
+
+
 def test_codes_alone_leave_the_transformer_a_say_that_begins_at_zero(place):
     words, encoded, base = probe_of(changed(place, head__pool="words", tuning__method="head"))
     tuned, _, _ = probe_of(changed(place, head__pool="words", tuning__method="lora"))
     seen, width = sum(base.sizes), base.transformer.width
-    assert words.features["train"].shape[1] == seen and tuned.features["train"].shape[1] == seen + width
+    shapes = [found.features["train"].features_BxP.shape[1] for found in (words, tuned)]
+    assert shapes == [seen, seen + width]
     assert not tuned.head["kernel"][seen:].any() and tuned.head["kernel"][:seen].any()
-    np.testing.assert_allclose(tuned.features["dev"][:, seen:].mean(axis=0), tuned.head["mean"][seen:], atol=0.5)
+    means_D = tuned.features["dev"].features_BxP[:, seen:].mean(axis=0)
+    np.testing.assert_allclose(means_D, tuned.head["mean"][seen:], atol=0.5)
     assert tuned.scores == words.scores
-    codes = encoded["dev"].codes
-    np.testing.assert_allclose(tuned.model.logits(codes), words.model.logits(codes), rtol=1e-4, atol=1e-4)
+    dev = encoded["dev"]
+    np.testing.assert_allclose(tuned.model.logits(dev), words.model.logits(dev), rtol=1e-4, atol=1e-4)
 
 
 def test_the_map_of_positions_gives_numbers_that_vary_by_one_and_not_together(place):
@@ -91,4 +158,4 @@ def test_sequences_longer_than_the_context_are_read_as_one(place, tmp_path):
     )
     counts = [np.bincount(np.ravel(codes_LxN[:, 0])) for codes_LxN in encoded["dev"].codes]
     for row, of_row in enumerate(counts):
-        np.testing.assert_allclose(np.expm1(found.features["dev"][row, : len(of_row)]), of_row, atol=1e-3)
+        np.testing.assert_allclose(np.expm1(found.features["dev"].features_BxP[row, : len(of_row)]), of_row, atol=1e-3)

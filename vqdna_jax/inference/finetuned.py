@@ -7,7 +7,7 @@ fixed number of rows: neighbours and batches change nothing.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,13 @@ import scipy.special
 from jax import Array
 
 from vqdna_jax import partition
+from vqdna_jax.genome.alphabet import reverse_complement
 from vqdna_jax.inference.pretrained import Pretrained
-from vqdna_jax.labels.batches import LabelledCodes, Shape, fill
+from vqdna_jax.labels.batches import Encoded, LabelledCodes, Shape, Strands, fill
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.classifier import Classifier
 from vqdna_jax.models.layers import Params
-from vqdna_jax.tokenizers.base import Advance, no_advance
+from vqdna_jax.tokenizers.base import Advance, Tokenizer, no_advance
 
 _SLOTS = (16, 24, 32, 48, 64, 96, 128, 192)  # of a window, before powers of two; each wastes a third at most
 
@@ -47,6 +48,7 @@ class FineTuned:
         kind: of the labels.
         target: mean and standard deviation of a regression's training values.
         long: "refuse" sequences beyond the context, or "window" them.
+        strands: whether a sequence alone is read, or its reverse complement too: the mean of both strands' logits.
     """
 
     base: Pretrained
@@ -58,6 +60,7 @@ class FineTuned:
     target: tuple[float, float]
     long: str
     digest: str
+    strands: Strands = "one"
 
     def problem(self, length: int) -> str:
         """What is wrong with a sequence of so many codes; empty if nothing is."""
@@ -68,9 +71,17 @@ class FineTuned:
         )
         return f"{found}; cut it, or fine-tune with --config.data.long=window"
 
-    def logits(self, codes: Sequence[np.ndarray], advance: Advance = no_advance) -> np.ndarray:
-        """f32 [n, V] of good codes [L, N]."""
-        return self._rows(_logits, codes, self.network.outputs, advance)
+    def encode(self, bases: Sequence[np.ndarray]) -> Encoded:
+        """Sequences of uint8 bases [S] as `logits` reads them."""
+        return read_strands(self.base.tokenizer, bases, self.strands)
+
+    def logits(self, encoded: Encoded, advance: Advance = no_advance) -> np.ndarray:
+        """f32 [n, V] of good codes."""
+        assert bool(encoded.other) == (self.strands == "both" and len(encoded.codes) > 0), "encode gives what is read"
+        logits_BxV = self._rows(_logits, encoded.codes, self.network.outputs, advance)
+        if not encoded.other:
+            return logits_BxV
+        return (logits_BxV + self._rows(_logits, encoded.other, self.network.outputs, no_advance)) / 2
 
     def features(self, codes: Sequence[np.ndarray], advance: Advance = no_advance) -> np.ndarray:
         """f32 [n, P], what the head reads of good codes [L, N]."""
@@ -126,6 +137,15 @@ class FineTuned:
         with jax.set_mesh(self.base.mesh):
             on_device = partition.batch_to_devices(batch, self.base.mesh, len(batch.codes_BxWxLxN))
             return np.asarray(function(self.network, self.head, self.weights, self._vectors_KxE, on_device))
+
+
+def read_strands(tokenizer: Tokenizer, bases: Sequence[np.ndarray], strands: Strands, labels: Any = None) -> Encoded:
+    """Codes of sequences of uint8 bases [S], and of "both" those of their reverse complements: a tokenizer makes other
+    codes of these, not the same in another order."""
+    if strands == "one":
+        return Encoded(tokenizer.encode(bases), labels)
+    codes = tokenizer.encode([*bases, *map(reverse_complement, bases)])
+    return Encoded(codes[: len(bases)], labels, codes[len(bases) :])
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -133,11 +133,12 @@ class Model:
         merged (`model.pretrained.embed` is that of its base).
 
         Args:
-            pool: one of models.pooling.POOLS over the sequence's codes: "mean", "max"; "cls": CLS, of a sequence longer
-                than the training window the mean of its windows' CLS; "segments:N": [N D], the means of N parts of it,
-                one after the other; "words": [K], log(1 + count) of each code of every level, which no layer changes;
-                "pairs": [8191], the same of pairs of codes. "none": no pooling, [L, D] for a sequence and a list of
-                them for many; vector l is of code l, np.repeat(vectors, R, axis=0)[:bases] is one per base.
+            pool: some of models.pooling.POOLS over the sequence's codes, joined by "+": "mean", "max"; "cls": CLS, of a
+                sequence longer than the training window the mean of its windows' CLS; "segments:N": [N D], the means of
+                N parts of it, one after the other; "words": [K], log(1 + count) of each code of every level, which no
+                layer changes; "pairs": [8191], the same of pairs of codes. "none": no pooling, [L, D] for a sequence
+                and a list of them for many; vector l is of code l, np.repeat(vectors, R, axis=0)[:bases] is one per
+                base.
             layer: -1: after the last norm. 0 to layers: what the residual stream holds after so many layers, 0: the
                 network's input. -2, -3, ...: after layers - 1, layers - 2, ... layers.
 
@@ -152,18 +153,19 @@ class Model:
         return np.stack(vectors) if vectors else np.zeros((0, embedder.width(pool)), np.float32)
 
     def predict(self, sequences: DNA | Iterable[DNA]) -> Predictions:
-        """Labels and probabilities of a sequence (n = 1) or of many.
+        """Labels and probabilities of a sequence (n = 1) or of many; of a model that was trained on both strands
+        (data.strands=both), those of a sequence's reverse complement are the same to rounding.
 
         Raises InputError: as `encode`; it is not fine-tuned; a sequence longer than the context, if the model was
             trained to refuse these.
         """
         predictor = self.predictor()
         _, bases = one_or_many(sequences)
-        codes = self.tokenizer.encode(list(bases))
-        for i, codes_LxN in enumerate(codes):
-            if problem := predictor.problem(len(codes_LxN)):
+        encoded = predictor.encode(list(bases))
+        for i, length in enumerate(encoded.lengths):
+            if problem := predictor.problem(length):
                 raise InputError(f"sequence {i}: {problem}")
-        return predictor.predictions(predictor.logits(codes))
+        return predictor.predictions(predictor.logits(encoded))
 
     def embedder(self, what: str = "embed") -> Pretrained:
         """The transformer that embeds, see `embed`. Raises InputError where there is none, naming `what` needs it."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.struct
 import numpy as np
@@ -15,6 +15,8 @@ _ENDLESS = 1 << 48  # steps; grain asks for a length
 _SLOTS = 8  # a window's codes and CLS are a multiple of this
 _QUANTILES = (0.25, 0.5, 0.75, 1.0)  # of the lengths, where padding stops growing
 
+Strands = Literal["one", "both"]  # of a sequence, that are read
+
 
 class Shape(NamedTuple):
     """What a batch is padded to: windows per sequence, and codes per window."""
@@ -24,13 +26,29 @@ class Shape(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Codes [L, N] of each sequence, and labels: int32 [B], f32 [B] (standardised), or f32 [B, V]."""
+    """Codes [L, N] of each sequence, and labels: int32 [B], f32 [B] (standardised), or f32 [B, V].
 
-    codes: list[np.ndarray]
-    labels: np.ndarray
+    Attributes:
+        labels: None of sequences whose labels are asked for.
+        other: codes of each sequence's reverse complement, where both strands are read, else none.
+    """
+
+    codes: Sequence[np.ndarray]
+    labels: AnyArray = None
+    other: Sequence[np.ndarray] = ()
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many codes each has, int64 [B]; on the strand that has more."""
+        lengths_B = np.array([len(codes_LxN) for codes_LxN in self.codes], np.int64)
+        return np.maximum(lengths_B, [len(codes_LxN) for codes_LxN in self.other]) if self.other else lengths_B
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Encoded":
+        codes, other = ([of[row] for row in rows] if of else () for of in (self.codes, self.other))
+        return Encoded(codes, None if self.labels is None else self.labels[rows], other)
 
 
-def check_lengths(split: Split, lengths: Sequence[int], limit: int, long: str) -> None:
+def check_lengths(split: Split, lengths: Sequence[int] | np.ndarray, limit: int, long: str) -> None:
     """Raises InputError for the first sequence of more codes than the context, unless `long` is "window"."""
     for place, length in zip(split.places, lengths):
         if length > limit and long == "refuse":
@@ -54,6 +72,7 @@ class LabelledCodes(flax.struct.PyTreeNode):
         labels: int32 [B], f32 [B] (standardised), or f32 [B, V]; None of sequences whose labels are asked for.
         total_B: codes of each sequence.
         weights_B: f32, 0 of rows that only fill the batch.
+        other: the same of the reverse complements, where what is said of both strands is averaged.
     """
 
     codes_BxWxLxN: AnyArray
@@ -61,6 +80,7 @@ class LabelledCodes(flax.struct.PyTreeNode):
     lengths_BxW: AnyArray
     total_B: AnyArray
     weights_B: AnyArray = None
+    other: "LabelledCodes | None" = None
 
 
 class LabelledFeatures(flax.struct.PyTreeNode):
@@ -69,6 +89,22 @@ class LabelledFeatures(flax.struct.PyTreeNode):
     features_BxP: AnyArray
     labels: AnyArray
     weights_B: AnyArray = None
+    other: "LabelledFeatures | None" = None
+
+    @property
+    def strands(self) -> "list[AnyArray]":
+        """The features of one, or of both."""
+        return [self.features_BxP] if self.other is None else [self.features_BxP, self.other.features_BxP]
+
+
+def on_other_strand(seed: int, epoch: int, rows: int) -> np.ndarray:
+    """bool [rows]: which of all rows an epoch has as their reverse complements, with even odds."""
+    return np.random.default_rng((seed, epoch, 1)).integers(0, 2, rows).astype(bool)
+
+
+def share_of(global_batch: int, process: int, processes: int) -> slice:
+    """A process's rows of every global batch."""
+    return slice(*(global_batch * i // processes for i in (process, process + 1)))
 
 
 def fill(codes: Sequence[np.ndarray], shape: Shape, size: int, labels: np.ndarray | None = None) -> LabelledCodes:
@@ -105,7 +141,8 @@ def shape_index(lengths: np.ndarray, shapes: Sequence[Shape], size: int) -> np.n
 
 
 class LabelledBatches:
-    """`batches[step]`: this process's rows of every global batch, for grain or by hand.
+    """`batches[step]`: this process's rows of every global batch, for grain or by hand; each row on a strand that is
+    drawn anew every epoch, where both are known.
 
     A batch has one shape. What is left over of a shape when an epoch ends goes into batches of the next larger shape,
     and the last batch is filled up with rows of weight 0, so every sequence counts once per epoch.
@@ -124,12 +161,11 @@ class LabelledBatches:
     ):
         """`size`: codes of a full window."""
         self._encoded, self._batch, self._seed, self._size = encoded, global_batch, seed, size
-        lengths = np.array([len(codes_LxN) for codes_LxN in encoded.codes])
+        lengths = encoded.lengths
         self.shapes = shapes_of(lengths, size, cls)
         self._shape = shape_index(lengths, self.shapes, size)
         self.steps_per_epoch = -(-len(lengths) // global_batch)
-        first, stop = (global_batch * i // processes for i in (process, process + 1))
-        self._rows = slice(first, stop)
+        self._rows = share_of(global_batch, process, processes)
         self._epoch: tuple[int, list] = (-1, [])
 
     def __len__(self) -> int:
@@ -139,9 +175,15 @@ class LabelledBatches:
         shape, rows = self.shape_of(step)
         there = np.arange(self._batch) < len(rows)
         rows, there = (x[self._rows] for x in (np.resize(rows, self._batch), there))
-        codes = [self._encoded.codes[row] for row in rows]
-        filled = fill(codes, shape, self._size, self._encoded.labels[rows])
+        filled = fill(self._codes(step, rows), shape, self._size, self._encoded.labels[rows])
         return dataclasses.replace(filled, weights_B=there.astype(np.float32))
+
+    def _codes(self, step: int, rows: np.ndarray) -> list[np.ndarray]:
+        codes, other = self._encoded.codes, self._encoded.other
+        if not other:
+            return [codes[row] for row in rows]
+        reverse_B = on_other_strand(self._seed, int(step) // self.steps_per_epoch, len(codes))
+        return [(other if reverse_B[row] else codes)[row] for row in rows]
 
     def shape_of(self, step: int) -> tuple[Shape, np.ndarray]:
         """The shape of the global batch of a step, and its rows."""
@@ -169,45 +211,49 @@ class FeatureBatches:
 
     def __init__(
         self,
-        features_BxP: np.ndarray,
-        labels: np.ndarray,
+        known: LabelledFeatures,
         global_batch: int,
         seed: int,
         *,
         process: int = 0,
         processes: int = 1,
     ):
-        self._features_BxP, self._labels, self._batch, self._seed = features_BxP, labels, global_batch, seed
-        self.steps_per_epoch = -(-len(labels) // global_batch)
-        first, stop = (global_batch * i // processes for i in (process, process + 1))
-        self._rows = slice(first, stop)
+        self._known, self._batch, self._seed = known, global_batch, seed
+        self.steps_per_epoch = -(-len(known.labels) // global_batch)
+        self._rows = share_of(global_batch, process, processes)
 
     def __len__(self) -> int:
         return _ENDLESS
 
     def __getitem__(self, step: int) -> LabelledFeatures:
         epoch, step = divmod(int(step), self.steps_per_epoch)
-        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._labels))
+        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._known.labels))
         rows = order[step * self._batch : (step + 1) * self._batch]
         there = (np.arange(self._batch) < len(rows)).astype(np.float32)
         rows, there = np.resize(rows, self._batch)[self._rows], there[self._rows]
-        return LabelledFeatures(self._features_BxP[rows], self._labels[rows], there)
+        features_BxP = self._known.features_BxP[rows]
+        if self._known.other is not None:
+            reverse_B = on_other_strand(self._seed, epoch, len(order))[rows]
+            features_BxP = np.where(reverse_B[:, None], self._known.other.features_BxP[rows], features_BxP)
+        return LabelledFeatures(features_BxP, self._known.labels[rows], there)
 
 
 def by_shape(encoded: Encoded, shapes: Sequence[Shape], size: int) -> Iterator[tuple[np.ndarray, LabelledCodes]]:
     """(rows, their batch without weights) for each shape that occurs."""
-    of_row = shape_index(np.array([len(codes_LxN) for codes_LxN in encoded.codes]), shapes, size)
+    of_row = shape_index(encoded.lengths, shapes, size)
     for i, shape in enumerate(shapes):
         rows = np.flatnonzero(of_row == i)
         if rows.size:
-            yield rows, fill([encoded.codes[row] for row in rows], shape, size, encoded.labels[rows])
+            codes, labels, other = encoded.take(rows)
+            reverse = fill(other, shape, size, labels) if other else None
+            yield rows, dataclasses.replace(fill(codes, shape, size, labels), other=reverse)
 
 
 def outputs_of(
     predict: Callable[[LabelledCodes], dict[str, np.ndarray]], encoded: Encoded, size: int, cls: bool
 ) -> dict[str, np.ndarray]:
     """`predict`'s outputs for all sequences, in their order."""
-    lengths = np.array([len(codes_LxN) for codes_LxN in encoded.codes])
+    lengths = encoded.lengths
     outputs: dict[str, np.ndarray] = {}
     for rows, batch in by_shape(encoded, shapes_of(lengths, size, cls), size):
         for name, values in predict(batch).items():

@@ -17,7 +17,7 @@ from vqdna_jax.errors import InputError, NumericsError
 from vqdna_jax.evaluation import scores
 from vqdna_jax.evaluation.linear import METRICS
 from vqdna_jax.genome.windows import Batches
-from vqdna_jax.inference.finetuned import FineTuned, Predictions
+from vqdna_jax.inference.finetuned import FineTuned, Predictions, read_strands
 from vqdna_jax.inference.jobs import predict as predictions
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import finetuned, pretrained
@@ -26,7 +26,6 @@ from vqdna_jax.labels.batches import (
     Encoded,
     FeatureBatches,
     LabelledBatches,
-    LabelledFeatures,
     check_lengths,
     outputs_of,
 )
@@ -80,10 +79,12 @@ class FinetuneStage:
         settings.check_base(base.transformer)
         target = target_of(labelled_set)
         encoded = {
-            name: encode(base, split, labelled_set.kind, target, settings.data.long)
+            name: encode(base, split, labelled_set.kind, target, settings.data)
             for name, split in labelled_set.splits.items()
         }
         start = probe(settings, base, labelled_set, encoded, target)
+        if start.model.strands == "one":
+            encoded = {name: of._replace(other=()) for name, of in encoded.items()}
         task = finetune_task(settings, start.model.network, labelled_set.kind, mesh.devices.flat[0].platform)
         weights = class_weights(labelled_set, settings.data.class_weights)
         on_host = jax.device_get(FrozenBase(base.vectors_KxE(), base.weights["transformer"], weights, start.head))
@@ -119,7 +120,7 @@ class FinetuneStage:
     def evaluate(self, predict: Predict) -> dict[str, float]:
         held_out, base = self.data.held_out, self.base
         if self.task.method == "head":
-            outputs = predict(LabelledFeatures(self.probe.features["dev"], held_out.labels))
+            outputs = predict(self.probe.features["dev"])
         else:
             outputs = outputs_of(predict, held_out, base.length, base.transformer.cls)
         values = scores.score(self.set.kind, held_out.labels, outputs["logits"], self.set.classes)
@@ -147,10 +148,10 @@ class FinetuneStage:
         names, long = self.set.label_names, self.settings.data.long
         task = self.task
         network = task.network
-        readout = network.pool, network.hidden, network.places, network.align
-        recipe = finetuned.Recipe(task.kind, task.method, task.lora, *readout)
+        readout, strands = (network.pool, network.hidden, network.places, network.align), self.probe.model.strands
+        recipe = finetuned.Recipe(task.kind, task.method, task.lora, *readout, strands=strands)
         model = finetuned.assemble(self.base, recipe, params, names, self.target, long)
-        result: Result = {"best_step": int(best.step), "readout": network.pool}
+        result: Result = {"best_step": int(best.step), "readout": network.pool, "strands": strands}
         for name in ("dev", "test"):
             if name in self.set.splits:
                 result |= self._score(model, name, run.workdir)
@@ -164,20 +165,24 @@ class FinetuneStage:
 
     def _score(self, model: FineTuned, name: str, workdir: pathlib.Path) -> Result:
         split, encoded = self.set.splits[name], self.encoded[name]
-        logits = model.logits(encoded.codes)
+        logits = model.logits(encoded)
         write_predictions(workdir / f"predictions_{name}.csv", split, model.predictions(logits), model)
         values = scores.score(self.set.kind, encoded.labels, logits, self.set.classes)
         result = {f"{name}_{key}": value for key, value in values.items()}
         return result | {f"{name}_collapsed": scores.collapsed(self.set.kind, logits)}
 
 
-def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float], long: str) -> Encoded:
-    """Codes and training targets of a split. Raises InputError: a sequence is too long, unless `long` is "window"."""
+def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float], data: LabelledData) -> Encoded:
+    """Codes, of both strands unless the config says one, and training targets of a split.
+
+    Raises InputError: a sequence is too long, unless data.long is "window".
+    """
     known = (base.tokenizer.codes_of(len(bases)) for bases in split.bases)  # before anything is compiled
-    check_lengths(split, [codes or 0 for codes in known], base.length, long)
-    codes = base.tokenizer.encode(split.bases)
-    check_lengths(split, [len(codes_LxN) for codes_LxN in codes], base.length, long)
-    return Encoded(codes, standardised(split.labels, kind, target))
+    check_lengths(split, [codes or 0 for codes in known], base.length, data.long)
+    targets = standardised(split.labels, kind, target)
+    encoded = read_strands(base.tokenizer, split.bases, data.given_strands or "both", targets)
+    check_lengths(split, encoded.lengths, base.length, data.long)
+    return encoded
 
 
 def run_data(
@@ -187,7 +192,7 @@ def run_data(
     processes = {"process": jax.process_index(), "processes": jax.process_count()}
     batches: Batches[Labelled]
     if settings.tuning.method == "head":
-        batches, shapes = FeatureBatches(start.features["train"], encoded["train"].labels, batch, seed, **processes), ""
+        batches, shapes = FeatureBatches(start.features["train"], batch, seed, **processes), ""
     else:
         batches = LabelledBatches(encoded["train"], batch, seed, base.length, base.transformer.cls, **processes)
         shapes = "; windows x codes " + ", ".join(f"{shape.windows} x {shape.codes}" for shape in batches.shapes)

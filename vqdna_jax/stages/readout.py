@@ -1,8 +1,9 @@
 """What fine-tuning reads off a frozen model, and the linear probe that it starts from (Kumar et al., ICLR 2022)."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, get_args
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved.finetuned import Recipe, assemble
 from vqdna_jax.labels import sets
-from vqdna_jax.labels.batches import Encoded
+from vqdna_jax.labels.batches import Encoded, LabelledFeatures, Strands
 from vqdna_jax.labels.sets import LabelledSet
-from vqdna_jax.models.classifier import POSITIONS, Classifier
+from vqdna_jax.models.classifier import ATTENTION, AUTO, POSITIONS, Classifier
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import OF_CODES, without_cls
 from vqdna_jax.training.settings import FinetuneSettings
@@ -27,6 +28,10 @@ CANDIDATES = (
 TRIED_ROWS = 3000  # of train, and of dev, that "auto" chooses with
 MOST_NUMBERS = 10_000  # of positions: a linear model of more has more weights than most sets have bases
 MAPPED_ROWS = 500  # of train, whose vectors the map of positions is made of
+FEW_ROWS = 30  # of dev: with fewer, one row more or less that is right decides
+
+Choice = TypeVar("Choice", bound=str)
+Tried = dict[str, float]  # the score on dev of each choice
 
 
 class Probe(NamedTuple):
@@ -34,14 +39,14 @@ class Probe(NamedTuple):
 
     Attributes:
         model: it, as a fine-tuned model of method "head". head: its parameters, which training starts from.
-        features: of each split, [B, P].
+        features: of each split.
         scores: of each split but train, by name; dev chose the penalty.
         lines: to say of it before the first step.
     """
 
     model: FineTuned
     head: Mapping[str, np.ndarray]
-    features: Mapping[str, np.ndarray]
+    features: Mapping[str, LabelledFeatures]
     scores: Mapping[str, scores.Scores]
     lines: Sequence[str]
 
@@ -53,28 +58,41 @@ def probe(
     encoded: Mapping[str, Encoded],
     target: tuple[float, float],
 ) -> Probe:
-    """The readout that the config names, or with "auto" the best on dev, and the probe of it.
+    """The readout and the strands that the config names, or of "auto" the best on dev, and the probe of them.
 
     Raises InputError: the base cannot give the readout.
     """
-    fitting, pool, lines = _Fitting(settings, base, labelled_set, target), settings.head.pool, []
-    if pool == "auto":
-        pool, tried = _choose(fitting, encoded)
-        lines.append("           tried on dev: " + ", ".join(f"{name} {value:.3f}" for name, value in tried.items()))
-    if problem := fitting.problem(pool, encoded):
+    fitting = _Fitting(settings, base, labelled_set, encoded, target)
+    metric, lines = linear.METRICS[labelled_set.kind], []
+    pool, strands = settings.head.pool, settings.data.given_strands
+    if pool == AUTO:
+        pool, tried = fitting.best_pool(strands or "one")
+        lines.append(f"           tried on dev: {_listed(tried)}")
+    if problem := fitting.problem(pool):
         raise InputError(f"config key head.pool: {problem}")
+    if strands is None:
+        strands, tried = fitting.best_strands(pool)
+        lines.append(f"strands    {strands}: dev {metric} {_listed(tried)}")
+    elif strands == "both":
+        lines.append("strands    both: the mean of their logits")
+    if AUTO in (settings.head.pool, settings.data.strands) and (few := len(encoded["dev"].codes)) < FEW_ROWS:
+        lines.append(f"           warning: dev has {few} rows, so what was chosen on it means little")
     readouts = pool.split("+")
     # Codes alone give the transformer nothing to learn by: beside them it has a say that begins at zero.
     silent = ["mean"] if settings.tuning.method != "head" and set(readouts) <= set(OF_CODES) else []
-    blank = fitting.blank("+".join(readouts + silent), encoded)
-    features = {name: blank.features(of.codes) for name, of in encoded.items()}
+    blank = fitting.blank("+".join(readouts + silent))
+    features = {name: fitting.features(name, blank.network.pool, strands) for name in encoded}
     seen = sum(blank.network.widths[: len(readouts)])
-    rows = {name: linear.Rows(features[name][:, :seen], of.labels) for name, of in encoded.items()}
+    rows = {name: _rows(of, slice(seen)) for name, of in features.items()}
     found = linear.choose(labelled_set.kind, rows["train"], rows["dev"], labelled_set.classes)
-    head = fitting.head(found.model, features["train"][:, seen:], blank)
+    head = fitting.head(found.model, _rows(features["train"], slice(seen, None)).features_BxP, blank)
     scored = {name: fitting.score(found.model, of) for name, of in rows.items() if name != "train"}
-    lines.insert(0, f"readout    {pool}, {seen:,} features; {_described(found, linear.METRICS[labelled_set.kind])}")
-    return Probe(fitting.model(blank.network, head), head, features, scored, lines)
+    lines.insert(0, f"readout    {pool}, {seen:,} features; {_described(found, metric)}")
+    return Probe(fitting.model(blank.network, head, strands), head, features, scored, lines)
+
+
+def _listed(tried: Tried) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in tried.items())
 
 
 def _described(found: linear.Chosen, metric: str) -> str:
@@ -83,29 +101,10 @@ def _described(found: linear.Chosen, metric: str) -> str:
     return f"linear probe on dev: {metric} {found.dev[metric] or 0:.3f}{edge}"
 
 
-def _choose(fitting: "_Fitting", encoded: Mapping[str, Encoded]) -> tuple[str, dict[str, float]]:
-    """(the best of CANDIDATES on some rows of dev, the first of equals, and the score of each)."""
-    kind, classes = fitting.labelled_set.kind, fitting.labelled_set.classes
-    some = {name: _some(encoded[name], TRIED_ROWS) for name in ("train", "dev")}
-    names = [name for name in CANDIDATES if not fitting.problem(name, encoded)]
-    parts = list(dict.fromkeys(part for name in names for part in name.split("+")))
-    blank = fitting.blank("+".join(parts), some)
-    ends = np.cumsum(blank.network.widths)[:-1]
-    features = {split: dict(zip(parts, np.split(blank.features(of.codes), ends, axis=1))) for split, of in some.items()}
-    tried = {}
-    for name in names:
-        joined = {
-            split: np.concatenate([of[part] for part in name.split("+")], axis=1) for split, of in features.items()
-        }
-        train, dev = (linear.Rows(joined[split], some[split].labels) for split in ("train", "dev"))
-        tried[name] = linear.choose(kind, train, dev, classes).dev[linear.METRICS[kind]] or 0.0
-    return max(tried, key=lambda name: tried[name]), tried
-
-
-def _some(encoded: Encoded, rows: int) -> Encoded:
-    """At most so many rows, each class with its share."""
-    drawn = sets.draw(encoded.labels, rows)
-    return Encoded([encoded.codes[i] for i in drawn], encoded.labels[drawn])
+def _rows(of: LabelledFeatures, which: slice) -> linear.Rows:
+    """Some of the features, of both strands their mean: what a linear head says of it is the mean of what it says."""
+    first_BxP, *other = (features_BxP[:, which] for features_BxP in of.strands)
+    return linear.Rows((first_BxP + other[0]) / 2 if other else first_BxP, of.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +114,60 @@ class _Fitting:
     settings: FinetuneSettings
     base: Pretrained
     labelled_set: LabelledSet
+    encoded: Mapping[str, Encoded]
     target: tuple[float, float]
 
-    def problem(self, pool: str, encoded: Mapping[str, Encoded]) -> str:
+    def best_pool(self, strands: Strands) -> tuple[str, Tried]:
+        """The best of CANDIDATES, the first of equals."""
+        names = [name for name in CANDIDATES if not self.problem(name)]
+        for split in ("train", "dev"):  # in one pass
+            self._features_of_some(split, "+".join(dict.fromkeys("+".join(names).split("+"))), strands)
+        return _best({name: self._tried(name, strands) for name in names})
+
+    def best_strands(self, pool: str) -> tuple[Strands, Tried]:
+        """The better, of equals one: it takes half of the time."""
+        return _best({strands: self._tried(pool, strands) for strands in get_args(Strands)})
+
+    def _tried(self, pool: str, strands: Strands) -> float:
+        """The score on dev of a probe of some rows."""
+        kind = self.labelled_set.kind
+        train, dev = (_rows(self._features_of_some(split, pool, strands), slice(None)) for split in ("train", "dev"))
+        return linear.choose(kind, train, dev, self.labelled_set.classes).dev[linear.METRICS[kind]] or 0.0
+
+    def features(self, split: str, pool: str, strands: Strands) -> LabelledFeatures:
+        """Of all rows."""
+        of = self.encoded[split]
+        if len(of.codes) <= TRIED_ROWS:
+            return self._features_of_some(split, pool, strands)
+        blank = self.blank(pool)
+        return _of_strands([blank.features(codes) for codes in _strands(of, strands)], of.labels)
+
+    def _features_of_some(self, split: str, pool: str, strands: Strands) -> LabelledFeatures:
+        """Of the rows that are tried, each part of the readout computed once."""
+        of, parts = self._some(split), pool.split("+")
+        for number, codes in enumerate(_strands(of, strands)):
+            if new := [part for part in parts if (split, number, part) not in self._known]:
+                blank = self.blank("+".join(new))
+                found = np.split(blank.features(codes), np.cumsum(blank.network.widths)[:-1], axis=1)
+                self._known.update({(split, number, part): x_BxP for part, x_BxP in zip(new, found)})
+        known = ([self._known[split, number, part] for part in parts] for number in range(1 + (strands == "both")))
+        return _of_strands([np.concatenate(of_parts, axis=1) for of_parts in known], of.labels)
+
+    @functools.cached_property
+    def _known(self) -> dict[tuple[str, int, str], np.ndarray]:
+        """Features of some rows [B, P], by split, strand and readout."""
+        return {}
+
+    def _some(self, split: str) -> Encoded:
+        """At most TRIED_ROWS rows, each class with its share."""
+        of = self.encoded[split]
+        return of if len(of.codes) <= TRIED_ROWS else of.take(sets.draw(of.labels, TRIED_ROWS))
+
+    def problem(self, pool: str) -> str:
         """Why the base cannot give such a readout of these sequences; empty if it can."""
         if not self.base.transformer.cls and (found := without_cls(pool)):
             return f"found {found}, but this base was trained without CLS; use mean or max"
-        numbers = sum(POSITIONS.get(name, 0) for name in pool.split("+")) * _longest(encoded)
+        numbers = sum(POSITIONS.get(name, 0) for name in pool.split("+")) * self._longest
         if numbers > MOST_NUMBERS:
             return (
                 f"found {pool}, {numbers:,} numbers for the longest training sequence, expected at most"
@@ -129,20 +175,26 @@ class _Fitting:
             )
         return ""
 
-    def blank(self, pool: str, encoded: Mapping[str, Encoded]) -> FineTuned:
+    def blank(self, pool: str) -> FineTuned:
         """A model with the readout, before there is a head, to compute features with."""
-        places = _longest(encoded) if any(name in POSITIONS for name in pool.split("+")) else 0
+        places = self._longest if any(name in POSITIONS for name in pool.split("+")) else 0
         network = Recipe(self.labelled_set.kind, "head", LoraConfig(), pool, 0, places).network(self.base, 1)
-        if not network.channels:
-            return self.model(network, {})
-        return self.model(network, {"positions_map": _directions(self.base, encoded["train"].codes, network.channels)})
+        own = {}
+        if network.channels:
+            own["positions_map"] = _directions(self.base, self.encoded["train"].codes, network.channels)
+        if ATTENTION in network.readouts:
+            own["attention_query"] = np.zeros(network.model.width, np.float32)
+        return self.model(network, own)
 
-    def model(self, network: Classifier, head: Mapping[str, np.ndarray]) -> FineTuned:
+    @functools.cached_property
+    def _longest(self) -> int:
+        return int(self.encoded["train"].lengths.max())
+
+    def model(self, network: Classifier, head: Mapping[str, np.ndarray], strands: Strands = "one") -> FineTuned:
         kind, names, long = self.labelled_set.kind, self.labelled_set.label_names, self.settings.data.long
         readout = network.pool, 0, network.places, self.settings.head.align
-        return assemble(
-            self.base, Recipe(kind, "head", LoraConfig(), *readout), {"head": head}, names, self.target, long
-        )
+        recipe = Recipe(kind, "head", LoraConfig(), *readout, strands=strands)
+        return assemble(self.base, recipe, {"head": head}, names, self.target, long)
 
     def head(self, found: linear.Linear, silent_BxP: np.ndarray, blank: FineTuned) -> dict[str, np.ndarray]:
         """Parameters of `Head`, features without a say at its end."""
@@ -161,8 +213,17 @@ class _Fitting:
         return scores.score(self.labelled_set.kind, rows.labels, outputs_BxV, self.labelled_set.classes)
 
 
-def _longest(encoded: Mapping[str, Encoded]) -> int:
-    return max(len(codes_LxN) for codes_LxN in encoded["train"].codes)
+def _best(tried: dict[Choice, float]) -> tuple[Choice, Tried]:
+    return max(tried, key=lambda name: tried[name]), {str(name): value for name, value in tried.items()}
+
+
+def _strands(of: Encoded, strands: Strands) -> list[Sequence[np.ndarray]]:
+    return [of.codes, of.other] if strands == "both" else [of.codes]
+
+
+def _of_strands(features: Sequence[np.ndarray], labels: np.ndarray) -> LabelledFeatures:
+    first, *other = (LabelledFeatures(features_BxP, labels) for features_BxP in features)
+    return first.replace(other=other[0]) if other else first
 
 
 def _directions(base: Pretrained, codes: Sequence[np.ndarray], channels: int) -> np.ndarray:
@@ -170,6 +231,6 @@ def _directions(base: Pretrained, codes: Sequence[np.ndarray], channels: int) ->
     varies by 1. Without labels; training moves them."""
     codes = [codes[i] for i in np.linspace(0, len(codes) - 1, min(len(codes), MAPPED_ROWS)).astype(int)]
     vectors_MxD = np.concatenate([vectors for _, vectors in base.context_vectors(codes, "none", -1)]).astype(np.float64)
-    variance_D, directions_DxD = np.linalg.eigh(np.cov(vectors_MxD, rowvar=False))
+    variance_D, directions_DxD = np.linalg.eigh(np.cov(vectors_MxD, rowvar=False, ddof=min(1, len(vectors_MxD) - 1)))
     scale_C = np.sqrt(np.maximum(variance_D[::-1][:channels], 1e-12))
     return (directions_DxD[:, ::-1][:, :channels] / scale_C).astype(np.float32)

@@ -93,9 +93,10 @@ class Finetune:
         return jnp.square(logits_BxV[:, 0] - labels)
 
     def logits(self, params: Params, frozen: FrozenBase, batch: Labelled, key: Array | None = None) -> Array:
-        """f32 [B, V]; dropout where there is a `key`."""
+        """f32 [B, V], the mean over the strands that the batch has; dropout where there is a `key`."""
         lora_key, head_key = (None, None) if key is None else jax.random.split(key)
-        return self.network.logits(params["head"], self.features(params, frozen, batch, lora_key), head_key)
+        logits_BxV = self.network.logits(params["head"], self.features(params, frozen, batch, lora_key), head_key)
+        return logits_BxV if batch.other is None else (logits_BxV + self.logits(params, frozen, batch.other, key)) / 2
 
     def features(self, params: Params, frozen: FrozenBase, batch: Labelled, key: Array | None = None) -> Array:
         """Read off the codes of each sequence, f32 [B, P]."""

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
+from vqdna_jax.labels.batches import Strands
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.classifier import POSITIONS, READOUTS, Alignment, Method
 from vqdna_jax.models.lora import LoraConfig
@@ -198,6 +199,9 @@ class LabelledData(DataSettings):
         train_rows: at most so many rows of train, each label with its share; 0: all.
         dev_rows: the same of dev.
         test_rows: the same of test.
+        strands: one: sequences are read as they are given; both: each row is trained on its strand or the other, drawn
+            anew every epoch, and predictions are of the mean of both strands' logits; auto: what the probe chooses on
+            dev.
     """
 
     labelled: str
@@ -208,6 +212,12 @@ class LabelledData(DataSettings):
     train_rows: NonNegative
     dev_rows: NonNegative
     test_rows: NonNegative
+    strands: Literal["auto", "one", "both"] = "one"
+
+    @property
+    def given_strands(self) -> Strands | None:
+        """`strands`, unless dev is to choose them."""
+        return None if self.strands == "auto" else self.strands
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ SHORT = [text for text in SEQUENCES if len(text) <= 60]
 KINDS = {
     "classification": {},
     "multilabel": {"classes": 4, "method": "full", "pool": "max+cls", "seed": 1},
+    "both_strands": {"kind": "classification", "strands": "both", "pool": "segments:2+words", "seed": 3},
     "regression": {"label_names": ("value",), "method": "head", "hidden": 0, "target": (3.5, 2.25), "seed": 2},
 }
 
@@ -50,7 +51,10 @@ def base(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def models(base) -> dict[str, Model]:
     """A model of each kind, as assembled in memory; saved beside its base under the name of the kind."""
-    return {kind: save_tiny_finetuned(base.with_name(kind), kind, base=base, **how) for kind, how in KINDS.items()}
+    return {
+        name: save_tiny_finetuned(base.with_name(name), **{"kind": name, "base": base} | how)
+        for name, how in KINDS.items()
+    }
 
 
 @pytest.fixture
@@ -114,7 +118,7 @@ def test_labels_are_what_the_numbers_say(models):
     for label, values in zip(many.labels, many.values):
         assert [name for name in label.split(";") if name] == [f"label-{i}" for i in np.flatnonzero(values > 0.5)]
     model = models["regression"]
-    scaled = model.finetuned.logits(model.tokenizer.encode([np.zeros(8, np.uint8)])) * 2.25 + 3.5
+    scaled = model.finetuned.logits(model.finetuned.encode([np.zeros(8, np.uint8)])) * 2.25 + 3.5
     np.testing.assert_allclose(model.predict("AAAAAAAA").values, scaled, rtol=1e-6)
 
 

@@ -180,13 +180,13 @@ def _grouped(model: FineTuned, items: Iterable[Item]) -> Iterator[list[Item]]:
 def _cells(model: FineTuned, group: list[Item], advance: Advance) -> Iterator[list[str]]:
     errors = [item.error for item in group]
     good = [i for i, error in enumerate(errors) if not error]
-    codes = dict(zip(good, model.base.tokenizer.encode([group[i].bases for i in good])))
-    for i, codes_LxN in codes.items():
-        errors[i] = model.problem(len(codes_LxN))
-    kept = [i for i in good if not errors[i]]
+    encoded = model.encode([group[i].bases for i in good])
+    for i, length in zip(good, encoded.lengths):
+        errors[i] = model.problem(length)
+    kept = [row for row, i in enumerate(good) if not errors[i]]
     advance(len(group) - len(kept))
-    predicted = model.predictions(model.logits([codes[i] for i in kept], advance))
-    cells = dict(zip(kept, cells_of(model.kind, predicted)))
+    predicted = model.predictions(model.logits(encoded.take(kept), advance))
+    cells = dict(zip((good[row] for row in kept), cells_of(model.kind, predicted)))
     nothing = [""] * len(columns(model.kind, model.label_names))
     for i, item in enumerate(group):
         yield [item.id, *cells.get(i, nothing), errors[i]]

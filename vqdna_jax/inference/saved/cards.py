@@ -127,6 +127,7 @@ tags: [dna, genomics, sequence-classification, lora, jax]
 # A fine-tuned DNA model
 
 Kind: {kind}; labels: {labels}. Trained: {method}. Digest: `{digest}`.
+{strands}
 Made by vqdna_jax, an independent implementation of VQDNA ([arXiv 2405.10812](https://arxiv.org/abs/2405.10812)).
 This directory holds what was trained; it needs its base model, whose digest is `{base}`, and refuses another.
 
@@ -153,6 +154,12 @@ Of the best parameters on dev; test was read once.
 ## Licence
 Whoever trained it decides, and should say so here. vqdna_jax is under Apache-2.0; the data keep their own terms.
 """
+
+
+_STRANDS = {
+    "one": "It reads a sequence as it is given; of its reverse complement it may say something else.",
+    "both": "It reads a sequence and its reverse complement, and answers with the mean of their logits.",
+}
 
 
 def facts(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,6 +257,7 @@ def of_finetuned(described: Mapping[str, Any], digest: str, card: Mapping[str, A
         kind=described["kind"],
         labels=", ".join(described["label_names"]),
         method=described["method"],
+        strands=_STRANDS[described.get("strands", "one")],
         digest=digest,
         base=described["pretrained_digest"],
         run=_table(("what", "value"), _run(None, card)),

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
+from vqdna_jax.labels.batches import Strands
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models import lora
 from vqdna_jax.models.attention import kernel_of_padded
@@ -30,12 +31,13 @@ from vqdna_jax.runtime.exports import CONFIG, FINETUNED, FINETUNED_1, TENSORS
 
 BOTH = (FINETUNED, FINETUNED_1)
 Tensors = Mapping[str, np.ndarray]
+STRANDS = "strands"  # a key of config.json, if it is not one
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What was tuned, and for which labels; with the base it tells every parameter. Attributes of the last five are
-    those of `Classifier`."""
+    """What was tuned, and for which labels; with the base it tells every parameter. Attributes of the last five but
+    `strands`, which is `FineTuned`'s, are those of `Classifier`."""
 
     kind: Kind
     method: Method
@@ -45,6 +47,7 @@ class Recipe:
     places: int = 0
     align: Alignment = "start"
     form: int = 2
+    strands: Strands = "one"
 
     def network(self, base: Pretrained, outputs: int) -> Classifier:
         platform, model = base.mesh.devices.flat[0].platform, base.transformer
@@ -70,9 +73,8 @@ def assemble(
     network = recipe.network(base, len(label_names))
     on_device = {"weights": weights, "head": partition.whole_on(base.mesh, params["head"])}
     digest = exports.digest(_described(base, recipe, label_names, target, long), exports.flat(params))
-    return FineTuned(
-        base, network, recipe.kind, **on_device, label_names=label_names, target=target, long=long, digest=digest
-    )
+    said = label_names, target, long, digest, recipe.strands
+    return FineTuned(base, network, recipe.kind, on_device["weights"], on_device["head"], *said)
 
 
 def save(
@@ -134,8 +136,8 @@ def _read_tensors(path: pathlib.Path, described: Mapping[str, Any]) -> Tensors:
 
 
 def _digest(described: Mapping[str, Any], tensors: Tensors) -> str:
-    decides = exports.SCHEMAS[described["schema"]].keys - {"base", "finetuned_digest"}
-    return exports.digest({key: described[key] for key in decides}, tensors)
+    decides = exports.SCHEMAS[described["schema"]].keys - {"base", "finetuned_digest"} | {STRANDS}
+    return exports.digest({key: value for key, value in described.items() if key in decides}, tensors)
 
 
 def base_of(directory: str | os.PathLike) -> pathlib.Path:
@@ -151,7 +153,9 @@ def base_of(directory: str | os.PathLike) -> pathlib.Path:
 def _described(
     base: Pretrained, recipe: Recipe, label_names: Sequence[str], target: tuple[float, float], long: str
 ) -> dict[str, Any]:
-    readout = {"places": recipe.places, "align": recipe.align} if recipe.form == 2 else {}
+    readout: dict[str, Any] = {"places": recipe.places, "align": recipe.align} if recipe.form == 2 else {}
+    if recipe.strands != "one":  # left out, an export is what it was, bitwise, and older versions read it
+        readout[STRANDS] = recipe.strands
     return readout | {
         "kind": recipe.kind,
         "label_names": list(label_names),
@@ -173,8 +177,12 @@ def _recipe(path: pathlib.Path, described: Mapping[str, Any]) -> Recipe:
     if unknown:
         raise InputError(f"{path}: key pool has {unknown[0]!r}, expected some of {', '.join(READOUTS)}")
     factors = exports.typed(path, "lora", described["lora"], LoraConfig)
-    readout = (described["places"], described["align"], 2) if described["schema"] == FINETUNED else (0, "start", 1)
-    return Recipe(described["kind"], described["method"], factors, described["pool"], described["hidden"], *readout)
+    if (strands := described.get(STRANDS, "one")) not in get_args(Strands):
+        raise InputError(f"{path}: key {STRANDS} is {strands!r}, expected one of {', '.join(get_args(Strands))}")
+    said = described["kind"], described["method"], factors, described["pool"], described["hidden"]
+    if described["schema"] == FINETUNED_1:
+        return Recipe(*said, form=1)
+    return Recipe(*said, described["places"], described["align"], strands=strands)
 
 
 def _expected(recipe: Recipe, base: Pretrained, outputs: int) -> dict[str, jax.ShapeDtypeStruct]:
