@@ -267,22 +267,6 @@ class TestLoss:
         assert finetune.class_weights(labelled_set, "none").tolist() == [1.0] * len(names)
 
 
-class TestStrands:
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_a_prediction_of_both_is_of_the_mean_of_their_logits(self, kind):
-        task, params = KINDS[kind], trained(KINDS[kind])
-        codes = rows(kind).codes_BxWxLxN[::-1].copy()
-        both = batch(kind, other=rows(kind).replace(codes_BxWxLxN=codes))
-        of_each = [predict(task, params, batch(kind)), predict(task, params, batch(kind, codes_BxWxLxN=codes))]
-        found, expected = predict(task, params, both), np.mean([of["logits"] for of in of_each], axis=0)
-        np.testing.assert_allclose(found["logits"], expected, rtol=1e-4, atol=1e-6)
-        turned = batch(kind, codes_BxWxLxN=codes, other=rows(kind))
-        np.testing.assert_allclose(predict(task, params, turned)["logits"], expected, rtol=1e-4, atol=1e-6)
-        assert np.abs(np.asarray(of_each[0]["logits"]) - expected).max() > 0.01
-        means = np.mean([of["loss"] for of in of_each], axis=0)
-        assert np.all(found["loss"] <= means + 1e-6)  # all these losses are convex in the logits
-
-
 class TestPools:
     def test_several_are_concatenated_in_order(self):
         for names in ("mean", "cls+max"):

@@ -27,9 +27,9 @@ SEQUENCES = [to_text(np.random.default_rng(i).integers(0, 5, n).astype(np.uint8)
 SHORT = [text for text in SEQUENCES if len(text) <= 60]
 KINDS = {
     "classification": {},
-    "multilabel": {"classes": 4, "method": "full", "pool": "max+cls", "seed": 1},
-    "both_strands": {"kind": "classification", "strands": "both", "pool": "segments:2+words", "seed": 3},
-    "regression": {"label_names": ("value",), "method": "head", "hidden": 0, "target": (3.5, 2.25), "seed": 2},
+    "multilabel": {"kind": "multilabel", "classes": 4, "method": "full", "pool": "max+cls", "seed": 1},
+    "both_strands": {"strands": "both", "pool": "segments:2+words", "seed": 3},
+    "regression": {"kind": "regression", "label_names": ("y",), "method": "head", "hidden": 0, "target": (3.5, 2.25)},
 }
 
 
@@ -51,10 +51,7 @@ def base(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def models(base) -> dict[str, Model]:
     """A model of each kind, as assembled in memory; saved beside its base under the name of the kind."""
-    return {
-        name: save_tiny_finetuned(base.with_name(name), **{"kind": name, "base": base} | how)
-        for name, how in KINDS.items()
-    }
+    return {name: save_tiny_finetuned(base.with_name(name), base=base, **how) for name, how in KINDS.items()}
 
 
 @pytest.fixture
