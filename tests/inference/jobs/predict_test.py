@@ -27,8 +27,7 @@ SEQUENCES = [to_text(np.random.default_rng(i).integers(0, 5, n).astype(np.uint8)
 SHORT = [text for text in SEQUENCES if len(text) <= 60]
 KINDS = {
     "classification": {},
-    "multilabel": {"kind": "multilabel", "classes": 4, "method": "full", "pool": "max+cls", "seed": 1},
-    "both_strands": {"strands": "both", "pool": "segments:2+words", "seed": 3},
+    "multilabel": {"kind": "multilabel", "classes": 4, "method": "full", "pool": "max+cls", "strands": "both"},
     "regression": {"kind": "regression", "label_names": ("y",), "method": "head", "hidden": 0, "target": (3.5, 2.25)},
 }
 
