@@ -14,7 +14,7 @@ from small_finetune import CONTEXT, gc, write_set
 from tiny_pretrained import save_tiny_pretrained
 
 from vqdna_jax import retries, train
-from vqdna_jax.benchmark import command, controls, jobs, runner
+from vqdna_jax.benchmark import command, controls, convolutional, jobs, runner
 from vqdna_jax.benchmark.cells import finished
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets.cards import CARDS
@@ -22,6 +22,8 @@ from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.cli import main
 from vqdna_jax.errors import EXIT_STOPPED, NumericsError
 from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.labels import sets
+from vqdna_jax.runtime.stopping import Stopped, StopRequest
 
 SETTINGS = (
     "train.total_epochs=0",
@@ -71,11 +73,11 @@ def scores_of(out: pathlib.Path) -> dict:
 def test_every_cell_is_there_once(whole):
     cells = scores_of(whole)
     models = {
-        (name, seed) for name, seeds in (("model", 2), *((c, 1) for c in controls.CONTROLS)) for seed in range(seeds)
+        (name, seed) for name, seeds in (("model", 2), *((c, 1) for c in controls.LINEAR)) for seed in range(seeds)
     }
     assert set(cells) == {(name, dataset, seed) for name, seed in models for dataset in ("tf/0", "mouse/3")}
     roles = {cell.model: cell.role for cell in finished(whole)}
-    assert roles == {"model": "model"} | dict.fromkeys(controls.CONTROLS, "control")
+    assert roles == {"model": "model"} | dict.fromkeys(controls.LINEAR, "control")
 
 
 def test_controls_know_the_easy_rule(whole):
@@ -104,6 +106,42 @@ def test_killed_in_the_middle_and_started_again_it_is_the_same_table(place, whol
     for directory in (out, whole):
         publish.publish(directory, "vqdna benchmark", {})
     assert (out / "table.md").read_bytes() == (whole / "table.md").read_bytes()
+
+
+def test_a_network_that_is_asked_for_goes_on_at_the_cell_where_it_was(place, monkeypatch):
+    asked = jobs.Plan(place / "GUE", {}, place / "network", ("tf/0",), 2, "tiny", SETTINGS, controls="all")
+    original = convolutional._epochs
+
+    def interrupted(network, kind, bases_BxS, labels, seed):
+        for params in original(network, kind, bases_BxS, labels, seed):
+            if seed == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield params
+
+    monkeypatch.setattr(convolutional, "_epochs", interrupted)
+    with pytest.raises(Stopped), StopRequest():
+        runner.run(asked)
+    done = {path: path.stat().st_mtime_ns for path in (place / "network/cells").glob("*/*/*.json")}
+    assert len(done) == len(controls.LINEAR) + 1
+    monkeypatch.setattr(convolutional, "_epochs", original)
+    assert runner.run(asked) == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    networks = [cell for cell in finished(place / "network") if cell.model == controls.NETWORK]
+    assert [(cell.seed, cell.role, cell.train_rows) for cell in networks] == [(0, "control", 192), (1, "control", 192)]
+    undisturbed = controls.run(controls.NETWORK, sets.read_set(place / "GUE/tf/0"), "mcc", 1)
+    assert undisturbed == {"dev": networks[1].dev_scores, "test": networks[1].test_scores}
+    assert "convolutional network" in publish.publish(place / "network", "", {}).with_name("table.md").read_text()
+
+
+def test_controls_alone_are_run_where_they_are_asked_for(place, capsys):
+    options = [f"--data={place / 'GUE'}", f"--out={place / 'alone'}", "--tasks=tf/0", "--preset=tiny"]
+    for said, code in (([], 43), (["--controls=linear"], 0)):
+        with pytest.raises(SystemExit) as stopped:
+            main.main(["benchmark", *options, *said])
+        assert stopped.value.code == code
+    printed = capsys.readouterr()
+    assert "--model: is missing" in printed.err and "counts + positions" in printed.out
+    assert {cell.model for cell in finished(place / "alone")} == set(controls.LINEAR)
 
 
 def test_shards_share_the_work(place, whole):
@@ -201,7 +239,7 @@ def test_the_verb_runs_the_whole_and_leaves_four_files(place, capsys, monkeypatc
     printed = capsys.readouterr().out
     assert "mine, untrained" in printed and "DNABERT-2" in printed
     results = json.loads((out / "results.json").read_text())
-    assert {cell["model"] for cell in results["cells"]} == {"mine", "mine, untrained", *controls.CONTROLS}
+    assert {cell["model"] for cell in results["cells"]} == {"mine", "mine, untrained", *controls.LINEAR}
     with pytest.raises(SystemExit) as stopped:
         main.main(["benchmark", *options, "--json"])
     assert stopped.value.code == 0

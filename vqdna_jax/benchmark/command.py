@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from vqdna_jax.benchmark import jobs, runner
 from vqdna_jax.benchmark.cells import Role, finished
+from vqdna_jax.benchmark.controls import Controls
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
@@ -27,6 +28,7 @@ def run(
     settings: Sequence[str],
     untrained: bool,
     shard: str,
+    controls: Controls = "linear",
     as_json: bool = False,
 ) -> int:
     """Runs the benchmark and writes its table and page. Returns the exit code, 0 or 42. Raises InputError, also where
@@ -34,14 +36,14 @@ def run(
 
     Args:
         models: as `shipped.find` takes them, or NAME=MODEL. untrained: also each model's untrained twin, as a control.
-        shard: "i/n".
+        shard: "i/n". controls: "linear" ones, or "all".
         as_json: print results.json on stdout, not the table.
     """
     workdir.check(out)
     named = names_of(models)
     twins = {f"{name}, untrained": out / "untrained" / name for name in named if untrained}
     roles: dict[str, Role] = dict.fromkeys(twins, "control")
-    plan = jobs.Plan(data, named | twins, out, tasks, seeds, preset, settings, roles, shard_of(shard))
+    plan = jobs.Plan(data, named | twins, out, tasks, seeds, preset, settings, roles, shard_of(shard), controls)
     for path, twin in zip(named.values(), twins.values()):
         save_untrained(path, twin)
     code = runner.run(plan)

@@ -1,10 +1,12 @@
-"""Control rows that learnt nothing from genomes: linear models of k-mer counts and of bases by position.
+"""Control rows that learnt nothing from genomes: linear models of k-mer counts and of bases by position, and, where it
+is asked for, a convolutional network trained on the set alone.
 
 A table without them proves nothing: small pretrained models did not beat k-mer counts (docs/pretraining.md).
 """
 
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
@@ -13,6 +15,8 @@ from vqdna_jax.evaluation import code_statistics, linear, probes, scores
 from vqdna_jax.labels.sets import LabelledSet
 
 Features = Callable[[list[np.ndarray]], sparse.csr_array]
+Controls = Literal["linear", "all"]
+NETWORK = "convolutional network"
 
 
 def counts_and_positions(bases: list[np.ndarray]) -> sparse.csr_array:
@@ -22,7 +26,7 @@ def counts_and_positions(bases: list[np.ndarray]) -> sparse.csr_array:
     return sparse.csr_array(sparse.hstack([*counts, probes.one_hot(bases)], "csr"))
 
 
-CONTROLS: dict[str, Features] = {
+LINEAR: dict[str, Features] = {
     "4-mer counts": functools.partial(probes.kmers, k=4),
     "5-mer counts": functools.partial(probes.kmers, k=5),
     "6-mer counts": functools.partial(probes.kmers, k=6),
@@ -31,13 +35,27 @@ CONTROLS: dict[str, Features] = {
 }
 
 
-def run(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, scores.Scores]:
-    """{"dev": scores, "test": scores} of logistic (or ridge) regression on all rows given; deterministic.
+NAMES = (*LINEAR, NETWORK)
 
-    The strength of the penalty is the one with the best `metric` on dev; test is scored once.
-    """
+
+def of_seed(which: Controls, seed: int) -> list[str]:
+    """The controls that a benchmark runs with a seed. Linear ones know none: they are run once, with the first."""
+    return [*(LINEAR if seed == 0 else ()), *([NETWORK] if which == "all" else ())]
+
+
+def run(name: str, labelled_set: LabelledSet, metric: str, seed: int) -> dict[str, scores.Scores]:
+    """{"dev": scores, "test": scores} after training on all rows; dev chooses, by `metric`, and test is scored once."""
+    if name == NETWORK:
+        from vqdna_jax.benchmark import convolutional
+
+        return convolutional.run(labelled_set, metric, seed)
+    return _linear(name, labelled_set, metric)
+
+
+def _linear(name: str, labelled_set: LabelledSet, metric: str) -> dict[str, scores.Scores]:
+    """Of logistic (or ridge) regression; dev chooses the penalty."""
     splits, kind, classes = labelled_set.splits, labelled_set.kind, labelled_set.classes
-    features_BxP = CONTROLS[name]([bases for split in splits.values() for bases in split.bases])
+    features_BxP = LINEAR[name]([bases for split in splits.values() for bases in split.bases])
     ends = np.cumsum([0, *(len(split.bases) for split in splits.values())])
     rows = {
         name: linear.Rows(features_BxP[start:end], split.labels)

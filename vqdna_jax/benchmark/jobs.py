@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from vqdna_jax.benchmark import cells, controls
+from vqdna_jax.benchmark.controls import Controls
 from vqdna_jax.benchmark.sets import editing, find
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
@@ -26,6 +27,7 @@ class Plan:
         models: name -> directory of a pretrained model. roles: name -> "model" or "control".
         settings: KEY=VALUE of configs/finetune.py for every job, after the set's recipe.
         shard: (i, n): this process does every n-th job from the i-th on.
+        controls: "linear" ones, or "all".
     """
 
     data: pathlib.Path
@@ -37,6 +39,7 @@ class Plan:
     settings: Sequence[str] = ()
     roles: Mapping[str, cells.Role] = dataclasses.field(default_factory=dict)
     shard: tuple[int, int] = (0, 1)
+    controls: Controls = "linear"
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -71,7 +74,7 @@ def folders(plan: Plan) -> dict[str, pathlib.Path]:
 def jobs(plan: Plan, datasets: Sequence[str]) -> Iterator[Job]:
     """Those of this shard: seeds first, so that a benchmark stopped early has whole tables of fewer seeds.
 
-    Controls are deterministic and have one seed.
+    Linear controls are deterministic and have one seed.
     """
     index, count = plan.shard
     for place, job in enumerate(_jobs(plan, datasets)):
@@ -83,12 +86,11 @@ def _jobs(plan: Plan, datasets: Sequence[str]) -> Iterator[Job]:
     for seed in range(plan.seeds):
         for dataset in datasets:
             yield from (Job(model, dataset, seed) for model in plan.models)
-            if seed == 0:
-                yield from (Job(control, dataset, seed) for control in controls.CONTROLS)
+            yield from (Job(control, dataset, seed) for control in controls.of_seed(plan.controls, seed))
 
 
 def role_of(plan: Plan, model: str) -> cells.Role:
-    return "control" if model in controls.CONTROLS else plan.roles.get(model, "model")
+    return "control" if model in controls.NAMES else plan.roles.get(model, "model")
 
 
 def config_of(plan: Plan, folder: pathlib.Path, job: Job) -> ConfigDict:

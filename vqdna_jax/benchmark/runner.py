@@ -79,8 +79,8 @@ def run_job(plan: Plan, folder: pathlib.Path, job: Job) -> Cell | None:
     started, config, metric = time.monotonic(), config_of(plan, folder, job), CARDS[job.dataset].metric
     found: _Outcome | None
     try:
-        if job.model in controls.CONTROLS:
-            found = _control(config, job.model, metric)
+        if job.model in controls.NAMES:
+            found = _control(config, job, metric)
         else:
             found = _finetune(config, cells.path_of(plan.out, *job).with_suffix(""))
     except StorageError:
@@ -124,11 +124,11 @@ class _Outcome:
         return (self.failed or "").startswith("error")
 
 
-def _control(config: ConfigDict, name: str, metric: str) -> _Outcome:
+def _control(config: ConfigDict, job: Job, metric: str) -> _Outcome:
     from vqdna_jax.stages.finetune import read_labelled
 
     labelled_set = read_labelled(read(FinetuneSettings, config.to_dict()).data)
-    found = controls.run(name, labelled_set, metric)
+    found = controls.run(job.model, labelled_set, metric, job.seed)
     return _Outcome(found["dev"], found["test"], len(labelled_set.splits["train"].bases))
 
 

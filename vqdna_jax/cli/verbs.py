@@ -110,6 +110,7 @@ def benchmark(
     preset: Literal["base", "tiny"] = "base",
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     untrained: bool = False,
+    controls: Literal["linear", "all"] | None = None,
     shard: str = "0/1",
     check: bool = False,
     device: Device = "auto",
@@ -127,6 +128,8 @@ def benchmark(
         preset: of configs/finetune.py
         set: KEY=VALUE of configs/finetune.py for all sets; may be given several times
         untrained: also run each model's network without pretraining, as a control
+        controls: linear (the default), of k-mer counts and bases by position, seconds a set; all, also a small
+            convolutional network trained from nothing, minutes a set and seed; said, --model may be left out
         shard: i/n, do every n-th cell from the i-th on; processes may share one --out
         check: only check the folder: columns, labels, letters, sizes, duplicates across splits
         device: what to compute on; auto: the best that there is
@@ -141,11 +144,12 @@ def benchmark(
     if check:
         sys.exit(command.run_check(data, names, as_json))
     models = [one for listed in model for one in listed.split(",")]
-    if not models:
-        raise errors.InputError("--model: is missing; expected a pretrained model, --model=runs/mcm/export")
+    if not models and controls is None:
+        advice = "--model=runs/mcm/export, or --controls=linear for the controls alone"
+        raise errors.InputError(f"--model: is missing; expected a pretrained model, {advice}")
     if out is None:
         raise errors.InputError("--out: is missing; expected a directory for the table and the page, --out=runs/gue")
-    sys.exit(command.run(data, models, out, names, seeds, preset, set, untrained, shard, as_json))
+    sys.exit(command.run(data, models, out, names, seeds, preset, set, untrained, shard, controls or "linear", as_json))
 
 
 def report(

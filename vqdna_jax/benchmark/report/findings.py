@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from vqdna_jax.benchmark.cells import Cell
+from vqdna_jax.benchmark.controls import NETWORK
 from vqdna_jax.benchmark.report import comparisons, summaries, wording
 from vqdna_jax.benchmark.report.summaries import Row, Summary
 from vqdna_jax.benchmark.sets.published import PublishedRow
@@ -14,7 +15,7 @@ _CLAIMS = (
 )
 _FEW = "Of fewer than three datasets only what was measured on them is said. "
 _PAIRS = "Runs of one seed are paired; the only run of a deterministic control is paired with each run of the other."
-_KMERS = re.compile(r"\bk-?mers?\b|\d-?mers?\b", re.IGNORECASE)
+_KMERS = re.compile(r"\bk-?mers?\b|\d-?mers?\b|\bcounts\b", re.IGNORECASE)
 _FEWEST = 3  # datasets, for a claim
 
 
@@ -61,7 +62,8 @@ def _best(own: Sequence[Row], datasets: Sequence[str]) -> str:
 
 
 def _controls(cells: Sequence[Cell], own: Sequence[Row]) -> list[str]:
-    """Each untrained control against the model that it is named after, k-mer counts against the best model."""
+    """Each untrained control against the model that it is named after, k-mer counts and the network trained from
+    nothing against the best model."""
     models = [row.model for row in own if row.role == "model"]
     controls = [row.model for row in own if row.role == "control"]
     if not models:
@@ -74,7 +76,8 @@ def _controls(cells: Sequence[Cell], own: Sequence[Row]) -> list[str]:
         sentences.append(_difference(cells, max(named, key=len) if named else models[0], control))
     if not untrained:
         sentences.append("No untrained control was run: nothing here says what pretraining adds.")
-    sentences += [_difference(cells, models[0], control) for control in kmers]
+    trained = [model for model in controls if model == NETWORK]
+    sentences += [_difference(cells, models[0], control) for control in kmers + trained]
     return sentences + ([] if kmers else ["No k-mer counts were run: nothing here says what a network adds to them."])
 
 
