@@ -276,7 +276,7 @@ def test_names_of_models(tmp_path):
     found = command.names_of([str(tmp_path / "runs/mcm/export"), f"b={tmp_path / 'other'}"])
     assert list(found) == ["mcm", "b"]
     assert "taken" in refusal(command.names_of, [f"b={tmp_path / 'other'}"] * 2)
-    assert "no directory" in refusal(command.names_of, [str(tmp_path / "absent")])
+    assert "no such file or directory" in refusal(command.names_of, [str(tmp_path / "absent")])
     assert command.shard_of("1/2") == (1, 2) and "--shard=-1/2" in refusal(command.shard_of, "-1/2")
 
 
