@@ -217,8 +217,16 @@ def finetune_task(settings: FinetuneSettings, readout: Classifier, kind: Kind, p
 
 
 def read_labelled(data: LabelledData) -> LabelledSet:
-    """The set that config.data names, cut down to the rows it asks for. Raises InputError as `sets.read_set`."""
+    """The set that config.data names, cut down to the rows it asks for.
+
+    Raises InputError as `sets.read_set`, and where there would be fewer training rows than classes.
+    """
     whole = sets.read_set(data.labelled, data.kind, data.names or sets.label_names(data.labelled))
+    if whole.kind == "classification" and 0 < data.train_rows < whole.classes:
+        raise InputError(
+            f"config key data.train_rows: found {data.train_rows}, expected at least {whole.classes}, one for each"
+            " class; or 0 for all rows"
+        )
     return sets.subset(whole, {"train": data.train_rows, "dev": data.dev_rows, "test": data.test_rows}, DRAW_SEED)
 
 
