@@ -150,10 +150,13 @@ class Classifier:
 
 
 def _attended(query_D: Array, h_RxLxD: Array, kept_RxL: Array, windows: int) -> Array:
-    """[B, D]: the mean of the kept codes of all windows, weighed by one softmax over them; 0 where none is kept."""
+    """[B, D]: the mean of the kept codes of all windows, weighed by one softmax over them; 0 where none is kept.
+
+    Scores are not divided by the root of D: at a head's slow rate a query from zero would hardly move them.
+    """
     (_, length, width), rows = h_RxLxD.shape, len(h_RxLxD) // windows
     h_RxLxD = h_RxLxD.astype(jnp.float32)
-    scores_RxL = jnp.einsum("rld,d->rl", h_RxLxD, query_D) * width**-0.5
+    scores_RxL = jnp.einsum("rld,d->rl", h_RxLxD, query_D)
     scores_RxL = jnp.where(kept_RxL, scores_RxL, jnp.finfo(jnp.float32).min)
     scores_BxK, kept_BxK = (
         jnp.reshape(x, (rows, windows * length), out_sharding=spec("batch", None)) for x in (scores_RxL, kept_RxL)
