@@ -81,8 +81,9 @@ def test_averaged_parameters_follow_the_recurrence_and_skip_with_the_step():
     gradients = [*[1.0] * (SETTLE_STEPS + 10), 1e4, 1.0]
     path, _, state = run(gradients, Scaled(params_ema_decay=0.9))
     ema = 0.0
-    for previous, w in zip([0.0, *path], path):
-        ema = ema if w == previous else 0.9 * ema + 0.1 * w
+    for step, (previous, w) in enumerate(zip([0.0, *path], path)):
+        kept = min(0.9, (1 + step) / (10 + step))
+        ema = ema if w == previous else kept * ema + (1 - kept) * w
     assert float(state.ema_params["w"]) == pytest.approx(ema, rel=1e-5)
     assert final_params(state) is state.ema_params
 

@@ -101,7 +101,7 @@ def train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     norm = optax.tree.norm(grads)
-    ema_params = average(state.ema_params, params, task.params_ema_decay)
+    ema_params = average(state.ema_params, params, task.params_ema_decay, state.step)
     proposed = dataclasses.replace(
         state, params=params, opt_state=opt_state, codebooks=codebooks, ema_params=ema_params
     )
@@ -112,9 +112,15 @@ def train_step(
     return kept.replace(step=state.step + 1, guard=guard), metrics
 
 
-def average(ema_params: Params | tuple[()], params: Params, decay: float) -> Params | tuple[()]:
-    """The exponential moving average of parameters, one step on; () stays ()."""
-    return jax.tree.map(lambda ema, p: ema + (1 - decay) * (p - ema), ema_params, params) if decay else ema_params
+def average(ema_params: Params | tuple[()], params: Params, decay: float, step: Array) -> Params | tuple[()]:
+    """The exponential moving average of parameters, one step on; () stays ().
+
+    Early steps decay faster, by (1 + step) / (10 + step): a short run is not for the most part its first parameters.
+    """
+    if not decay:
+        return ema_params
+    new = 1 - jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda ema, p: ema + new.astype(p.dtype) * (p - ema), ema_params, params)
 
 
 def mean_gradient(
