@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from vqdna_jax.benchmark import runner
-from vqdna_jax.benchmark.command import shard_of
+from vqdna_jax.benchmark.command import UNTRAINED, rows_of, shard_of
 from vqdna_jax.benchmark.jobs import Plan
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.untrained import save_untrained
@@ -101,6 +101,7 @@ def main() -> None:
         help="learned ones with their bases per code",
     )
     parser.add_argument("--tasks", default="", help="names of sets; all that are found")
+    parser.add_argument("--methods", default="", help="of tuning: head,lora,full, each a row; lora")
     parser.add_argument("--shard", default="0/1", help="i/n: do every n-th cell of the benchmark from the i-th on")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the fine-tuning, after the budget's")
     arguments = parser.parse_args()
@@ -110,15 +111,19 @@ def main() -> None:
 
 def compare(arguments) -> int:
     budget, out = BUDGETS[arguments.budget], arguments.out
-    models, roles = {}, {}
+    models = {}
     for name in arguments.tokenizers.split(","):
         models[name] = pretrain(name, tokenizer(name, arguments, budget), arguments, budget)
-        twin = f"{name}, untrained"
-        models[twin], roles[twin] = save_untrained(models[name], out / "untrained" / name), "control"
+        save_untrained(models[name], out / "untrained" / name)
+    table = rows_of(models, [method for method in arguments.methods.split(",") if method], out / "untrained")
+    roles = {name: "control" for name in table if name.endswith(UNTRAINED)}
+    directories, own = {n: row.directory for n, row in table.items()}, {n: row.settings for n, row in table.items()}
     settings = [f"{key}={value}" for key, value in budget.finetuning.items()] + arguments.set
     shard = shard_of(arguments.shard)
     tasks = [task for task in arguments.tasks.split(",") if task]
-    plan = Plan(arguments.data, models, out / "benchmark", tasks, budget.seeds, "tiny", settings, roles, shard)
+    plan = Plan(
+        arguments.data, directories, out / "benchmark", tasks, budget.seeds, "tiny", settings, roles, shard, own=own
+    )
     code = runner.run(plan)
     if not code:
         facts = {"pretraining": text_of(budget.pretraining), "fine-tuning": " ".join(settings)}

@@ -4,7 +4,8 @@ import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from vqdna_jax.benchmark import jobs, runner
 from vqdna_jax.benchmark.cells import Role, finished
@@ -13,9 +14,12 @@ from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
+from vqdna_jax.models.classifier import METHODS
 from vqdna_jax.runtime import shipped
 from vqdna_jax.runtime.files import behind_links
 from vqdna_jax.training import workdir
+
+UNTRAINED = ", untrained"  # after the name of the model that a twin is of
 
 
 def run(
@@ -29,6 +33,7 @@ def run(
     untrained: bool,
     shard: str,
     controls: Controls = "linear",
+    methods: Sequence[str] = (),
     as_json: bool = False,
 ) -> int:
     """Runs the benchmark and writes its table and page. Returns the exit code, 0 or 42. Raises InputError, also where
@@ -36,16 +41,17 @@ def run(
 
     Args:
         models: as `shipped.find` takes them, or NAME=MODEL. untrained: also each model's untrained twin, as a control.
-        shard: "i/n". controls: "linear" ones, or "all".
+        shard: "i/n". controls: "linear" ones, or "all". methods: of tuning, each a row; none: as the settings say.
         as_json: print results.json on stdout, not the table.
     """
     workdir.check(out)
     named = names_of(models)
-    twins = {f"{name}, untrained": out / "untrained" / name for name in named if untrained}
-    roles: dict[str, Role] = dict.fromkeys(twins, "control")
-    plan = jobs.Plan(data, named | twins, out, tasks, seeds, preset, settings, roles, shard_of(shard), controls)
-    for path, twin in zip(named.values(), twins.values()):
-        save_untrained(path, twin)
+    rows = rows_of(named, methods, out / "untrained" if untrained else None)
+    roles: dict[str, Role] = {name: "control" for name in rows if name.endswith(UNTRAINED)}
+    directories, own = {name: row.directory for name, row in rows.items()}, {n: row.settings for n, row in rows.items()}
+    plan = jobs.Plan(data, directories, out, tasks, seeds, preset, settings, roles, shard_of(shard), controls, own)
+    for name in named if untrained else ():
+        save_untrained(named[name], out / "untrained" / name)
     code = runner.run(plan)
     if not code:
         facts = {"fine-tuning": f"preset {preset} of configs/finetune.py, {' '.join(settings) or 'as it is'}"}
@@ -87,6 +93,33 @@ def names_of(models: Sequence[str]) -> dict[str, pathlib.Path]:
             raise InputError(f"--model={model}: the name {name!r} is taken or has a /; expected --model=NAME=MODEL")
         named[name] = directory
     return named
+
+
+class ModelRow(NamedTuple):
+    """A row of the table: a pretrained model, and KEY=VALUE of its fine-tuning."""
+
+    directory: pathlib.Path
+    settings: Sequence[str]
+
+
+def rows_of(
+    models: Mapping[str, pathlib.Path], methods: Sequence[str] = (), untrained: pathlib.Path | None = None
+) -> dict[str, ModelRow]:
+    """Each model with each method, and after each its twin, which lies in `untrained` under the model's name.
+
+    Raises InputError: there is no such method.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise InputError(f"--methods={','.join(methods)}: found {method!r}, expected some of {', '.join(METHODS)}")
+    rows = {}
+    for name, directory in models.items():
+        for method in methods or [""]:
+            row, settings = (f"{name}, {method}", [f"tuning.method={method}"]) if method else (name, [])
+            rows[row] = ModelRow(directory, settings)
+            if untrained:
+                rows[row + UNTRAINED] = ModelRow(untrained / name, settings)
+    return rows
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -25,7 +25,7 @@ class Plan:
     Attributes:
         data: a folder of sets in any layout that `sets.find` knows. tasks: names of sets; empty: all found.
         models: name -> directory of a pretrained model. roles: name -> "model" or "control".
-        settings: KEY=VALUE of configs/finetune.py for every job, after the set's recipe.
+        settings: KEY=VALUE of configs/finetune.py for every job, after the set's recipe. own: more of them for a model.
         shard: (i, n): this process does every n-th job from the i-th on.
         controls: "linear" ones, or "all".
     """
@@ -40,6 +40,7 @@ class Plan:
     roles: Mapping[str, cells.Role] = dataclasses.field(default_factory=dict)
     shard: tuple[int, int] = (0, 1)
     controls: Controls = "linear"
+    own: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -105,5 +106,5 @@ def config_of(plan: Plan, folder: pathlib.Path, job: Job) -> ConfigDict:
     }
     if job.model in plan.models:
         values["pretrained"] = plan.models[job.model]
-    own = [f"{key}={value}" for key, value in values.items()]
-    return read_config(f"finetune:{plan.preset}", [*own, *plan.settings])
+    of_job = [f"{key}={value}" for key, value in values.items()]
+    return read_config(f"finetune:{plan.preset}", [*of_job, *plan.settings, *plan.own.get(job.model, ())])

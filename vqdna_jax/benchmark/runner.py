@@ -51,7 +51,8 @@ def check(plan: Plan, sets: Mapping[str, pathlib.Path]) -> None:
     from vqdna_jax.inference.saved import pretrained
 
     for name, path in sets.items():
-        read(FinetuneSettings, config_of(plan, path, Job("", name, 0)).to_dict())
+        for model in plan.models or [""]:
+            read(FinetuneSettings, config_of(plan, path, Job(model, name, 0)).to_dict())
         if "test" not in find.read(CARDS[name], path).splits:
             raise InputError(f"{path}: test.csv is missing; expected it beside train.csv; or leave {name} out")
     digests = {name: pretrained.load(path).digest for name, path in plan.models.items()}

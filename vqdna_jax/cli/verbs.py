@@ -111,6 +111,7 @@ def benchmark(
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     untrained: bool = False,
     controls: Literal["linear", "all"] | None = None,
+    methods: str = "",
     shard: str = "0/1",
     check: bool = False,
     device: Device = "auto",
@@ -130,6 +131,7 @@ def benchmark(
         untrained: also run each model's network without pretraining, as a control
         controls: linear (the default), of k-mer counts and bases by position, seconds a set; all, also a small
             convolutional network trained from nothing, minutes a set and seed; said, --model may be left out
+        methods: of tuning, with commas, head,lora,full, each a row of the table; by default that of the config
         shard: i/n, do every n-th cell from the i-th on; processes may share one --out
         check: only check the folder: columns, labels, letters, sizes, duplicates across splits
         device: what to compute on; auto: the best that there is
@@ -149,7 +151,8 @@ def benchmark(
         raise errors.InputError(f"--model: is missing; expected a pretrained model, {advice}")
     if out is None:
         raise errors.InputError("--out: is missing; expected a directory for the table and the page, --out=runs/gue")
-    sys.exit(command.run(data, models, out, names, seeds, preset, set, untrained, shard, controls or "linear", as_json))
+    rows = untrained, shard, controls or "linear", [method for method in methods.split(",") if method]
+    sys.exit(command.run(data, models, out, names, seeds, preset, set, *rows, as_json))
 
 
 def report(

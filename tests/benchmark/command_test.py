@@ -1,0 +1,45 @@
+"""What rows the table of a benchmark has."""
+
+import pathlib
+
+import pytest
+
+from vqdna_jax.benchmark import jobs
+from vqdna_jax.benchmark.command import rows_of
+from vqdna_jax.benchmark.jobs import Job
+from vqdna_jax.errors import InputError
+
+MODELS = {"a": pathlib.Path("A"), "b": pathlib.Path("B")}
+
+
+def test_a_row_a_model_without_methods():
+    assert {name: row.directory for name, row in rows_of(MODELS).items()} == MODELS
+    assert not any(row.settings for row in rows_of(MODELS).values())
+
+
+def test_each_model_with_each_method_and_its_twin_with_the_same():
+    rows = rows_of(MODELS, ["head", "full"], pathlib.Path("twins"))
+    of_a = ["a, head", "a, head, untrained", "a, full", "a, full, untrained"]
+    assert list(rows) == of_a + [name.replace("a,", "b,", 1) for name in of_a]
+    assert rows["b, full"] == (MODELS["b"], ["tuning.method=full"])
+    assert rows["b, full, untrained"] == (pathlib.Path("twins/b"), ["tuning.method=full"])
+
+
+def test_a_method_that_there_is_not_is_refused():
+    with pytest.raises(InputError, match="found 'some', expected some of lora, full, head"):
+        rows_of(MODELS, ["head", "some"])
+
+
+def test_the_settings_of_a_row_are_after_those_of_all():
+    rows = rows_of(MODELS, ["head", "full"])
+    plan = jobs.Plan(
+        pathlib.Path("GUE"),
+        {name: row.directory for name, row in rows.items()},
+        pathlib.Path("out"),
+        settings=["tuning.method=lora", "tuning.rank=4"],
+        own={name: row.settings for name, row in rows.items()},
+    )
+    for name, row in rows.items():
+        config = jobs.config_of(plan, pathlib.Path("GUE/tf/0"), Job(name, "tf/0", 1))
+        assert [f"tuning.method={config.tuning.method}"] == row.settings
+        assert (config.pretrained, config.tuning.rank, config.seed) == (str(row.directory), 4, 1)
