@@ -5,10 +5,15 @@ import json
 import pathlib
 import runpy
 import sys
+from collections import Counter
 
+import numpy as np
 import pytest
+from small_sequences import random_bases
 
+import vqdna_jax
 from vqdna_jax.stages import read_settings
+from vqdna_jax.tokenizers.kmers import OverlappingKmers
 from vqdna_jax.training import experiments
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -71,3 +76,21 @@ def test_bench_vocab_is_the_step_over_the_product(tmp_path, run, capsys):
     rates = 3 * model.flops_per_base() * 2 * 64 / step["seconds"], 2 * 2048**3 / product["seconds"]
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| step"))
     assert f"| {rates[0] / rates[1]:.2f} (" in row
+
+
+def test_compare_words_counts_words_as_a_counter_does(tmp_path):
+    """3-mers that overlap are words whose bag is known: of a learned tokenizer it would only be what it is."""
+    tool = runpy.run_path(str(ROOT / "tools/compare_words.py"))
+    OverlappingKmers(3).save(tmp_path / "3-mers")
+    model, bases_BxS = vqdna_jax.load(tmp_path / "3-mers"), random_bases(20, 50)
+    bags = [Counter(zip(x, x[1:], x[2:])) for x in bases_BxS.tolist()]
+    for counts_BxK in (tool["kmer_bag"](list(bases_BxS), 3), tool["bag"](model, list(bases_BxS))):
+        assert [sorted(row[row > 0]) for row in counts_BxK.toarray()] == [sorted(bag.values()) for bag in bags]
+    ended = [Counter(zip(x, x[1:], x[2:])) for x in ([4, 4, *x, 4, 4] for x in bases_BxS.tolist())]
+    counts_BxK = tool["ended_bag"](list(bases_BxS), 3)
+    assert [sorted(row[row > 0]) for row in counts_BxK.toarray()] == [sorted(bag.values()) for bag in ended]
+    codes_BxLxN = np.stack(model.encode(list(bases_BxS)))
+    for edited_BxS in tool["edited"](bases_BxS).values():
+        after = [Counter(zip(x, x[1:], x[2:])) for x in edited_BxS.tolist()]
+        lost = np.mean([(bag - other).total() for bag, other in zip(bags, after)])
+        assert tool["lost_words"](model, codes_BxLxN, edited_BxS) == f"{lost:.1f}" and lost > 1
