@@ -41,11 +41,11 @@ def random_weights(config: TransformerConfig, levels: tuple[int, ...], code_widt
 
 
 def save_tiny_pretrained(
-    directory: pathlib.Path, bases_per_code: int = 1, context: int = 64, seed: int = 0, **transformer
+    directory: pathlib.Path, bases_per_code: int = 1, context: int = 64, seed: int = 0, reach: int = 0, **transformer
 ) -> str:
     """An export whose training windows have `context` codes, CLS included; returns its digest."""
     tokenizer_dir = directory.with_name(f"{directory.name}-tokenizer")
-    save_tiny(tokenizer_dir, "hrq", bases_per_code)
+    save_tiny(tokenizer_dir, "hrq", bases_per_code, reach=reach)
     tokenizer, config = load.load(tokenizer_dir).tokenizer, tiny_transformer(**transformer)
     weights = random_weights(config, tokenizer.codebook_sizes, tokenizer.config.width, bases_per_code, seed)
     return pretrained.save(directory, tokenizer, config, weights, context * bases_per_code, context - config.cls, {})

@@ -102,11 +102,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert b"gradient_norm" in events.read_bytes()  # written and closed, up to the step that failed
 
 
-def test_meshes_agree():
-    alone, state = losses_on(small_config())
+@pytest.mark.parametrize("reach", [0, 3])
+def test_meshes_agree(reach):
+    config = small_config()
+    config.model.reach = reach
+    alone, state = losses_on(config)
     assert len(set(alone)) == STEPS
     for shape in ((8, 1, 1), (4, 2, 1), (2, 2, 2)):
-        losses, sharded = losses_on(small_config(), *shape)
+        losses, sharded = losses_on(config, *shape)
         np.testing.assert_allclose(losses, alone, rtol=1e-5)
         up = sharded.params["encoder"]["block_1"]["mlp"]["up"]
         assert up.sharding.spec == jax.P("fsdp", "tensor")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from refusals import refusal
-from tiny_pretrained import random_weights, tiny_transformer
+from tiny_pretrained import random_weights, save_tiny_pretrained, tiny_transformer
 
 from vqdna_jax import partition
 from vqdna_jax.genome.alphabet import to_bases
@@ -41,9 +41,13 @@ def test_on_a_mesh_every_device_has_it_whole(pretrained_dir):
     assert model.digest == pretrained.load(pretrained_dir).digest
 
 
-def test_an_export_serves_as_a_tokenizer_too(pretrained_dir):
-    tokenizer, model = load.load(pretrained_dir.with_name("pretrained-tokenizer")), load.load(pretrained_dir)
-    np.testing.assert_array_equal(model.encode("ACGTTGCANNA"), tokenizer.encode("ACGTTGCANNA"))
+@pytest.mark.parametrize("reach", [0, 8])
+def test_an_export_serves_as_a_tokenizer_too(tmp_path, reach):
+    save_tiny_pretrained(tmp_path / "pretrained", bases_per_code=4, reach=reach)
+    tokenizer, model = load.load(tmp_path / "pretrained-tokenizer"), load.load(tmp_path / "pretrained")
+    codes_LxN = model.encode("ACGTTGCANNA")
+    np.testing.assert_array_equal(codes_LxN, tokenizer.encode("ACGTTGCANNA"))
+    assert model.decode(codes_LxN) == tokenizer.decode(codes_LxN)
     assert model.tokenizer_digest == tokenizer.digest != model.digest
 
 
