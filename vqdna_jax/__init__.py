@@ -1,7 +1,7 @@
 """VQDNA in JAX: a genome tokenizer learned by vector quantization (arXiv 2405.10812).
 
 import vqdna_jax
-model = vqdna_jax.load("runs/hrq/export")
+model = vqdna_jax.load("mini")  # or the directory of an export, "runs/hrq/export"
 codes = model.encode(["ACGTTGCA"])
 """
 

@@ -10,12 +10,16 @@ import subprocess
 import sys
 import venv
 
+import numpy as np
 import pytest
 from tiny_pretrained import save_tiny_pretrained
 from tiny_tokenizer import save_tiny
 
+from vqdna_jax import load
+from vqdna_jax.inference.saved import listing
 from vqdna_jax.version import __version__
 
+DNA = "ACGTTGCATTGACCAGGTACCATTGGCA" * 5
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = {
     "train.total_steps": 2,
@@ -131,6 +135,22 @@ def test_sequences_are_encoded_and_decoded(run, bundled, tmp_path):
     end = run("vqdna", "decode", "codes.npz", "--model=export", "--out=back.fa")
     assert end.returncode == 0, end.stderr
     assert len("".join((tmp_path / "back.fa").read_text().split("\n")[1:])) == 5386
+
+
+def test_the_models_that_ship_are_in_it(run, installed, bundled):
+    expected = listing.shipped_models()
+    found = json.loads(run("vqdna", "models", "--json").stdout)
+    for model in found:
+        assert pathlib.Path(model.pop("path")).is_relative_to(installed.parent)
+    assert found == [{key: value for key, value in model.items() if key != "path"} for model in expected]
+    assert "mini" in [model["name"] for model in found]
+
+
+def test_sequences_are_embedded_by_the_model_in_the_box(run, tmp_path):
+    (tmp_path / "in.fa").write_text(f">a\n{DNA}\n")
+    end = run("vqdna", "embed", "in.fa", "--model=mini", "--out=vectors.npy")
+    assert end.returncode == 0, end.stderr
+    np.testing.assert_allclose(np.load("vectors.npy")[0], load("mini").embed(DNA), rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_finds_its_experiment(run, tmp_path):

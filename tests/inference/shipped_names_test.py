@@ -103,7 +103,7 @@ def test_a_fine_tuned_model_finds_it_on_any_machine(ships, tmp_path, monkeypatch
     """And no other that ships under that name, and none that lies in a folder of that name beside it."""
     config = finetune_config(tmp_path)
     config.pretrained = "mini"
-    config.tuning.method = "head"
+    config.tuning.method, config.head.pool = "head", "mean"
     config.train.total_steps = 2
     assert run(config, tmp_path / "run") == 0
     assert read_config(tmp_path / "run/export/config.json")["base"] == "mini"

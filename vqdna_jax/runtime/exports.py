@@ -210,7 +210,9 @@ def in_half(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         halves = {name: tensor.astype(np.float16) for name, tensor in tensors.items() if tensor.ndim > 1}
     for name, half in halves.items():
         if not np.isfinite(half).all():
-            raise InputError(f"tensor {name}: holds a number that float16 does not, over 65,504; store it as float32")
+            raise InputError(
+                f"tensor {name}: holds a number that float16 does not, over 65,504; copy it with --dtype=float32"
+            )
     return {**tensors, **halves}
 
 

@@ -17,7 +17,7 @@ from vqdna_jax.inference.saved.copies import copy_model, read_sections
 from vqdna_jax.runtime import exports
 from vqdna_jax.tokenizers.kmers import Kmers
 
-KINDS = ["words", "words-model", "kmers-model", "lora", "full", "kmers-lora"]
+KINDS = ["words", "words-model", "kmers-model", "full"]
 DNA = "ACGTTGCATTGACCAGGTACCATTGGCA" * 5
 
 
@@ -28,8 +28,8 @@ def models(tmp_path_factory) -> pathlib.Path:
     save_tiny(place / "words", "hrq", 4)
     save_tiny_pretrained(place / "words-model", 4)
     save_tiny_over_fixed(place / "kmers-model", Kmers(3))
-    for name, base, method in (("lora", "words", "lora"), ("full", "words", "full"), ("kmers-lora", "kmers", "lora")):
-        save_tiny_finetuned(place / name, method=method, base=place / f"{base}-model")
+    for method in ("lora", "full"):
+        save_tiny_finetuned(place / method, method=method, base=place / "words-model")
     return place
 
 
