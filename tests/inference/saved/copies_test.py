@@ -28,8 +28,8 @@ def models(tmp_path_factory) -> pathlib.Path:
     save_tiny(place / "words", "hrq", 4)
     save_tiny_pretrained(place / "words-model", 4)
     save_tiny_over_fixed(place / "kmers-model", Kmers(3))
-    for method in ("lora", "full"):
-        save_tiny_finetuned(place / method, method=method, base=place / "words-model")
+    save_tiny_finetuned(place / "lora", base=place / "words-model")
+    save_tiny_finetuned(place / "full", method="full", strands="both", base=place / "words-model")
     return place
 
 
