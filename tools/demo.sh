@@ -53,7 +53,7 @@ echo
 echo "A head on its frozen features names the species of windows that it has not seen:"
 run python -m vqdna_jax.main --config=configs/finetune.py:tiny --workdir="$out/shipped/species" \
   --config.pretrained=mini --config.data.labelled="$windows" \
-  --config.data.long=window --config.tuning.method=head --config.head.pool=mean+words
+  --config.data.long=window --config.data.strands=one --config.tuning.method=head --config.head.pool=mean+words
 run vqdna predict "$windows/test.csv" --model="$out/shipped/species/export" --out="$out/shipped/predictions.csv"
 
 echo
