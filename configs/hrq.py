@@ -4,6 +4,8 @@
 
 tiny: 500 steps, two minutes on two CPU cores with evaluation and all. On held-out sequence 100 % of the bases rebuilt,
 all 256 + 512 codes used (docs/results.md).
+mini: the tokenizer of the model that comes with the package: 1,500 steps, 12 Mbases, twelve minutes on one core; all of
+1024 and 99.6 % of 2048 codes used, hidden bases rebuilt in 36 % of cases.
 base (the default): the paper's recipe. K=512 (codebooks of 1024 and 2048), D=384, six blocks, AdamW 1e-4 with a cosine,
 global batch 1024, one epoch. What the paper does not say is this project's choice: betas, weight decay, warm-up,
 clipping, EMA decay, revival, window, dtype.
