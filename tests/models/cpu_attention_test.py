@@ -1,5 +1,7 @@
 """The CPU's attention: that of plain XLA in value and gradient; what is not seen has no part in either."""
 
+from typing import get_args
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from small_mesh import mesh_of
 
-from vqdna_jax.models.attention import HEADS, attention
+from vqdna_jax.models.attention import HEADS, Kernel, attention, kernel_of_padded
 from vqdna_jax.partition import spec
 
 B, L, H, C = 4, 9, 2, 8
@@ -69,3 +71,10 @@ def test_meshes_agree(shape):
             results.append(value_and_gradients("cpu", heads(), 3, lengths_of(9, 4, 1, 7)))
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_of_padded_sequences_is_a_kernel_that_knows_lengths():
+    found = {
+        kernel_of_padded(platform, 0, dtype) for platform in ("cpu", "tpu", "gpu") for dtype in ("float32", "bfloat16")
+    }
+    assert found == set(get_args(Kernel)) - {"splash"}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,6 @@ from tiny_pretrained import random_weights, tiny_transformer
 from vqdna_jax import partition
 from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.labels.sets import LabelledSet, Split
-from vqdna_jax.models.attention import Kernel, kernel_of_padded
 from vqdna_jax.models.classifier import METHODS, Classifier
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import POOLS
@@ -306,6 +304,11 @@ class TestMethods:
             *({"['transformer']['mask']"} if method == "full" else set()),
         }
 
+    def test_what_the_head_says_of_counts_stays(self):
+        task = with_network(pool="mean+words", hidden=0)
+        grads_PxV = np.asarray(gradient(task, trained(task), batch())[1]["head"]["kernel"])
+        assert grads_PxV[: MODEL.width].all() and not grads_PxV[MODEL.width :].any()
+
     def test_dropout_is_a_function_of_the_key_and_absent_from_predictions(self):
         losses = [float(gradient(TASK, trained(TASK), batch(), jax.random.key(k))[0][0]) for k in (0, 0, 1)]
         assert losses[0] == losses[1] != losses[2]
@@ -340,10 +343,3 @@ class TestMethods:
                 state, metrics = step(state, frozen(on), data, key)
                 losses.append(float(metrics["loss"]))
         return losses, state
-
-
-def test_attention_of_padded_sequences_is_a_kernel_that_knows_lengths():
-    found = {kernel_of_padded(platform, MODEL.window, MODEL.dtype) for platform in ("cpu", "tpu", "gpu")}
-    half = dataclasses.replace(MODEL, dtype="bfloat16")
-    found |= {kernel_of_padded(platform, half.window, half.dtype) for platform in ("cpu", "tpu", "gpu")}
-    assert found == set(get_args(Kernel)) - {"splash"}

@@ -1,6 +1,7 @@
 """A transformer that reads the codes of sequences, a readout of them, and a head for their labels."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from vqdna_jax.models import lora
 from vqdna_jax.models.heads import Head
 from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.lora import Adapter, LoraConfig
-from vqdna_jax.models.pooling import POOLS, View, pool
+from vqdna_jax.models.pooling import OF_CODES, POOLS, View, pool
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig, born
 from vqdna_jax.partition import spec, take
@@ -78,7 +79,12 @@ class Classifier:
 
     @property
     def head(self) -> Head:
-        return Head(self.outputs, self.hidden, self.dropout, self.form)
+        """What it says of counts of frozen codes stays as the probe has it, whose penalty dev chose: without one, ten
+        thousand weights learn a few thousand training rows by heart."""
+        ends = list(itertools.accumulate(self.widths))
+        spans = zip(self.readouts, [0, *ends], ends)
+        kept = tuple((start, end) for name, start, end in spans if name in OF_CODES and self.form > 1)
+        return Head(self.outputs, self.hidden, self.dropout, self.form, kept)
 
     def logits(self, head: Params, features_BxP: Array, key: Array | None = None) -> Array:
         """f32 [B, V] of `features`; dropout where there is a `key`."""

@@ -1,5 +1,7 @@
 """Heads: what is read off the transformer's context vectors."""
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
@@ -65,13 +67,15 @@ class Head(nn.Module):
     is not 0, an MLP with one hidden layer.
 
     `mean`, `scale`, `kernel` and `bias` begin with what a linear probe of the features gave, or at 0 and 1; the first
-    two stay. The MLP begins at zero. `form` 1 is that of older exports: no standardisation, and the MLP alone.
+    two stay, and no gradient reaches the rows of `kernel` of the features in `kept`, spans of them. The MLP begins at
+    zero. `form` 1 is that of older exports: no standardisation, and the MLP alone.
     """
 
     outputs: int
     hidden: int
     dropout: float
     form: int = 2
+    kept: tuple[tuple[int, int], ...] = ()
 
     @nn.compact
     def __call__(self, x_BxP: Array, key: Array | None = None) -> Array:
@@ -91,6 +95,12 @@ class Head(nn.Module):
     def _linear(self, x_BxP: Array) -> Array:
         kernel = self.param("kernel", sharded(nn.initializers.zeros, None, None), (x_BxP.shape[-1], self.outputs))
         bias = self.param("bias", sharded(nn.initializers.zeros, None), (self.outputs,))
+        if self.kept:
+            at_Px1 = jnp.arange(x_BxP.shape[-1])[:, None]
+            kept_Px1 = functools.reduce(
+                jnp.logical_or, [(at_Px1 >= start) & (at_Px1 < end) for start, end in self.kept]
+            )
+            kernel = jnp.where(kept_Px1, lax.stop_gradient(kernel), kernel)
         return jnp.einsum("bp,pv->bv", x_BxP, kernel, out_sharding=spec("batch", None)) + bias[None]
 
     def _hidden(self, x_BxP: Array) -> Array:
