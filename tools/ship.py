@@ -139,8 +139,8 @@ def rounding(export: pathlib.Path) -> str:
         differs, changed = (codes_LxN != other_LxN).any(axis=1).mean(), (decoded_S != redecoded_S).mean()
         found[name] = {
             "bases": len(bases),
-            "codes that differ (share)": differs,
-            "decoded bases that differ (share)": changed,
+            "codes that differ (share)": float(differs),
+            "decoded bases that differ (share)": float(changed),
         }
         print(f"float16 on {name}: {found[name]}", flush=True)
     return table("What float16 changes", "genome", found)

@@ -216,7 +216,7 @@ def of_pretrained(
     c = transformer
     summary = (
         f"{c.layers} layers of width {c.width}, {c.heads} heads, hidden {c.hidden} ({c.activation}), on the codes of a"
-        f" {tokenizer.quantizer} tokenizer with {tokenizer.bases_per_code} bases per code."
+        f" tokenizer (quantizer {tokenizer.quantizer}, bases per code: {tokenizer.bases_per_code})."
     )
     return PRETRAINED.format(
         summary=summary,
