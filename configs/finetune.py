@@ -7,7 +7,7 @@ data.labelled is a folder of train.csv, dev.csv and test.csv (`sequence,label`),
 The best parameters on dev are kept, and scored once on test.
 base (the default): DNABERT-2's protocol for GUE, batch 32, three epochs, evaluation every 200 steps, warm-up of 50
 steps and a linear decay, with LoRA of rank 8 on the attention projections; `vqdna benchmark` sets epochs by data set.
-The learning rate is this project's choice. tiny: for small pretrained models, tiny and mini, whose learning rate is higher.
+The learning rate is this project's choice. tiny: for small pretrained models, tiny and mini, with a higher one.
 """
 
 from ml_collections import config_dict

@@ -10,6 +10,7 @@ from small_labelled import write_splits
 from small_sequences import random_bases
 
 from vqdna_jax.benchmark import controls
+from vqdna_jax.benchmark.cells import NETWORK
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.labels import sets
 from vqdna_jax.labels.sets import LabelledSet
@@ -38,7 +39,7 @@ def read(folder: pathlib.Path, bases_BxS: np.ndarray, labels, kind: str = "class
 
 
 def run(labelled_set: LabelledSet, seed: int = 0) -> dict:
-    return controls.run(controls.NETWORK, labelled_set, METRICS[labelled_set.kind], seed)
+    return controls.run(NETWORK, labelled_set, METRICS[labelled_set.kind], seed)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tiny_pretrained import save_tiny_pretrained
 
 from vqdna_jax import retries, train
 from vqdna_jax.benchmark import command, controls, convolutional, jobs, runner
-from vqdna_jax.benchmark.cells import finished
+from vqdna_jax.benchmark.cells import NETWORK, finished
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.benchmark.untrained import save_untrained
@@ -126,9 +126,9 @@ def test_a_network_that_is_asked_for_goes_on_at_the_cell_where_it_was(place, mon
     monkeypatch.setattr(convolutional, "_epochs", original)
     assert runner.run(asked) == 0
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
-    networks = [cell for cell in finished(place / "network") if cell.model == controls.NETWORK]
+    networks = [cell for cell in finished(place / "network") if cell.model == NETWORK]
     assert [(cell.seed, cell.role, cell.train_rows) for cell in networks] == [(0, "control", 192), (1, "control", 192)]
-    undisturbed = controls.run(controls.NETWORK, sets.read_set(place / "GUE/tf/0"), "mcc", 1)
+    undisturbed = controls.run(NETWORK, sets.read_set(place / "GUE/tf/0"), "mcc", 1)
     assert undisturbed == {"dev": networks[1].dev_scores, "test": networks[1].test_scores}
     assert "convolutional network" in publish.publish(place / "network", "", {}).with_name("table.md").read_text()
 

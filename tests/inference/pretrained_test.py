@@ -171,7 +171,7 @@ def test_one_or_many_letters_or_numbers(models):
     [
         ((["ACGT", ""],), ["sequence 1", "empty"]),
         ((["ACGT", "ACXT"],), ["sequence 1", "position 2"]),
-        (("ACGT", "median"), ["'median'", "mean, max, cls, segments:2, segments:4, segments:8", "words, pairs, some"]),
+        (("ACGT", "median"), ["'median'", "mean, max, segments:2, segments:4, segments:8", "words, pairs, some"]),
         (("ACGT", "cls"), ["without CLS"]),
         (("ACGT", "mean", 2), ["layer: 2", "-2 to 1"]),
         (("ACGT", "mean", -3), ["layer: -3"]),

@@ -36,7 +36,7 @@ def test_a_run_begins_with_its_probe_and_goes_on_bitwise(place, tmp_path, monkey
     found, expected = (safetensors.numpy.load_file(of / "export/model.safetensors") for of in (stopped, whole))
     assert found.keys() == expected.keys() and all(np.array_equal(found[name], expected[name]) for name in found)
 
-    one = changed(place, head__pool="mean", tuning__method=method)
+    one = changed(place, head__pool="mean", data__strands="one", tuning__method=method)
     assert run(one, tmp_path / "one") == 0
     assert rows_of(tmp_path / "one") != rows_of(whole)
     rows = genome_rows(sum(ROWS.values()))[:50]

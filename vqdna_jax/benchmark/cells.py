@@ -13,6 +13,7 @@ from vqdna_jax.runtime.files import read_json, replacing
 
 Role = Literal["model", "control"]
 Scores = Mapping[str, float | None]
+NETWORK = "convolutional network"  # a control; named here, where pages that load neither jax nor scikit-learn read it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 from scipy import sparse
 
+from vqdna_jax.benchmark.cells import NETWORK
 from vqdna_jax.evaluation import code_statistics, linear, probes, scores
 from vqdna_jax.labels.sets import LabelledSet
 
 Features = Callable[[list[np.ndarray]], sparse.csr_array]
 Controls = Literal["linear", "all"]
-NETWORK = "convolutional network"
 
 
 def counts_and_positions(bases: list[np.ndarray]) -> sparse.csr_array:

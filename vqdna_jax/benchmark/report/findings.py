@@ -3,8 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from vqdna_jax.benchmark.cells import Cell
-from vqdna_jax.benchmark.controls import NETWORK
+from vqdna_jax.benchmark.cells import NETWORK, Cell
 from vqdna_jax.benchmark.report import comparisons, summaries, wording
 from vqdna_jax.benchmark.report.summaries import Row, Summary
 from vqdna_jax.benchmark.sets.published import PublishedRow
