@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 from refusals import refusal
 from small_run import run
 from tiny_pretrained import save_tiny_pretrained
@@ -14,6 +15,11 @@ from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.genome.build.bundled import bundled_corpus
 from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.windows import evaluation_windows
+from vqdna_jax.inference.pretrained import Pretrained
+from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.labels.batches import Encoded
+from vqdna_jax.stages import finetune as stage
+from vqdna_jax.stages import read_settings, readout
 
 STEPS = 16
 CONTEXT = 32  # codes of the base, CLS included
@@ -87,3 +93,15 @@ def refused(config, workdir: pathlib.Path, devices: int = 1) -> str:
     message = refusal(run, config, workdir, devices)
     assert not (fresh and workdir.exists())
     return message
+
+
+def probe_of(config: ConfigDict) -> tuple[readout.Probe, dict[str, Encoded], Pretrained]:
+    """The probe of a config's set, the encoded set, the pretrained model."""
+    settings = read_settings(config)
+    labelled_set, base = stage.read_labelled(settings.data), pretrained.load(settings.pretrained)
+    target = stage.target_of(labelled_set)
+    encoded = {
+        name: stage.encode(base, split, labelled_set.kind, target, settings.data)
+        for name, split in labelled_set.splits.items()
+    }
+    return readout.probe(settings, base, labelled_set, encoded, target), encoded, base

@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 from vqdna_jax.benchmark import runner
-from vqdna_jax.benchmark.command import UNTRAINED, rows_of, shard_of
+from vqdna_jax.benchmark.command import rows_of, shard_of
 from vqdna_jax.benchmark.jobs import Plan
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.untrained import save_untrained
@@ -115,15 +115,11 @@ def compare(arguments) -> int:
     for name in arguments.tokenizers.split(","):
         models[name] = pretrain(name, tokenizer(name, arguments, budget), arguments, budget)
         save_untrained(models[name], out / "untrained" / name)
-    table = rows_of(models, [method for method in arguments.methods.split(",") if method], out / "untrained")
-    roles = {name: "control" for name in table if name.endswith(UNTRAINED)}
-    directories, own = {n: row.directory for n, row in table.items()}, {n: row.settings for n, row in table.items()}
+    table, own = rows_of(models, [method for method in arguments.methods.split(",") if method], out / "untrained")
     settings = [f"{key}={value}" for key, value in budget.finetuning.items()] + arguments.set
     shard = shard_of(arguments.shard)
     tasks = [task for task in arguments.tasks.split(",") if task]
-    plan = Plan(
-        arguments.data, directories, out / "benchmark", tasks, budget.seeds, "tiny", settings, roles, shard, own=own
-    )
+    plan = Plan(arguments.data, table, out / "benchmark", tasks, budget.seeds, "tiny", settings, shard, own=own)
     code = runner.run(plan)
     if not code:
         facts = {"pretraining": text_of(budget.pretraining), "fine-tuning": " ".join(settings)}

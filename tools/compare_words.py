@@ -98,11 +98,7 @@ def bag(model: Model, bases: list[np.ndarray]) -> sparse.csr_array:
 
 def _counts(words: list[np.ndarray], size: int) -> sparse.csr_array:
     """f32 [B, K] of the words of each sequence."""
-    ends_B = np.cumsum([0, *map(len, words)])
-    keys = np.concatenate(words)
-    counts_BxK = sparse.csr_array((np.ones(len(keys), np.float32), keys, ends_B), (len(words), size))
-    counts_BxK.sum_duplicates()
-    return counts_BxK
+    return statistics.counted(np.concatenate(words), [len(of_row) for of_row in words], size)
 
 
 def facts(model: Model, bases_BxS: np.ndarray) -> dict[str, str]:

@@ -13,16 +13,18 @@ MODELS = {"a": pathlib.Path("A"), "b": pathlib.Path("B")}
 
 
 def test_a_row_a_model_without_methods():
-    assert {name: row.directory for name, row in rows_of(MODELS).items()} == MODELS
-    assert not any(row.settings for row in rows_of(MODELS).values())
+    rows, own = rows_of(MODELS)
+    assert rows == MODELS
+    assert not any(own.values())
 
 
 def test_each_model_with_each_method_and_its_twin_with_the_same():
-    rows = rows_of(MODELS, ["head", "full"], pathlib.Path("twins"))
+    rows, own = rows_of(MODELS, ["head", "full"], pathlib.Path("twins"))
     of_a = ["a, head", "a, head, untrained", "a, full", "a, full, untrained"]
     assert list(rows) == of_a + [name.replace("a,", "b,", 1) for name in of_a]
-    assert rows["b, full"] == (MODELS["b"], ["tuning.method=full"])
-    assert rows["b, full, untrained"] == (pathlib.Path("twins/b"), ["tuning.method=full"])
+    assert (rows["b, full"], own["b, full"]) == (MODELS["b"], ["tuning.method=full"])
+    assert (rows["b, full, untrained"], own["b, full, untrained"]) == (pathlib.Path("twins/b"), ["tuning.method=full"])
+    assert [jobs.role_of(name) for name in of_a] == ["model", "control"] * 2
 
 
 def test_a_method_that_there_is_not_is_refused():
@@ -31,15 +33,10 @@ def test_a_method_that_there_is_not_is_refused():
 
 
 def test_the_settings_of_a_row_are_after_those_of_all():
-    rows = rows_of(MODELS, ["head", "full"])
-    plan = jobs.Plan(
-        pathlib.Path("GUE"),
-        {name: row.directory for name, row in rows.items()},
-        pathlib.Path("out"),
-        settings=["tuning.method=lora", "tuning.rank=4"],
-        own={name: row.settings for name, row in rows.items()},
-    )
-    for name, row in rows.items():
+    rows, own = rows_of(MODELS, ["head", "full"])
+    settings = ["tuning.method=lora", "tuning.rank=4"]
+    plan = jobs.Plan(pathlib.Path("GUE"), rows, pathlib.Path("out"), settings=settings, own=own)
+    for name, directory in rows.items():
         config = jobs.config_of(plan, pathlib.Path("GUE/tf/0"), Job(name, "tf/0", 1))
-        assert [f"tuning.method={config.tuning.method}"] == row.settings
-        assert (config.pretrained, config.tuning.rank, config.seed) == (str(row.directory), 4, 1)
+        assert [f"tuning.method={config.tuning.method}"] == own[name]
+        assert (config.pretrained, config.tuning.rank, config.seed) == (str(directory), 4, 1)

@@ -6,28 +6,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from refusals import refusal
-from small_finetune import CONTEXT, changed, genome_rows, refused, write_rows
+from small_finetune import CONTEXT, changed, genome_rows, probe_of, refused, write_rows
 from small_run import run
-
-from vqdna_jax.inference.saved import pretrained
-from vqdna_jax.stages import finetune as stage
-from vqdna_jax.stages import read_settings, readout
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("inputs")
-
-
-def probe_of(config):
-    settings = read_settings(config)
-    labelled_set, base = stage.read_labelled(settings.data), pretrained.load(settings.pretrained)
-    target = stage.target_of(labelled_set)
-    encoded = {
-        name: stage.encode(base, split, labelled_set.kind, target, settings.data)
-        for name, split in labelled_set.splits.items()
-    }
-    return readout.probe(settings, base, labelled_set, encoded, target)
 
 
 def written(directory, rows, labels, header="label"):
@@ -48,7 +28,9 @@ def test_fewer_rows_than_classes_are_refused(place, tmp_path, rows):
     data = written(tmp_path / "set", genome_rows(6), [0, 1, 2] * 2)
     message = refused(changed(place, data__labelled=data, data__train_rows=rows), tmp_path / "run")
     assert f"config key data.train_rows: found {rows}, expected at least 3, one for each class" in message
-    found = probe_of(changed(place, data__labelled=data, data__train_rows=3, data__dev_rows=1, head__pool="words"))
+    found, _, _ = probe_of(
+        changed(place, data__labelled=data, data__train_rows=3, data__dev_rows=1, head__pool="words")
+    )
     assert np.isfinite(found.head["kernel"]).all()
 
 
@@ -58,7 +40,7 @@ def test_features_that_do_not_vary_say_nothing(place, tmp_path, pool, method):
     """One sequence under both labels: its readouts are the same in every row, and so are the answers."""
     data = written(tmp_path / "set", [genome_rows(2)[0]] * 20, [0, 1] * 10)
     config = changed(place, data__labelled=data, head__pool=pool, tuning__method=method)
-    found = probe_of(config)
+    found, _, _ = probe_of(config)
     assert all(np.isfinite(x).all() for x in found.head.values()) and found.scores["dev"]["mcc"] == 0
     np.testing.assert_allclose(found.head["kernel"], 0, atol=1e-4)
 
@@ -81,14 +63,14 @@ def test_labels_that_separate_perfectly_leave_all_finite(place, tmp_path, kind):
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["probe_dev_pearson" if kind == "regression" else "probe_dev_mcc"] > 0.99
     if kind == "label":
-        assert "by the strongest penalty tried" in probe_of(config).lines[0]
+        assert "by the strongest penalty tried" in probe_of(config)[0].lines[0]
 
 
 @pytest.mark.parametrize("pool", ["mean", "positions:4"])
 def test_a_single_row_of_one_code(place, tmp_path, pool):
     """A regression of one value: nothing varies, and the answer is that value."""
     data = written(tmp_path / "set", [np.zeros(1, np.uint8)], [2.5])
-    found = probe_of(changed(place, data__labelled=data, head__pool=pool, data__kind="regression"))
+    found, _, _ = probe_of(changed(place, data__labelled=data, head__pool=pool, data__kind="regression"))
     assert all(np.isfinite(x).all() for x in found.head.values())
     assert found.model.predictions(np.zeros((1, 1), np.float32)).values == 2.5
 
@@ -107,7 +89,7 @@ def test_positions_of_unequal_lengths_see_what_lies_where_they_are_aligned(place
         write_rows(tmp_path / f"set/{name}.csv", rows[which], labels[which])
     asked = {"data__labelled": str(tmp_path / "set"), "head__pool": "positions:16", "tuning__method": "head"}
     found = {
-        name: probe_of(changed(place, head__align=name, **asked)).scores["dev"]["mcc"]
+        name: probe_of(changed(place, head__align=name, **asked))[0].scores["dev"]["mcc"]
         for name in ("start", "end", "middle")
     }
     assert max(found, key=lambda name: found[name]) == align and found[align] > 0.8

@@ -3,31 +3,12 @@
 import numpy as np
 import pytest
 from refusals import refusal
-from small_finetune import changed, gc_rich, write_rows, write_set
+from small_finetune import changed, gc_rich, probe_of, write_rows, write_set
 
 from vqdna_jax.evaluation import linear
 from vqdna_jax.genome.alphabet import reverse_complement
 from vqdna_jax.inference.finetuned import FineTuned
-from vqdna_jax.inference.saved import pretrained
-from vqdna_jax.stages import finetune as stage
-from vqdna_jax.stages import read_settings, readout
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("inputs")
-
-
-def probe_of(config):
-    """(the probe of a config's set, the encoded set, the pretrained model)."""
-    settings = read_settings(config)
-    labelled_set, base = stage.read_labelled(settings.data), pretrained.load(settings.pretrained)
-    target = stage.target_of(labelled_set)
-    encoded = {
-        name: stage.encode(base, split, labelled_set.kind, target, settings.data)
-        for name, split in labelled_set.splits.items()
-    }
-    return readout.probe(settings, base, labelled_set, encoded, target), encoded, base
+from vqdna_jax.stages import readout
 
 
 @pytest.mark.parametrize("strands", ["one", "both"])

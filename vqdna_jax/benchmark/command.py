@@ -5,11 +5,11 @@ import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from vqdna_jax.benchmark import jobs, runner
-from vqdna_jax.benchmark.cells import Role, finished
+from vqdna_jax.benchmark.cells import finished
 from vqdna_jax.benchmark.controls import Controls
+from vqdna_jax.benchmark.jobs import UNTRAINED
 from vqdna_jax.benchmark.report import publish
 from vqdna_jax.benchmark.sets import check
 from vqdna_jax.benchmark.untrained import save_untrained
@@ -18,8 +18,6 @@ from vqdna_jax.models.classifier import METHODS
 from vqdna_jax.runtime import shipped
 from vqdna_jax.runtime.files import behind_links
 from vqdna_jax.training import workdir
-
-UNTRAINED = ", untrained"  # after the name of the model that a twin is of
 
 
 def run(
@@ -46,10 +44,8 @@ def run(
     """
     workdir.check(out)
     named = names_of(models)
-    rows = rows_of(named, methods, out / "untrained" if untrained else None)
-    roles: dict[str, Role] = {name: "control" for name in rows if name.endswith(UNTRAINED)}
-    directories, own = {name: row.directory for name, row in rows.items()}, {n: row.settings for n, row in rows.items()}
-    plan = jobs.Plan(data, directories, out, tasks, seeds, preset, settings, roles, shard_of(shard), controls, own)
+    rows, own = rows_of(named, methods, out / "untrained" if untrained else None)
+    plan = jobs.Plan(data, rows, out, tasks, seeds, preset, settings, shard_of(shard), controls, own)
     for name in named if untrained else ():
         save_untrained(named[name], out / "untrained" / name)
     code = runner.run(plan)
@@ -95,31 +91,26 @@ def names_of(models: Sequence[str]) -> dict[str, pathlib.Path]:
     return named
 
 
-class ModelRow(NamedTuple):
-    """A row of the table: a pretrained model, and KEY=VALUE of its fine-tuning."""
-
-    directory: pathlib.Path
-    settings: Sequence[str]
-
-
 def rows_of(
     models: Mapping[str, pathlib.Path], methods: Sequence[str] = (), untrained: pathlib.Path | None = None
-) -> dict[str, ModelRow]:
-    """Each model with each method, and after each its twin, which lies in `untrained` under the model's name.
+) -> tuple[dict[str, pathlib.Path], dict[str, Sequence[str]]]:
+    """(directories, KEY=VALUE of fine-tuning) by row: each model with each method, and after each its twin, which lies
+    in `untrained` under the model's name.
 
     Raises InputError: there is no such method.
     """
     for method in methods:
         if method not in METHODS:
             raise InputError(f"--methods={','.join(methods)}: found {method!r}, expected some of {', '.join(METHODS)}")
-    rows = {}
+    rows: dict[str, pathlib.Path] = {}
+    own: dict[str, Sequence[str]] = {}
     for name, directory in models.items():
         for method in methods or [""]:
             row, settings = (f"{name}, {method}", [f"tuning.method={method}"]) if method else (name, [])
-            rows[row] = ModelRow(directory, settings)
-            if untrained:
-                rows[row + UNTRAINED] = ModelRow(untrained / name, settings)
-    return rows
+            twin = {row + UNTRAINED: untrained / name} if untrained else {}
+            rows |= {row: directory} | twin
+            own |= dict.fromkeys([row, *twin], settings)
+    return rows, own
 
 
 def shard_of(text: str) -> tuple[int, int]:

@@ -16,9 +16,12 @@ from jax import Array
 
 from vqdna_jax.evaluation import scores
 from vqdna_jax.evaluation.probes import padded
-from vqdna_jax.labels.sets import LabelledSet
+from vqdna_jax.labels.sets import Kind, LabelledSet
 from vqdna_jax.models.convolutional import Convolutional
 from vqdna_jax.models.layers import Params, apply
+from vqdna_jax.stages.finetune import standardised, target_of
+from vqdna_jax.tasks.finetune import row_loss
+from vqdna_jax.training.step import average
 
 BATCH, EVALUATED = 64, 256  # rows at once
 MOST_EPOCHS, MOST_STEPS = 30, 6000
@@ -40,7 +43,8 @@ def run(labelled_set: LabelledSet, metric: str, seed: int) -> dict[str, scores.S
     rows = padded([bases for split in splits.values() for bases in split.bases])
     ends = np.cumsum([len(split.bases) for split in splits.values()])[:-1]
     bases = dict(zip(splits, np.split(rows, ends)))
-    labels, mean, deviation = _standardised(kind, splits["train"].labels)
+    mean, deviation = target = target_of(labelled_set)
+    labels = standardised(splits["train"].labels, kind, target)
     network = Convolutional(classes)
     predict = jax.jit(functools.partial(apply, network))
 
@@ -62,16 +66,8 @@ def run(labelled_set: LabelledSet, metric: str, seed: int) -> dict[str, scores.S
     return {"dev": best[1], "test": scored("test", best[0])}
 
 
-def _standardised(kind: str, labels: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """(labels to learn, what the outputs are shifted and scaled by)."""
-    if kind != "regression":
-        return labels.astype(np.int32), 0.0, 1.0
-    mean, deviation = float(labels.mean()), float(labels.std()) or 1.0
-    return ((labels - mean) / deviation).astype(np.float32), mean, deviation
-
-
 def _epochs(
-    network: Convolutional, kind: str, bases_BxS: np.ndarray, labels: np.ndarray, seed: int
+    network: Convolutional, kind: Kind, bases_BxS: np.ndarray, labels: np.ndarray, seed: int
 ) -> Iterator[Params]:
     """The averaged weights after each epoch. Rows beyond whole batches wait for another order, that of the next."""
     batch = min(BATCH, len(bases_BxS))
@@ -91,7 +87,7 @@ def _epochs(
 
 def _step(
     network: Convolutional,
-    kind: str,
+    kind: Kind,
     optimizer: optax.GradientTransformation,
     seed: int,
     state: _State,
@@ -101,21 +97,12 @@ def _step(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def loss(params: Params) -> Array:
-        return jnp.mean(_row_loss(kind, apply(network, params, bases_BxS, key), labels))
+        return jnp.mean(row_loss(kind, apply(network, params, bases_BxS, key), labels))
 
     updates, of_optimizer = optimizer.update(jax.grad(loss)(state.params), state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    kept = jnp.minimum(AVERAGED, (1 + state.step) / (10 + state.step))  # the first weights are soon forgotten
-    averaged = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.averaged, params)
+    averaged = average(state.averaged, params, AVERAGED, state.step)
     return _State(params, averaged, of_optimizer, state.step + 1)
-
-
-def _row_loss(kind: str, logits_BxV: Array, labels: Array) -> Array:
-    if kind == "classification":
-        return optax.softmax_cross_entropy_with_integer_labels(logits_BxV, labels)
-    if kind == "multilabel":
-        return jnp.mean(optax.sigmoid_binary_cross_entropy(logits_BxV, labels.astype(jnp.float32)), axis=-1)
-    return jnp.square(logits_BxV[:, 0] - labels)
 
 
 def _outputs(predict: Callable[[np.ndarray], Array], bases_BxS: np.ndarray) -> np.ndarray:

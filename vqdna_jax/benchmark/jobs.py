@@ -14,6 +14,7 @@ from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
 from vqdna_jax.training.experiments import read_config
 
+UNTRAINED = ", untrained"  # after the name of the row that a twin is of
 _SAYS_ITSELF = {"seed": "--seeds", "pretrained": "--model", "data.labelled": "--data"}
 
 
@@ -24,7 +25,7 @@ class Plan:
 
     Attributes:
         data: a folder of sets in any layout that `sets.find` knows. tasks: names of sets; empty: all found.
-        models: name -> directory of a pretrained model. roles: name -> "model" or "control".
+        models: row -> directory of a pretrained model; those whose name ends in UNTRAINED are controls.
         settings: KEY=VALUE of configs/finetune.py for every job, after the set's recipe. own: more of them for a model.
         shard: (i, n): this process does every n-th job from the i-th on.
         controls: "linear" ones, or "all".
@@ -37,7 +38,6 @@ class Plan:
     seeds: int = 3
     preset: str = "base"
     settings: Sequence[str] = ()
-    roles: Mapping[str, cells.Role] = dataclasses.field(default_factory=dict)
     shard: tuple[int, int] = (0, 1)
     controls: Controls = "linear"
     own: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
@@ -90,8 +90,8 @@ def _jobs(plan: Plan, datasets: Sequence[str]) -> Iterator[Job]:
             yield from (Job(control, dataset, seed) for control in controls.of_seed(plan.controls, seed))
 
 
-def role_of(plan: Plan, model: str) -> cells.Role:
-    return "control" if model in controls.NAMES else plan.roles.get(model, "model")
+def role_of(model: str) -> cells.Role:
+    return "control" if model in controls.NAMES or model.endswith(UNTRAINED) else "model"
 
 
 def config_of(plan: Plan, folder: pathlib.Path, job: Job) -> ConfigDict:

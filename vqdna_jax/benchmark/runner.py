@@ -95,7 +95,7 @@ def run_job(plan: Plan, folder: pathlib.Path, job: Job) -> Cell | None:
         failed = f"error: {metric} is not defined on the labels and answers of test"
     return Cell(
         job.model,
-        role_of(plan, job.model),
+        role_of(job.model),
         job.dataset,
         metric,
         job.seed,

@@ -229,9 +229,15 @@ def kmer_counts(bases_BxS: Array, k: int) -> sparse.csr_array:
     Every start counts; k-mers with an N are left out.
     """
     kmers_BxL, whole_BxL = _kmers_at(bases_BxS, np.arange(bases_BxS.shape[1] - k + 1), k)
-    ends_B = np.append(0, np.cumsum(whole_BxL.sum(axis=1))).astype(np.int32)  # as columns: products read half as much
-    keys = kmers_BxL[whole_BxL].astype(np.int32)
-    counts_BxK = sparse.csr_array((np.ones(len(keys), np.float32), keys, ends_B), (len(bases_BxS), NUM_BASES**k))
+    return counted(kmers_BxL[whole_BxL], whole_BxL.sum(axis=1), NUM_BASES**k)
+
+
+def counted(keys_M: Array, of_row_B: Array | Sequence[int], size: int) -> sparse.csr_array:
+    """How often each of `size` keys is in each row, float32 [B, size]; `keys_M` are those of one row after the other,
+    of which each has so many."""
+    ends_B = np.append(0, np.cumsum(of_row_B)).astype(np.int32)  # as keys: products read half as much as of int64
+    ones_M = np.ones(len(keys_M), np.float32)
+    counts_BxK = sparse.csr_array((ones_M, keys_M.astype(np.int32), ends_B), (len(ends_B) - 1, size))
     counts_BxK.sum_duplicates()
     return counts_BxK
 

@@ -87,9 +87,8 @@ def one_hot(bases: Bases) -> sparse.csr_array:
     """Base by position, float32 [B, S * 4]; zeros for N and beyond the end of a sequence."""
     bases_BxS = padded(bases)
     known_BxS = bases_BxS != N
-    columns = (np.arange(bases_BxS.shape[1], dtype=np.int32) * N + bases_BxS)[known_BxS]
-    ends_B = np.append(0, np.cumsum(known_BxS.sum(axis=1))).astype(np.int32)
-    return sparse.csr_array((np.ones(len(columns), np.float32), columns, ends_B), (len(bases), bases_BxS.shape[1] * N))
+    keys_BxS = np.arange(bases_BxS.shape[1], dtype=np.int32) * N + bases_BxS
+    return statistics.counted(keys_BxS[known_BxS], known_BxS.sum(axis=1), keys_BxS.shape[1] * N)
 
 
 _CONTROLS = {f"{k}mers": functools.partial(kmers, k=k) for k in (4, 5, 6)} | {"one_hot": one_hot}

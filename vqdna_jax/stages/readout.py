@@ -181,10 +181,20 @@ class _Fitting:
         network = Recipe(self.labelled_set.kind, "head", LoraConfig(), pool, 0, places).network(self.base, 1)
         own = {}
         if network.channels:
-            own["positions_map"] = _directions(self.base, self.encoded["train"].codes, network.channels)
+            own["positions_map"] = self._map_of(network.channels)
         if ATTENTION in network.readouts:
             own["attention_query"] = np.zeros(network.model.width, np.float32)
         return self.model(network, own)
+
+    def _map_of(self, channels: int) -> np.ndarray:
+        if channels not in self._maps:
+            self._maps[channels] = _directions(self.base, self.encoded["train"].codes, channels)
+        return self._maps[channels]
+
+    @functools.cached_property
+    def _maps(self) -> dict[int, np.ndarray]:
+        """Of positions, by their channels: the same for all splits and strands."""
+        return {}
 
     @functools.cached_property
     def _longest(self) -> int:

@@ -72,7 +72,7 @@ class Finetune:
     ) -> tuple[Array, tuple[Codebooks, Metrics]]:
         """(loss, (codebooks, metrics)) on a batch with labels and weights."""
         logits_BxV = self.logits(params, frozen, batch, key)
-        loss_B, weights_B = self.row_loss(logits_BxV, batch), batch.weights_B
+        loss_B, weights_B = row_loss(self.kind, logits_BxV, batch.labels), batch.weights_B
         if self.kind == "classification":
             assert frozen.class_weights_V is not None  # there are some in training
             weights_B = weights_B * frozen.class_weights_V.at[batch.labels].get(out_sharding=spec("batch"))
@@ -82,15 +82,6 @@ class Finetune:
             hit_B = (jnp.argmax(logits_BxV, axis=-1) == batch.labels) * batch.weights_B
             metrics["accuracy"] = jnp.sum(hit_B) / jnp.maximum(jnp.sum(batch.weights_B), 1e-9)
         return loss, (codebooks, metrics)
-
-    def row_loss(self, logits_BxV: Array, batch: Labelled) -> Array:
-        """f32 [B], without class weights."""
-        labels = batch.labels
-        if self.kind == "classification":
-            return optax.softmax_cross_entropy_with_integer_labels(logits_BxV, labels)
-        if self.kind == "multilabel":
-            return jnp.mean(optax.sigmoid_binary_cross_entropy(logits_BxV, labels.astype(jnp.float32)), axis=-1)
-        return jnp.square(logits_BxV[:, 0] - labels)
 
     def logits(self, params: Params, frozen: FrozenBase, batch: Labelled, key: Array | None = None) -> Array:
         """f32 [B, V], the mean over the strands that the batch has; dropout where there is a `key`."""
@@ -109,10 +100,19 @@ class Finetune:
     def predict(self, params: Params, codebooks: Codebooks, frozen: FrozenBase, batch: Labelled) -> dict[str, Array]:
         """Logits [B, V] and loss [B] of each row, whole on every device."""
         logits_BxV = self.logits(params, frozen, batch)
-        return replicated({"logits": logits_BxV, "loss": self.row_loss(logits_BxV, batch)})
+        return replicated({"logits": logits_BxV, "loss": row_loss(self.kind, logits_BxV, batch.labels)})
 
     def flops_per_code(self, slots: int) -> float:
         """Of one training step: forward, backward to the lowest trained layer, and its weights' gradients if they are
         trained; a head alone reads features that are there."""
         passes = {"lora": 2, "full": 3, "head": 0}[self.method]
         return passes * self.network.model.flops_per_code(slots)
+
+
+def row_loss(kind: Kind, logits_BxV: Array, labels: AnyArray) -> Array:
+    """f32 [B] of labels as `Encoded` has them, without class weights."""
+    if kind == "classification":
+        return optax.softmax_cross_entropy_with_integer_labels(logits_BxV, labels)
+    if kind == "multilabel":
+        return jnp.mean(optax.sigmoid_binary_cross_entropy(logits_BxV, labels.astype(jnp.float32)), axis=-1)
+    return jnp.square(logits_BxV[:, 0] - labels)

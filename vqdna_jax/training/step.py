@@ -1,7 +1,7 @@
 """The training state and the pure functions over it. `state, metrics = train_step(task, tx, state, batch, key)`."""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -13,6 +13,7 @@ from vqdna_jax.partition import split_rows
 from vqdna_jax.tasks.base import Batch, Codebooks, Frozen, Metrics, Params, Task
 from vqdna_jax.training.digest import tree_digest
 
+Averaged = TypeVar("Averaged")  # parameters, or () where none are averaged
 NORM_DECAY = 0.99  # of the running mean that a gradient norm is compared with
 SETTLE_STEPS = 100  # no spike is called one before so many steps
 
@@ -112,7 +113,7 @@ def train_step(
     return kept.replace(step=state.step + 1, guard=guard), metrics
 
 
-def average(ema_params: Params | tuple[()], params: Params, decay: float, step: Array) -> Params | tuple[()]:
+def average(ema_params: Averaged, params: Params, decay: float, step: Array) -> Averaged:
     """The exponential moving average of parameters, one step on; () stays ().
 
     Early steps decay faster, by (1 + step) / (10 + step): a short run is not for the most part its first parameters.
