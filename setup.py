@@ -41,7 +41,9 @@ setup(
         "optax>=0.2.6",
         "orbax-checkpoint>=0.12",
         "packaging>=24",
+        "pyBigWig>=0.3.24",  # `vqdna tracks`, and a bigWig as a target of `vqdna labels`
         "pyarrow>=16",  # tensorflow-datasets brings it; `vqdna embed --out=x.parquet`
+        "pysam>=0.23",  # VCF, BCF, bgzip and indexed FASTA
         "requests>=2.32",
         "safetensors>=0.5",
         "scikit-learn>=1.6",
