@@ -73,6 +73,12 @@ def _ends_whole(file: BinaryIO) -> bool:
     return position < size and file.read(2) == GZIP_MAGIC and _has_end_marker(file, position)
 
 
+def is_bgzip(path: str | os.PathLike) -> bool:
+    """Whether a file begins as one does. Raises OSError."""
+    with open(path, "rb") as file:
+        return _block_size(file, 0) > 0
+
+
 def _block_size(file: BinaryIO, position: int) -> int:
     """Bytes of the bgzip block that begins there; 0 if none does."""
     file.seek(position)

@@ -192,7 +192,7 @@ class Copy(os.PathLike):
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A directory for as long as the context lasts. Raises InputError or StorageError where none can be made."""
     try:
         directory = tempfile.mkdtemp(prefix="vqdna-")
@@ -216,7 +216,7 @@ def local_copy(path: str | os.PathLike, fault: Fault) -> Iterator[str | os.PathL
     if not is_remote(path) and not is_stream(path):
         yield path
         return
-    with _scratch() as directory:
+    with scratch() as directory:
         copy = directory / "copy"
         if is_remote(path):
             with _room(directory):

@@ -1,0 +1,192 @@
+"""Stretches of a large FASTA file by an index, so that a genome of three gigabases is not read into memory.
+
+    with IndexedFasta("hg38.fa") as genome:
+        genome.bases("chr20", 1_000_000, 1_000_100)     uint8 [100]
+
+The index is that of samtools, FILE.fai (of bgzip with FILE.gzi). One that is there and not older than the file is
+used. Else the file is read once by the strict reader, so that a name that occurs twice or what is no DNA is an error
+with its line, and the index is put beside it, or in a temporary place where that cannot be written. What htslib cannot
+index (plain gzip, .2bit, standard input, remote files, lines of unequal lengths) is unpacked to a temporary file first.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import pysam
+
+from vqdna_jax.errors import InputError, VqdnaError, cannot_write, shown
+from vqdna_jax.genome.alphabet import to_bases, to_text
+from vqdna_jax.genome.fasta import FastaReader
+from vqdna_jax.genome.fasta_files import describe_skipped, open_reader
+from vqdna_jax.genome.remote import places
+from vqdna_jax.genome.stream_check import fasta_check
+from vqdna_jax.genome.streams import GZIP_MAGIC, is_bgzip
+from vqdna_jax.runtime.files import replacing
+
+_BLANKS = "lines_ending_in_blanks"  # as `FastaReader` counts them; htslib takes them for bases
+
+
+class _Index(NamedTuple):
+    """The files of an index."""
+
+    fai: Path
+    gzi: Path | None  # of bgzip
+
+    @classmethod
+    def beside(cls, fasta: str | os.PathLike, packed: bool) -> Self:
+        name = os.fspath(fasta)
+        return cls(Path(f"{name}.fai"), Path(f"{name}.gzi") if packed else None)
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.fai, *([self.gzi] if self.gzi else [])]
+
+
+class IndexedFasta(contextlib.AbstractContextManager):
+    """A FASTA file whose stretches can be asked for, by one thread. Entering raises InputError: it cannot be read.
+
+    Attributes:
+        lengths: bases of each contig, in the order of the file.
+        notes: what was done so that it could be read, a line each, to be said once.
+        file: the local file with what was given, for its digest.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = path
+        self.lengths: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.file: str | os.PathLike = path
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self.file = stack.enter_context(places.readable(self._path, fasta_check()))
+            scratch = stack.enter_context(places.scratch())
+            self._fasta = stack.enter_context(contextlib.closing(self._open(scratch)))
+            self.lengths = dict(zip(self._fasta.references, self._fasta.lengths))
+            self._close = stack.pop_all().close
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def bases(self, contig: str, start: int, stop: int) -> np.ndarray:
+        """uint8 [stop - start], of a stretch that lies within the contig. Raises InputError: what is there is no DNA,
+        or not to be had."""
+        if not 0 <= start <= stop <= self.lengths[contig]:
+            raise IndexError(f"{contig}:{start}-{stop} of {self.lengths[contig]} bases")
+        place = f"{shown(self._path)}: {contig}:{start + 1}-{stop}"
+        with _quiet_htslib():
+            try:
+                text = self._fasta.fetch(contig, start, stop) if start < stop else ""
+                bases = to_bases(text)
+            except (ValueError, OSError, InputError) as error:
+                raise InputError(f"{place}: {error}; fetch the file again, or remove its .fai") from error
+        if bases.size != stop - start:
+            raise InputError(f"{place}: the file ends before; fetch it again, or remove its .fai")
+        return bases
+
+    def _open(self, scratch: Path) -> pysam.FastaFile:
+        packed = is_bgzip(self.file)
+        index = _Index.beside(self.file, packed)
+        if _is_fresh(index, self.file) and (found := _opened(self.file, index)):
+            return found
+        reader = open_reader(self.file)
+        for _ in reader:  # raises where it is no DNA
+            pass
+        self.notes += describe_skipped({what: count for what, count in reader.skipped.items() if what != _BLANKS})
+        if isinstance(reader, FastaReader) and not reader.skipped[_BLANKS] and (packed or not _is_gzip(self.file)):
+            temporary = _Index.beside(scratch / "own", packed)
+            if _build(self.file, temporary) and (found := _opened(self.file, self._kept(temporary, index))):
+                return found
+        return self._unpacked(scratch)
+
+    def _kept(self, made: _Index, beside: _Index) -> _Index:
+        """Where the index is used from: beside the file if none is there and one may be."""
+        if any(map(os.path.lexists, beside.files)):
+            self.notes.append(
+                f"{shown(beside.fai)}: older than the file or damaged, so not used; samtools faidx makes it anew"
+            )
+            return made
+        try:
+            for source, target in zip(made.files, beside.files):
+                with replacing(target) as new:
+                    new.write_bytes(source.read_bytes())
+        except VqdnaError:
+            return made
+        return beside
+
+    def _unpacked(self, scratch: Path) -> pysam.FastaFile:
+        copy = scratch / "unpacked.fa"
+        try:
+            with open(copy, "wb") as file:
+                file.writelines(_lines(self.file))
+        except OSError as error:
+            raise cannot_write(f"TMPDIR={scratch.parent}", error) from error
+        index = _Index.beside(copy, packed=False)
+        advice = "; bgzip it, and it is read in place" if _is_gzip(self.file) else ""
+        self.notes.append(f"{shown(str(self.file))}: is unpacked to a temporary file to be indexed{advice}")
+        _build(copy, index)
+        if not (found := _opened(copy, index)):
+            raise InputError(f"{shown(self._path)}: cannot be indexed; expected FASTA that samtools faidx takes")
+        return found
+
+
+def _lines(path: str | os.PathLike) -> Iterator[bytes]:
+    """Of the records, each with its bases in one line."""
+    first = True
+    for batch in open_reader(path):
+        ends = [0, *batch.starts.tolist(), batch.codes.size]
+        letters = to_text(batch.bases).encode()
+        for name, start, stop in zip([None, *batch.ids], ends, ends[1:]):
+            if name is not None:
+                yield f"{'' if first else chr(10)}>{name}\n".encode("utf-8", "surrogateescape")
+                first = False
+            yield letters[start:stop]
+    yield b"\n"
+
+
+def _is_gzip(path: str | os.PathLike) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == GZIP_MAGIC
+
+
+def _is_fresh(index: _Index, fasta: str | os.PathLike) -> bool:
+    try:
+        return all(os.stat(file).st_mtime >= os.stat(fasta).st_mtime for file in index.files)
+    except OSError:
+        return False
+
+
+def _build(fasta: str | os.PathLike, index: _Index) -> bool:
+    """Whether htslib could index it."""
+    places_of = ["--fai-idx", str(index.fai), *(["--gzi-idx", str(index.gzi)] if index.gzi else [])]
+    with _quiet_htslib():
+        try:
+            pysam.faidx(*places_of, os.fspath(fasta))  # type: ignore[attr-defined]  # made when pysam is imported
+        except pysam.SamtoolsError:
+            return False
+    return True
+
+
+def _opened(fasta: str | os.PathLike, index: _Index) -> pysam.FastaFile | None:
+    """None where the index cannot be read."""
+    gzi = str(index.gzi) if index.gzi else None
+    with _quiet_htslib():
+        try:
+            return pysam.FastaFile(os.fspath(fasta), filepath_index=str(index.fai), filepath_index_compressed=gzi)
+        except (OSError, ValueError):
+            return None
+
+
+@contextlib.contextmanager
+def _quiet_htslib() -> Iterator[None]:
+    """What it would write to stderr is said by the errors."""
+    before = pysam.set_verbosity(0)
+    try:
+        yield
+    finally:
+        pysam.set_verbosity(before)
