@@ -16,12 +16,12 @@ from vqdna_jax.evaluation import context_tables, probes
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.windows import Windows
+from vqdna_jax.inference import likelihood
 from vqdna_jax.inference.model import Model
 from vqdna_jax.tasks.masked_codes import MaskedCodes
 from vqdna_jax.tasks.masking import Masked, Masks, draw_on_host
 
 Predict = Callable[[Masked[Windows]], dict[str, np.ndarray]]
-SPACING = 16  # bases from one hidden base to the next
 SEED = 0  # of the masks, which are the same at every evaluation
 
 
@@ -66,10 +66,10 @@ def hidden_bases(task: MaskedCodes, predict: Predict, bases_BxS: np.ndarray) -> 
 
 
 def sparse_masks(windows: int, bases: int, bases_per_code: int, cls: bool) -> tuple[Masks, np.ndarray]:
-    """Masks that hide a base every SPACING (or four codes), and the hidden positions [B, M]; the phase is random."""
-    spacing, codes = max(SPACING, 4 * bases_per_code), bases // bases_per_code - cls
-    phase_B = np.random.default_rng(SEED).integers(0, spacing, windows)
-    positions_BxM = phase_B[:, None] + spacing * np.arange(max(1, codes * bases_per_code // spacing))[None]
+    """Masks that hide a base every `spacing` bases, and the hidden positions [B, M]; the phase is random."""
+    apart, codes = likelihood.spacing(bases_per_code), bases // bases_per_code - cls
+    phase_B = np.random.default_rng(SEED).integers(0, apart, windows)
+    positions_BxM = phase_B[:, None] + apart * np.arange(max(1, codes * bases_per_code // apart))[None]
     positions_BxM = np.minimum(positions_BxM, codes * bases_per_code - 1)
     hidden_BxS = np.zeros((windows, codes * bases_per_code), bool)
     np.put_along_axis(hidden_BxS, positions_BxM, True, axis=1)

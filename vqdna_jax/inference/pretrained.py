@@ -194,6 +194,11 @@ class Pretrained:
         return self.codes_per_call or SLOTS_PER_CALL.get(self._platform, SLOTS_PER_CALL["elsewhere"])
 
     @property
+    def padded_kernel(self) -> Kernel:
+        """Of the attention, where sequences may end before their window does."""
+        return kernel_of_padded(self._platform, self.transformer.window, self.transformer.dtype)
+
+    @property
     def _platform(self) -> str:
         return self.mesh.devices.flat[0].platform
 
@@ -202,10 +207,14 @@ class Pretrained:
 
     def _program(self, length: int) -> tuple[int, bool]:
         """(slots of a window, is the sequence cut into several) for `length` codes."""
+        return self.slots_of(length), length > self.length
+
+    def slots_of(self, length: int) -> int:
+        """Slots of the window that `length` codes go into, or of the windows if they are more than one holds."""
         slots = SHORTEST_BUCKET
         while self._codes_in(slots) < length and slots < self.context:
             slots *= 2
-        return min(slots, self.context), length > self.length
+        return min(slots, self.context)
 
     def _starts(self, length: int) -> np.ndarray:
         """First codes of the windows of `length` codes: half a window apart, the last one at the end."""
@@ -221,7 +230,7 @@ class Pretrained:
             call = dataclasses.replace(call, lengths_B=None)
             kernel = best_kernel(self._platform, length + config.cls, config.window, config.dtype)
         else:
-            kernel = kernel_of_padded(self._platform, config.window, config.dtype)
+            kernel = self.padded_kernel
         depth = None if layer == -1 else layer if layer >= 0 else config.layers + 1 + layer
         with jax.set_mesh(self.mesh):
             on_device = partition.batch_to_devices(call, self.mesh, rows)
