@@ -8,6 +8,8 @@ import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import to_text
+from vqdna_jax.inference import effects, likelihood
+from vqdna_jax.inference.effects import Scores
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.models.pooling import UNPOOLED
@@ -18,8 +20,8 @@ _MOST_AT_ONCE = 1 << 40  # codes, more than any memory has
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """`vqdna_jax.load(directory)` makes it. Every model encodes and decodes; a pretrained one also embeds, a fine-tuned
-    one embeds and predicts. What a model cannot do raises an InputError that says what could.
+    """`vqdna_jax.load(directory)` makes it. Every model encodes and decodes; a pretrained one also embeds and scores, a
+    fine-tuned one predicts, too. What a model cannot do raises an InputError that says what could.
 
     A sequence is letters (either case; IUPAC letters are unknown bases) or uint8 bases [S] (A C G T N = 0 1 2 3 4), of
     any length above 0. Each is treated as if alone and whole, whatever else is in the list.
@@ -166,6 +168,29 @@ class Model:
             if problem := predictor.problem(length):
                 raise InputError(f"sequence {i}: {problem}")
         return predictor.predictions(predictor.logits(encoded))
+
+    def score(self, reference: DNA | Iterable[DNA], alternative: DNA | Iterable[DNA]) -> Scores:
+        """What the pretrained model makes of the change from each reference to its alternative; n = 1 of single ones.
+
+        Both have the same bases around the change, and as many of them as there are: a window on both sides is the most
+        that counts. Of a fine-tuned model it is its base that scores.
+
+        Raises InputError: as `encode`; there is no pretrained model, or one over fixed tokens; not as many references
+            as alternatives; both the same, a change of N or to N, a stretch over half a window.
+        """
+        model = self.scorer()
+        references, alternatives = (list(one_or_many(sequences)[1]) for sequences in (reference, alternative))
+        if len(references) != len(alternatives):
+            raise InputError(f"score: {len(references)} references, {len(alternatives)} alternatives; expected as many")
+        changes = map(effects.change_of, references, alternatives)
+        return effects.score_all(model, [effects.check(model, i, change) for i, change in enumerate(changes)])
+
+    def scorer(self, what: str = "score") -> Pretrained:
+        """The pretrained model, whose heads name bases, see `score`. Raises InputError where there is none, naming
+        `what` needs it."""
+        model = self.pretrained or self.embedder(what)
+        likelihood.check(model, self.name, what)
+        return model
 
     def embedder(self, what: str = "embed") -> Pretrained:
         """The transformer that embeds, see `embed`. Raises InputError where there is none, naming `what` needs it."""
