@@ -35,9 +35,8 @@ class Verb(NamedTuple):
     options: tuple[str, ...] = ()
 
     def call(self, name: str, source: str, out: str, inputs: pathlib.Path, model: str | None = None) -> list[str]:
-        given = [source] if name not in ("benchmark", "plan") else []
-        given = ["benchmark", *given] if name == "report" else given
-        given += [f"{'--data' if name == 'benchmark' else '--config'}={source}"] if not given else []
+        option = {"benchmark": "--data=", "labels": "--fasta=", "plan": "--config="}.get(name, "")
+        given = [*(["benchmark"] if name == "report" else []), f"{option}{source}"]
         models = [f"--model={inputs / self.model if model is None else model}"] if self.model else []
         outs = [f"--out={out}"] if self.writes != "nothing" else []
         options = [option.format(inputs=inputs) for option in self.options]
@@ -53,6 +52,12 @@ VERBS = {
     "predict": Verb("in.fa", "stream", "finetuned"),
     "export": Verb("tokenizer", "directory"),
     "species": Verb("in.fa", "directory", "", ("{inputs}/other.fa", "--length=8", "--items=2")),
+    "labels": Verb(
+        "in.fa",
+        "directory",
+        "",
+        ("--peaks={inputs}/peaks.bed", "--width=9", "--negatives=shuffled", "--dev=r1", "--test=r2"),
+    ),
     "benchmark": Verb("sets", "directory", "base", ("--seeds=1", "--preset=tiny")),
     "report": Verb("results.json", "stream"),
     "plan": Verb("config.py", "nothing", "", ("--topology=v5e:2x2",)),
@@ -63,6 +68,7 @@ def make_inputs(directory: pathlib.Path) -> None:
     """All that the verbs read, in one folder."""
     (directory / "in.fa").write_bytes(RECORDS)
     (directory / "other.fa").write_bytes(RECORDS.replace(b"ACG", b"TTT"))
+    (directory / "peaks.bed").write_text("".join(f"r{i}\t{40 + i}\t{50 + 2 * i}\n" for i in range(4)))
     save_tiny(directory / "tokenizer", "hrq", 8)
     save_tiny_finetuned(directory / "finetuned", bases_per_code=4, context=CONTEXT)
     (directory / "finetuned-base").rename(directory / MODEL)

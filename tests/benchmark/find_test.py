@@ -9,11 +9,12 @@ import tensorflow_datasets as tfds
 from small_labelled import write_splits
 from small_sequences import random_texts
 
-from vqdna_jax.benchmark.sets import editing, find, layout
+from vqdna_jax.benchmark.sets import editing, find
 from vqdna_jax.benchmark.sets.builders import VqdnaBenchmark, build
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import reverse_complement, to_bases, to_text
+from vqdna_jax.labels import layout
 from vqdna_jax.labels.sets import read_set
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared/data"  # by others, the repository may not hold it

@@ -14,7 +14,7 @@ import tyro
 
 from vqdna_jax import errors
 from vqdna_jax.cli.model_verbs import decode, embed, encode, export, map, models, predict
-from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell
+from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell, warn
 from vqdna_jax.runtime.devices import Device, choose
 
 
@@ -99,6 +99,55 @@ def species(
     rows = {"train": items, "dev": held_out, "test": held_out}
     prepared = sets.prepare(named, out, length, rows, seed, on_duplicate=on_duplicate)
     tell(dataclasses.asdict(prepared), str(prepared), quiet, as_json)
+
+
+def labels(
+    fasta: Path,
+    peaks: Path,
+    out: Path,
+    negatives: str | None = None,
+    ratio: int = 1,
+    signal: Path | None = None,
+    width: int = 200,
+    at: Literal["auto", "centre", "start"] = "auto",
+    dev: str = "",
+    test: str = "",
+    seed: int = 0,
+    quiet: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a labelled set from peaks, or starts of genes, on a genome: windows around them, and windows elsewhere.
+
+    Args:
+        fasta: the genome: FASTA, plain or bgzip (read by its .fai, which is made where there is none), gzip, .2bit, or
+            - for standard input
+        peaks: BED of 3 to 12 columns, narrowPeak or broadPeak, plain or .gz, or - for standard input; the strand is
+            heeded
+        out: the directory to write, train.csv, dev.csv, test.csv, each row with its place, and prepared.json
+        negatives: gc-matched (the default), windows of the same contig and split that overlap no peak and are as rich
+            in G and C; shuffled, the peaks with as many of each pair of bases; or a BED file
+        ratio: negatives for each peak
+        signal: a bigWig file: the label is its mean over the window, and there are no negatives
+        width: bases of a row
+        at: what is in the middle of a row: auto, the summit of a narrowPeak, else the centre; start, of a gene say, by
+            its strand
+        dev: contigs for dev, with commas; by default a tenth of the peaks, by contig, or by stretches of few contigs
+        test: contigs for test, in the same way
+        seed: of all draws
+        quiet: no progress and no summary; what was left out or changed, and errors, still go to stderr
+        as_json: print the summary as JSON on stdout
+    """
+    must_be_given([fasta, peaks])
+    must_exist(fasta, peaks, *([signal] if signal else []))
+    if signal and (negatives is not None or ratio != 1):
+        raise errors.InputError("--signal: is a target that needs no --negatives and no --ratio; leave them out")
+    from vqdna_jax.labels.peaks.build import Options, prepare
+
+    held_out = {split: [name for name in names.split(",") if name] for split, names in (("dev", dev), ("test", test))}
+    options = Options(width, at, negatives or "gc-matched", ratio, signal, seed=seed, **held_out)
+    prepared = prepare(fasta, peaks, out, options, not quiet)
+    warn([], prepared.notes)
+    tell(prepared.summary, f"{prepared}\nset written to {out}", quiet, as_json)
 
 
 def benchmark(
@@ -225,6 +274,21 @@ def doctor(as_json: AsJson = False) -> None:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (corpus, encode, decode, embed, map, predict, models, export, species, benchmark, report, plan, doctor)
+    for verb in (
+        corpus,
+        encode,
+        decode,
+        embed,
+        map,
+        predict,
+        models,
+        export,
+        species,
+        labels,
+        benchmark,
+        report,
+        plan,
+        doctor,
+    )
 }
 GO_ON = (embed, benchmark)  # stopped and started again, where they were

@@ -167,7 +167,7 @@ def _build(fasta: str | os.PathLike, index: _Index) -> bool:
     with _quiet_htslib():
         try:
             pysam.faidx(*places_of, os.fspath(fasta))  # type: ignore[attr-defined]  # made when pysam is imported
-        except pysam.SamtoolsError:
+        except (pysam.SamtoolsError, UnicodeEncodeError):  # pysam takes no name that is not UTF-8
             return False
     return True
 

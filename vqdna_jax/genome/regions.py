@@ -13,15 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome import fasta
+from vqdna_jax.genome import bed, fasta
 from vqdna_jax.genome.fasta import Batch
-from vqdna_jax.genome.remote import places
-from vqdna_jax.genome.stream_check import lines_check
-from vqdna_jax.genome.streams import read_chunks
 
 _OPTION = re.compile(r"(.+):([0-9,]{1,20})-([0-9,]{1,20})", re.DOTALL)
-_NUMBER = re.compile("[0-9]{1,15}")
-_NO_REGION = re.compile(r"\s*(#.*|(track|browser)(\s.*)?)?")
 
 
 class Region(NamedTuple):
@@ -54,27 +49,8 @@ def of_option(text: str) -> Region:
 
 def read_bed(path: str | os.PathLike) -> list[Region]:
     """The regions of a BED file, plain or gzip. Raises InputError, as `file:line: what; what to do`."""
-    with places.readable(path, lines_check()) as copy:
-        try:
-            lines = b"".join(read_chunks(copy)).split(b"\n")
-        except OSError as error:
-            raise places.cannot_read(path, error) from error
-    found = [_of_line(f"{path}:{number}", line) for number, line in enumerate(lines, start=1)]
-    if not any(found):
-        raise InputError(f"{path}: no regions; expected NAME, START and END on each line, with tabs between them")
-    return [region for region in found if region]
-
-
-def _of_line(place: str, line: bytes) -> Region | None:
-    text = line.decode("utf-8", "backslashreplace")
-    if _NO_REGION.fullmatch(text):
-        return None
-    name, start, stop, *others = [*text.split("\t" if "\t" in text else None), "", ""]
-    if not (name and _NUMBER.fullmatch(start) and _NUMBER.fullmatch(stop) and int(start) < int(stop)):
-        expected = "expected NAME, START and END, counted from 0 without the end, with tabs between them"
-        raise InputError(f"{place}: {text[:80]!r}; {expected}")
-    words = "".join(filter(str.isprintable, others[0]))  # they go into a header
-    return Region(name, int(start), int(stop), "" if words == "." else words, place)
+    found = bed.read(path).intervals
+    return [Region(one.contig, one.start, one.stop, one.name, one.place) for one in found]
 
 
 class Regions:

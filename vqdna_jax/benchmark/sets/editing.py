@@ -16,10 +16,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from vqdna_jax.benchmark.sets import layout
 from vqdna_jax.benchmark.sets.cards import SPLITS
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import reverse_complement, to_bases, to_text
+from vqdna_jax.labels import layout
 
 NEIGHBOURHOOD_BP = 100_000  # nearer sites share a group: most human genes are shorter
 _SEQUENCE, _VALUE, _POSITION = ("longSeq", "longSeq100Bp", "sequence"), ("modFreq", "label"), ("pos", "position")

@@ -16,9 +16,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from vqdna_jax.benchmark.sets import layout
 from vqdna_jax.benchmark.sets.cards import SPLITS
-from vqdna_jax.benchmark.sets.layout import draw
 from vqdna_jax.benchmark.sets.species_split import Contig, Regions, Rule, regions
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_text
@@ -26,6 +24,8 @@ from vqdna_jax.genome.fasta import OnDuplicate, whole_records
 from vqdna_jax.genome.fasta_files import open_reader
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
+from vqdna_jax.labels import layout
+from vqdna_jax.labels.layout import draw
 from vqdna_jax.labels.sets import NAMES
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class

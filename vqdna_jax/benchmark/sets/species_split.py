@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from vqdna_jax.benchmark.sets.layout import SHARES, deal
 from vqdna_jax.errors import InputError
+from vqdna_jax.labels.layout import SHARES, deal
 
 Rule = Literal["auto", "chromosome", "contig", "block"]
 RULES = ("chromosome", "contig", "block")  # the order in which auto tries them

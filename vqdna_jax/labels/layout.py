@@ -6,11 +6,11 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
-from vqdna_jax.benchmark.sets.cards import SPLITS
 from vqdna_jax.errors import InputError, cannot_write
+from vqdna_jax.labels.divide import SPLITS
 from vqdna_jax.runtime.files import behind_links, check_directory
 
 Group = TypeVar("Group")
@@ -51,7 +51,9 @@ def check_vacant(out: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def writing(out: str | os.PathLike) -> Iterator[tuple[pathlib.Path, Mapping[str, TextIO]]]:
+def writing(
+    out: str | os.PathLike, columns: Sequence[str] = ("sequence", "label")
+) -> Iterator[tuple[pathlib.Path, Mapping[str, TextIO]]]:
     """A folder that becomes `out` if all goes well and vanishes if not, and its CSV files by split, headers written.
 
     Raises as `check_vacant`, and StorageError on a full disk.
@@ -64,7 +66,7 @@ def writing(out: str | os.PathLike) -> Iterator[tuple[pathlib.Path, Mapping[str,
         with contextlib.ExitStack() as stack:
             files = {split: stack.enter_context(open(staging / f"{split}.csv", "w", newline="")) for split in SPLITS}
             for file in files.values():
-                file.write("sequence,label\n")
+                file.write(",".join(columns) + "\n")
             yield staging, files
         os.replace(staging, place)
     except OSError as error:
