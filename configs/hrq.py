@@ -18,6 +18,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
     c = config_dict.create(
         task="vocabulary",
         seed=0,
+        init_from="",  # an export, or a shipped model, whose parameters and codebooks the run begins with
         data=dict(
             corpus="",  # a directory made by `vqdna corpus`; empty: the bundled genomes
             window_bp=512,

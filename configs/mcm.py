@@ -21,6 +21,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         task="mcm",
         seed=0,
         tokenizer="",  # a directory that stage 1 exported
+        init_from="",  # an export, or a shipped model, whose parameters the run begins with
         data=dict(
             corpus="",  # a directory made by `vqdna corpus`; empty: the bundled genomes
             window_bp=512,

@@ -151,6 +151,15 @@ def whole_on(mesh: Mesh, tree):
     return jax.tree.map(put, tree)
 
 
+def placed_as(like: Tree, values: Tree) -> Tree:
+    """Host arrays, a tree, on the devices as the arrays of `like` are."""
+
+    def put(array: jax.Array, x: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(x.shape, array.sharding, lambda index: x[index])
+
+    return jax.tree.map(put, like, values)
+
+
 def split_rows(batch: Tree, parts: int) -> Tree:
     """The batch's rows as [parts, rows / parts, ...], each part as evenly spread over the devices as the whole."""
 

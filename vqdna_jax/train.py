@@ -87,7 +87,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
             keep, timeout_s = settings.train.keep_checkpoints, settings.train.timeout_s
             checkpoints = Checkpoints(workdir / "checkpoints", keep, run_id, timeout_s)
             with run.phase("restore"):
-                state = resume(checkpoints, program.abstract_state, meta)
+                state = resume(checkpoints, program.abstract_state, meta, type(settings))
             if state is None:
                 state = program.init()
             first_step, enough = int(state.step), stage.enough(state.best)
@@ -111,7 +111,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
                 while True:
                     run.stop.check()
                     due = done % settings.eval.every_steps == 0 or (stage.task.keeps_best and done == total_steps)
-                    due &= done > 0 or stage.task.keeps_best  # which may be those that the run starts from
+                    due &= done > 0 or stage.task.keeps_best or stage.start is not None  # parameters that are trained
                     if due and done not in evaluated:
                         with run.phase("evaluate", done):
                             scores = stage.evaluate(functools.partial(program.predict, state))
@@ -149,8 +149,10 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
 
 
 class Program(NamedTuple):
-    """The functions of a run that are compiled, and what they need."""
+    """The functions of a run that are compiled, and what they need. `random` makes the state that `init` does, unless
+    the run goes on from an export."""
 
+    random: Callable[[], TrainState]
     init: Callable[[], TrainState]
     abstract_state: Callable[[], TrainState]
     step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
@@ -166,15 +168,19 @@ def _program(settings: Settings, stage: Stage, mesh: Mesh, total_steps: int, run
     def to_devices(batch):
         return batch_to_devices(batch, mesh, settings.data.global_batch)
 
-    start = jax.random.fold_in(key, NO_STEP), frozen, to_devices(stage.data.batches[0])
+    arguments = jax.random.fold_in(key, NO_STEP), frozen, to_devices(stage.data.batches[0])
+
+    def random() -> TrainState:
+        return jitted.init(*arguments)
 
     def judge(state: TrainState, loss: float | None) -> Best:
         at_hand = jnp.float32(math.nan if loss is None else loss)  # metrics.jsonl has None for what is not finite
         return jitted.better(state.best, final_params(state), state.step, at_hand)
 
     return Program(
-        init=lambda: jitted.init(*start),
-        abstract_state=lambda: abstract_state(jitted.init, mesh, *start),
+        random=random,
+        init=lambda: stage.start.state(random()) if stage.start else random(),
+        abstract_state=lambda: abstract_state(jitted.init, mesh, *arguments),
         step=lambda state, batch: jitted.step(state, frozen, batch, key),
         judge=judge,
         predict=make_predict(task, mesh, settings.eval.batch, frozen, run.between_batches),
@@ -230,12 +236,15 @@ def _open_log(
     )
 
 
-def resume(checkpoints: Checkpoints, abstract: Callable[[], TrainState], meta: dict[str, Any]) -> TrainState | None:
-    """The newest whole state of the workdir, or None in a fresh one. Raises InputError when the config differs."""
+def resume(
+    checkpoints: Checkpoints, abstract: Callable[[], TrainState], meta: dict[str, Any], kind: type[Settings]
+) -> TrainState | None:
+    """The newest whole state of the workdir, or None in a fresh one. Raises InputError when the config, of this `kind`,
+    differs."""
     saved = checkpoints.newest_meta()
     if saved is None:
         return None
-    refuse_changes(saved, meta)
+    refuse_changes(saved, meta, kind)
     say(*differences(saved, meta), file=sys.stderr)
     restored = checkpoints.restore(abstract())
     return restored[0] if restored else None
@@ -249,8 +258,9 @@ def _finished(
         workdir=workdir,
         data=stage.data,
         state=state,
-        initial=program.init,
+        start=stage.start,
+        random=program.random,
         predict=functools.partial(program.predict, state),
-        untrained=lambda: functools.partial(program.predict, program.init()),
+        untrained=lambda: functools.partial(program.predict, program.random()),
         bases_per_s=bases_per_s,
     )

@@ -198,14 +198,38 @@ def test_resume_lists_the_changed_keys_and_lets_the_harmless_ones_pass():
     old, new = hrq.get_config("tiny"), hrq.get_config("tiny")
     new.train.log_every_steps = 99
     new.eval.windows = 7
-    settings.refuse_changes(meta(old), meta(new))
+    kind = settings.VocabularySettings
+    settings.refuse_changes(meta(old), meta(new), kind)
     new.model.width = 8
     with pytest.raises(InputError, match="model.width was 96, is 8"):
-        settings.refuse_changes(meta(old), meta(new))
+        settings.refuse_changes(meta(old), meta(new), kind)
     with pytest.raises(InputError, match="corpus_digest"):
-        settings.refuse_changes(meta(old), meta(old, corpus="b"))
+        settings.refuse_changes(meta(old), meta(old, corpus="b"), kind)
     with pytest.raises(InputError, match="tokenizer_digest was 't', is 'u'"):
-        settings.refuse_changes(meta(old), meta(old, tokenizer="u"))
+        settings.refuse_changes(meta(old), meta(old, tokenizer="u"), kind)
+
+
+LATER = [
+    (task, key, value)
+    for task, kind in stages.SETTINGS.items()
+    for key, value in typed.defaults_of(kind).items()
+    if key in typed.flat(EXPERIMENTS[task].get_config().to_dict())
+]
+
+
+@pytest.mark.parametrize(("task", "key", "default"), LATER)
+def test_a_run_that_is_older_than_a_key_goes_on_with_its_default_alone(task, key, default):
+    def without(tree: dict, path: list[str]) -> dict:
+        name, *rest = path
+        return {k: without(v, rest) if k == name else v for k, v in tree.items() if rest or k != name}
+
+    now = EXPERIMENTS[task].get_config().to_dict()
+    saved, kind = {"config": without(now, key.split("."))}, stages.SETTINGS[task]
+    assert key not in typed.flat(saved["config"])
+    settings.refuse_changes(saved, {"config": settings._replaced(now, key.split("."), default)}, kind)
+    if not settings._mutable(key):
+        with pytest.raises(InputError, match=f"{key} was "):
+            settings.refuse_changes(saved, {"config": settings._replaced(now, key.split("."), "another")}, kind)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,18 @@ def keys_of(kind: type, prefix: str = "") -> Iterator[Key]:
         yield Key(prefix + field.name, expected, said.get(field.name, ""))
 
 
+def defaults_of(kind: type, prefix: str = "") -> dict[str, Any]:
+    """{key: value} of the fields of a dataclass, and of those in it, that have a default, as `flat` has them."""
+    hints, values = get_type_hints(kind, include_extras=True), dict[str, Any]()
+    for field in dataclasses.fields(kind):
+        base, _ = _split(hints[field.name])
+        if isinstance(base, type) and dataclasses.is_dataclass(base):
+            values |= defaults_of(base, f"{prefix}{field.name}.")
+        elif field.default is not dataclasses.MISSING:
+            values |= flat({field.name: field.default}, prefix)
+    return values
+
+
 def _attributes(kind: type) -> dict[str, str]:
     """{name: text} of the docstring's section `Attributes:`, of the dataclasses that it extends too."""
     found: dict[str, str] = {}

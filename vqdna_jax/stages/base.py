@@ -19,6 +19,8 @@ from vqdna_jax.genome.corpus import Corpus, open_corpus
 from vqdna_jax.genome.windows import Batches, WindowBatches, Windows, evaluation_windows
 from vqdna_jax.runtime.files import write_json
 from vqdna_jax.runtime.processes import first_does, say
+from vqdna_jax.stages import start
+from vqdna_jax.stages.start import Start
 from vqdna_jax.tasks.base import Batch, Frozen, Task
 from vqdna_jax.training.metrics import read_rows
 from vqdna_jax.training.settings import MaskedCodesSettings, VocabularySettings
@@ -62,6 +64,7 @@ class Stage(Protocol[Batch, Frozen]):
         frozen: the weights that the task reads, whole on every device of the mesh.
         data: what the run reads.
         digests: of data and models, by the name they have in every checkpoint's meta.
+        start: trained parameters that the run begins with, if it goes on from an export.
     """
 
     @property
@@ -75,6 +78,9 @@ class Stage(Protocol[Batch, Frozen]):
 
     @property
     def digests(self) -> dict[str, str]: ...
+
+    @property
+    def start(self) -> Start | None: ...
 
     def plan_lines(self, state: TrainState) -> list[str]:
         """What to say of the stage before the first step."""
@@ -98,15 +104,17 @@ class Finished:
 
     Attributes:
         config: of the run, nested dicts of plain values.
-        initial: makes the state before the first step.
-        predict, untrained: outputs of the trained and, by a call, of the initial state.
+        start: what it began with, if with an export.
+        random: makes a state of random parameters.
+        predict, untrained: outputs of the trained and, by a call, of such a state.
     """
 
     config: Mapping[str, Any]
     workdir: pathlib.Path
     data: RunData
     state: TrainState
-    initial: Callable[[], TrainState]
+    start: Start | None
+    random: Callable[[], TrainState]
     predict: Predict
     untrained: Callable[[], Predict]
     bases_per_s: float
@@ -126,12 +134,13 @@ class Finished:
     def facts(self) -> Result:
         """What every result.json tells of the run itself."""
         steps = int(self.state.step)
-        facts = {
+        facts: Result = {
             "steps": steps,
             "skipped_steps": int(self.state.guard.skipped),
             "bases_seen": round(steps * self.data.bases_per_step),
         }
-        return facts | ({"bases_per_s": round(self.bases_per_s)} if self.bases_per_s else {})
+        facts |= {"bases_per_s": round(self.bases_per_s)} if self.bases_per_s else {}
+        return facts | start.digests(self.start)
 
     def card(self, result: Result) -> dict[str, Any]:
         """What a model card tells of the run."""
@@ -141,6 +150,7 @@ class Finished:
             "config": self.config,
             "species": {entry["name"]: entry["splits"]["train"]["bases"] for entry in species},
             "corpus_digest": self.data.corpus.digest if self.data.corpus else None,
+            "init_from_digest": self.start.digest if self.start else None,
             "steps": int(self.state.step),
             "date": datetime.date.today().isoformat(),
             "throughput": result.get("bases_per_s"),

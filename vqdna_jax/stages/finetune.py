@@ -7,6 +7,7 @@ import math
 import operator
 import pathlib
 import sys
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -65,6 +66,7 @@ class FinetuneStage:
     frozen: FrozenBase
     data: RunData[Labelled, Encoded]
     digests: dict[str, str]
+    start: ClassVar[None] = None
 
     @classmethod
     def open(cls, settings: FinetuneSettings, mesh: Mesh) -> "FinetuneStage":

@@ -19,7 +19,10 @@ from vqdna_jax.models.attention import best_kernel
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.partition import replicated
+from vqdna_jax.runtime.exports import PRETRAINED
+from vqdna_jax.stages import start
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
+from vqdna_jax.stages.start import Start
 from vqdna_jax.tasks.base import Params
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.masking import validate_masking
@@ -39,6 +42,7 @@ class MaskedCodesStage(WindowStage):
     corpus: Corpus
     data: RunData[Windows, Windows]
     digests: dict[str, str]
+    start: Start | None
 
     @classmethod
     def open(cls, settings: MaskedCodesSettings, mesh: Mesh) -> "MaskedCodesStage":
@@ -49,17 +53,19 @@ class MaskedCodesStage(WindowStage):
             )
         tokenizer = load.load(settings.tokenizer, mesh).tokenizer
         assert isinstance(tokenizer, LearnedTokenizer), "make_stage has looked"
+        begin = start.of_masked(settings, tokenizer, PRETRAINED)
         task = masked_codes_task(settings, tokenizer.config, mesh.devices.flat[0].platform)
         frozen = FrozenTokenizer(tokenizer.params["encoder"], tokenizer.codes_KxD)
         corpus, _, data = open_windows(settings)
-        digests = {"corpus_digest": corpus.digest, "tokenizer_digest": tokenizer.digest}
-        return cls(settings, tokenizer, task, frozen, corpus, data, digests)
+        digests = {"corpus_digest": corpus.digest, "tokenizer_digest": tokenizer.digest} | start.digests(begin)
+        return cls(settings, tokenizer, task, frozen, corpus, data, digests, begin)
 
     def plan_lines(self, state: TrainState) -> list[str]:
         task, model = self.task, self.tokenizer
         lines = [
             f"tokenizer  {self.settings.tokenizer} ({model.digest[:12]}), {model.description}",
             f"masking    {task.masking.kind}, {task.masking.rate:.0%} of the codes; attention {task.compute.attention}",
+            *start.plan_lines(self.start),
         ]
         if task.masking.hides_bases and not model.hidden_share:
             lines.append("warning    this tokenizer never saw a hidden base: train it with --config.hidden_share=0.15")
@@ -86,7 +92,7 @@ class MaskedCodesStage(WindowStage):
         save = functools.partial(pretrained.save, run.workdir / "export", *self._parts(params))
         run.export(save, result)
         # A second state is made only where it is asked for: a large model may not fit twice.
-        probed = [params, replicated(final_params(run.initial()))] if probe else []
+        probed = [params, replicated(final_params(run.random()))] if probe else []
         if jax.process_index():
             return
         with run.part("context tables"):

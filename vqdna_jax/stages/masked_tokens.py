@@ -12,7 +12,10 @@ from vqdna_jax.inference import load
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.attention import best_kernel, kernel_of_padded
 from vqdna_jax.partition import replicated
+from vqdna_jax.runtime.exports import FIXED_PRETRAINED
+from vqdna_jax.stages import start
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
+from vqdna_jax.stages.start import Start
 from vqdna_jax.tasks.masked_tokens import MaskedTokens, masking_of
 from vqdna_jax.tokenizers.batches import Layout, TokenBatches, Tokens, layout, tokens_batch
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
@@ -33,6 +36,7 @@ class MaskedTokensStage(WindowStage):
     task: MaskedTokens
     data: RunData[Tokens, Tokens]
     digests: dict[str, str]
+    start: Start | None
     frozen: tuple[()] = ()
 
     @classmethod
@@ -41,6 +45,7 @@ class MaskedTokensStage(WindowStage):
             raise InputError("config key eval.probe: probes are of learned tokenizers; leave it empty for a fixed one")
         tokenizer = load.load(settings.tokenizer).tokenizer
         assert isinstance(tokenizer, FixedTokenizer), "make_stage has looked"
+        begin = start.of_masked(settings, tokenizer, FIXED_PRETRAINED)
         corpus, windows, data = open_windows(settings)
         laid_out = layout(tokenizer, settings.data.window_bp, settings.model.cls, corpus)
         batches = TokenBatches(
@@ -55,8 +60,8 @@ class MaskedTokensStage(WindowStage):
         held_out = tokens_batch(tokenizer, data.held_out.bases_BxS, laid_out.length)
         tokens = RunData(batches, held_out, data.bases_per_step, data.lines, corpus)
         task = masked_tokens_task(settings, tokenizer, laid_out, mesh.devices.flat[0].platform)
-        digests = {"corpus_digest": corpus.digest, "tokenizer_digest": tokenizer.digest}
-        return cls(settings, tokenizer, task, tokens, digests)
+        digests = {"corpus_digest": corpus.digest, "tokenizer_digest": tokenizer.digest} | start.digests(begin)
+        return cls(settings, tokenizer, task, tokens, digests, begin)
 
     def plan_lines(self, state: TrainState) -> list[str]:
         tokenizer, laid_out = self.tokenizer, self.task.layout
@@ -66,6 +71,7 @@ class MaskedTokensStage(WindowStage):
             f" {laid_out.bases_per_token:.2f} bases per token, {laid_out.length} tokens per window",
             f"masking    {self.task.masking.kind}, {self.task.masking.rate:.0%} of the tokens, the tokenizer's own way"
             " (masking.kind, masking.span and base_weight are for learned ones)",
+            *start.plan_lines(self.start),
         ]
 
     def evaluate(self, predict: Predict) -> dict[str, float]:

@@ -13,7 +13,9 @@ from vqdna_jax.genome.corpus import Corpus
 from vqdna_jax.genome.windows import Windows, evaluation_windows
 from vqdna_jax.inference.saved import tokenizer
 from vqdna_jax.partition import replicated
+from vqdna_jax.stages import start
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData, WindowStage, open_windows, say_scores
+from vqdna_jax.stages.start import Start
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training.settings import VocabularySettings
 from vqdna_jax.training.step import TrainState, final_params
@@ -28,16 +30,20 @@ class VocabularyStage(WindowStage):
     corpus: Corpus
     data: RunData[Windows, Windows]
     digests: dict[str, str]
+    start: Start | None
     frozen: tuple[()] = ()
 
     @classmethod
     def open(cls, settings: VocabularySettings, mesh: Mesh) -> "VocabularyStage":
+        begin = start.of_vocabulary(settings)
         corpus, _, data = open_windows(settings)
-        return cls(settings, vocabulary_task(settings), corpus, data, {"corpus_digest": corpus.digest})
+        digests = {"corpus_digest": corpus.digest} | start.digests(begin)
+        return cls(settings, vocabulary_task(settings), corpus, data, digests, begin)
 
     def plan_lines(self, state: TrainState) -> list[str]:
         codes = sum(x.sums_KxD.size for x in state.codebooks) / 1e6
-        return [f"codebooks  {codes:.2f} M, of {' + '.join(map(str, self.task.model.codebook_sizes))} codes"]
+        sizes = " + ".join(map(str, self.task.model.codebook_sizes))
+        return [f"codebooks  {codes:.2f} M, of {sizes} codes", *start.plan_lines(self.start)]
 
     def evaluate(self, predict: Predict) -> dict[str, float]:
         return self._reconstruction(_of_bases(predict)(self.data.held_out.bases_BxS))[0]

@@ -32,8 +32,8 @@ from vqdna_jax.training.groups import (
 )
 
 # Directories may move, and be others on other hosts; what they hold may not change.
-PLACES = ("data.corpus", "data.labelled", "tokenizer", "pretrained")
-DIGESTS = ("corpus_digest", "tokenizer_digest", "pretrained_digest", "labelled_digest")
+PLACES = ("data.corpus", "data.labelled", "tokenizer", "pretrained", "init_from")
+DIGESTS = ("corpus_digest", "tokenizer_digest", "pretrained_digest", "labelled_digest", "init_from_digest")
 # A resumed run may change these; any other key decides what is computed and must stay as it was.
 MUTABLE = (
     *PLACES,
@@ -93,6 +93,8 @@ class VocabularySettings(Settings):
     Attributes:
         hidden_share: of the input bases of every second window, hidden and rebuilt all the same (denoising), which
             makes a tokenizer ready for stage 2; 0 in the paper.
+        init_from: an export of the same network, in stage 2 over the same tokenizer too, or the name of a model that
+            ships, whose parameters and codebooks the run begins with; empty: random ones.
     """
 
     data: WindowData
@@ -100,6 +102,7 @@ class VocabularySettings(Settings):
     codebook: CodebookSettings
     hidden_share: Share
     eval: WindowEvalSettings
+    init_from: str = ""
 
     def check_fields(self, prefix: str) -> None:
         """Raises BadField: a window is no whole number of codes."""
@@ -122,6 +125,8 @@ class MaskedCodesSettings(Settings):
     Attributes:
         tokenizer: the export directory of a run of stage 1, or of a fixed tokenizer.
         base_weight: of the loss of the head that names bases, beside that of codes; 0: the paper's objective.
+        init_from: an export of the same network, in stage 2 over the same tokenizer too, or the name of a model that
+            ships, whose parameters and codebooks the run begins with; empty: random ones.
     """
 
     tokenizer: str
@@ -131,6 +136,7 @@ class MaskedCodesSettings(Settings):
     model: TransformerConfig
     compute: Compute
     eval: MaskedCodesEvalSettings
+    init_from: str = ""
 
     def check(self, shards: int) -> None:
         super().check(shards)
@@ -204,12 +210,14 @@ def _replaced(tree: Mapping[str, Any], path: list[str], value: object) -> dict[s
     return {**tree, name: _replaced(tree[name], rest, value) if rest else value}
 
 
-def refuse_changes(saved: dict, now: dict) -> None:
+def refuse_changes(saved: dict, now: dict, kind: type[Settings]) -> None:
     """Raises InputError listing what a resumed run may not change but did; `saved` and `now` are checkpoint metas.
 
-    Corpora, labelled data and models go by their digests.
+    Corpora, labelled data and models go by their digests. A key that is not there, as in runs that are older than it,
+    has the default of its field in `kind`.
     """
-    old, new = (flat(meta["config"]) | {name: meta.get(name) for name in DIGESTS} for meta in (saved, now))
+    unsaid = typed.defaults_of(kind)
+    old, new = (unsaid | flat(meta["config"]) | {name: meta.get(name) for name in DIGESTS} for meta in (saved, now))
     changed = [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from vqdna_jax.partition import split_rows
+from vqdna_jax.partition import placed_as, split_rows
 from vqdna_jax.tasks.base import Batch, Codebooks, Frozen, Metrics, Params, Task
 from vqdna_jax.training.digest import tree_digest
 
@@ -81,6 +81,14 @@ def init_state(
     zero = jnp.zeros((), jnp.int32)
     best = Best(params, jnp.full((), jnp.inf), zero, zero, zero - 1) if task.keeps_best else ()
     return TrainState(zero, params, tx.init(params), codebooks, ema_params, guard, best)
+
+
+def begun_with(state: TrainState, params: Params, codebooks: Codebooks) -> TrainState:
+    """The state before the first step with these parameters, host arrays, in the place of random ones; its optimizer
+    has seen none."""
+    ema_params = placed_as(state.ema_params, params) if state.ema_params else ()
+    placed = placed_as(state.params, params), placed_as(state.codebooks, codebooks)
+    return dataclasses.replace(state, params=placed[0], codebooks=placed[1], ema_params=ema_params)
 
 
 def train_step(

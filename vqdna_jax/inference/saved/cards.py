@@ -164,7 +164,7 @@ _STRANDS = {
 
 def facts(card: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json keeps of a run; `card` as in `tokenizer.save`."""
-    known = {key: card[key] for key in ("species", "corpus_digest") if card.get(key)}
+    known = {key: card[key] for key in ("species", "corpus_digest", "init_from_digest") if card.get(key)}
     return {"steps": card.get("steps")} | known
 
 
@@ -272,7 +272,7 @@ def _corpus(bases_by_species: Mapping[str, int]) -> str:
 
 def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     run = card.get("config") or {}
-    data = run.get("data", {})
+    data, began = run.get("data", {}), card.get("init_from_digest")
     facts = {
         "command": f"`{card['command']}`" if card.get("command") else None,
         "date": card.get("date"),
@@ -282,6 +282,7 @@ def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, 
         "learning rate": run.get("optimizer", {}).get("learning_rate"),
         "seed": run.get("seed"),
         "corpus": card.get("corpus_digest"),
+        "began with": began and f"{run['init_from']}, digest {began}",
         "dtype": config.dtype if config else None,
         "bases per second": card.get("throughput"),
     }

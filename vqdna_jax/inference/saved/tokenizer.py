@@ -29,7 +29,8 @@ def save(
     Args:
         params: {"encoder": ..., "decoder": ...} as in the train state; `codebooks`: one per level.
         card: what the model card tells, every key optional: result (flat metrics), config (of the run), species
-            ({name: training bases}), corpus_digest, steps, date, command, throughput (bases per second).
+            ({name: training bases}), corpus_digest, init_from_digest (of what the run began with), steps, date,
+            command, throughput (bases per second).
 
     Raises InputError: the directory holds something else. StorageError: it cannot be written.
     """
