@@ -1,8 +1,11 @@
 """A labelled set from peaks on a genome, in GUE's layout, with the place of each row."""
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+
+import tqdm
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome import bed, contigs
@@ -14,7 +17,7 @@ from vqdna_jax.labels.divide import SPLITS
 from vqdna_jax.labels.peaks.rows import COLUMNS, NEGATIVE, POSITIVE, Row, Rows
 from vqdna_jax.labels.peaks.signal import Signal
 from vqdna_jax.labels.peaks.splits import Stretch, divide
-from vqdna_jax.labels.peaks.windows import At, Placed, free_of, place
+from vqdna_jax.labels.peaks.windows import At, Placed, Window, free_of, place
 from vqdna_jax.runtime.progress import progress_bar
 
 GC_MATCHED, SHUFFLED = "gc-matched", "shuffled"
@@ -104,9 +107,8 @@ def prepare(fasta: Path, peaks: Path, out: Path, options: Options, progress: boo
     layout.check_vacant(out)
     with IndexedFasta(fasta) as genome:
         found = bed.read(peaks)
-        windows = len(found.intervals) * (1 if options.kind == "none" else 1 + options.ratio)
-        with progress_bar("windows", windows, "window", progress) as bar:
-            making = _Making(genome, found, options, bar.update)
+        with progress_bar("windows", 0, "window", progress) as bar:
+            making = _Making(genome, found, options, bar)
             making.note_input("fasta", fasta, places.sha256_of(genome.file))
             making.note_input("peaks", peaks, found.sha256)
             labelled = making.labelled()
@@ -118,16 +120,17 @@ def prepare(fasta: Path, peaks: Path, out: Path, options: Options, progress: boo
 class _Making:
     """A set that is being made."""
 
-    def __init__(self, genome: IndexedFasta, found: Bed, options: Options, advance: Callable[[], object]):
-        self._genome, self._options, self._path = genome, options, found.path
-        self._rows = Rows(genome, options.seed, advance)
+    def __init__(self, genome: IndexedFasta, found: Bed, options: Options, bar: tqdm.tqdm):
+        self._genome, self._options, self._path, self._bar = genome, options, found.path, bar
+        self._rows = Rows(genome, options.seed, bar.update)
         placed = self._place(found, POSITIVE)
+        bar.total += len(placed.windows) * (1 + (options.kind in (GC_MATCHED, SHUFFLED)) * options.ratio)
         self._claimed = placed.claimed
         self._peaks = self._rows.of(placed.windows, POSITIVE)
         windows = [row.window for row in self._peaks]
         self._division = divide(windows, genome.lengths, options.dev, options.test, options.seed)
         self._inputs: dict[str, dict[str, str]] = {}
-        self._notes = [*genome.notes, *placed.notes, *self._division.notes]
+        self._notes = [*genome.notes, *placed.notes, *_overlaps(windows), *self._division.notes]
         self._without_signal = 0.0
 
     def note_input(self, what: str, path: Path, sha256: str) -> None:
@@ -198,6 +201,7 @@ class _Making:
         placed = self._place(found, NEGATIVE)
         self._notes += placed.notes
         free = free_of(placed.windows, self._claimed)
+        self._bar.total += len(free)
         self._rows.left_out[NEGATIVE]["that overlap a peak"] += len(placed.windows) - len(free)
         rows = _flat(self._divided(self._rows.of(free, NEGATIVE), NEGATIVE))
         rows.sort(key=lambda row: layout.draw(self._options.seed, "negatives", *row.window))
@@ -222,6 +226,13 @@ class _Making:
         self._rows.left_out[POSITIVE]["on contigs that the bigWig lacks"] += len(peaks) - len(found)
         self._check_filled(found)
         return found
+
+
+def _overlaps(windows: Sequence[Window]) -> Iterator[str]:
+    """Of peaks in their order, that some are near each other."""
+    pairs = itertools.pairwise(windows)
+    if count := sum(one.contig == other.contig and other.start < one.stop for one, other in pairs):
+        yield f"peaks whose window overlaps the one before, all kept, in the same split: {count:,}"
 
 
 def _counts(rows: Sequence[Row], kind: str) -> dict[str, int]:

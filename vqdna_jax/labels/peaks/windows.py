@@ -1,6 +1,5 @@
 """Windows of one width around intervals, each on the strand of its interval."""
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
@@ -57,7 +56,7 @@ def place(bed: Bed, lengths: Mapping[str, int], width: int, at: At) -> Placed:
             "whose window is that of another": len(inside) - len(single),
         }
     )
-    return Placed(single, _claimed(known, windows, at), left_out, _notes(bed, names, single, at))
+    return Placed(single, _claimed(known, windows, at), left_out, _notes(bed, names, at))
 
 
 def _single(windows: list[Window], lengths: Mapping[str, int]) -> list[Window]:
@@ -119,7 +118,7 @@ def _check_genome(bed: Bed, known: list[Interval], lengths: Mapping[str, int]) -
         raise InputError(f"{beyond[0].place}: {end}; {many}: give BED and FASTA of one genome")
 
 
-def _notes(bed: Bed, names: Mapping[str, str], windows: list[Window], at: At) -> list[str]:
+def _notes(bed: Bed, names: Mapping[str, str], at: At) -> list[str]:
     notes = contigs.describe(names)
     if unknown := {one.contig: 0 for one in bed.intervals if one.contig not in names}:
         notes.append(f"{bed.path}: contigs that the FASTA file lacks: {contigs.few(unknown)}")
@@ -127,9 +126,6 @@ def _notes(bed: Bed, names: Mapping[str, str], windows: list[Window], at: At) ->
         notes.append(f"{bed.path}: track and browser lines passed over: {bed.settings:,}")
     if at == "start" and not any(one.strand in ("+", "-") for one in bed.intervals):
         notes.append(f"{bed.path}: no interval has a strand, so each starts on its left")
-    pairs = itertools.pairwise(windows)
-    if overlapping := sum(a.contig == b.contig and b.start < a.stop for a, b in pairs):
-        notes.append(f"{bed.path}: windows that overlap the one before, in the same split: {overlapping:,}, all kept")
     return notes
 
 
