@@ -10,7 +10,7 @@ from vqdna_jax import partition
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.layers import Params
-from vqdna_jax.models.transformer import Transformer
+from vqdna_jax.models.transformer import Compute
 
 
 def save_untrained(model_dir: pathlib.Path, out: pathlib.Path, seed: int = 0) -> pathlib.Path:
@@ -33,7 +33,7 @@ def fresh(model: Pretrained, seed: int) -> Params:
     def init() -> Params:
         inputs = jnp.zeros((1, 1, len(vectors), vectors[0].shape[1]), out_sharding=partition.spec("batch"))
         nothing = jnp.zeros((1, 1), bool, out_sharding=partition.spec("batch"))
-        return Transformer(model.transformer).init(jax.random.key(seed), inputs, nothing, nothing[:, 0])["params"]
+        return model.transformer.module(Compute()).init(jax.random.key(seed), inputs, nothing, nothing[:, 0])["params"]
 
     with jax.set_mesh(model.mesh):
         return jax.device_get(init())

@@ -1,5 +1,5 @@
-"""The verbs that use a trained model: encode, decode, embed, predict, models, export, and map. As in `cli/verbs.py`,
-docstrings are the help.
+"""The verbs that use a trained model: encode, decode, embed, predict, models, export, import, and map. As in
+`cli/verbs.py`, docstrings are the help.
 """
 
 import json
@@ -226,6 +226,30 @@ def export(
     summary = copy_model(model, out, dtype, read_sections(card) if card else "")
     text = "{model}: {mb:.1f} MB in {dtype}, digest {digest:.12}, in {out}".format(**summary, mb=summary["bytes"] / 1e6)
     tell(summary, text, quiet, as_json)
+
+
+def import_(
+    rival: tyro.conf.Positional[Literal["dnabert", "dnabert2", "nt", "hyenadna"]],
+    directory: tyro.conf.Positional[Path],
+    out: str,
+    quiet: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a model of this package from one that others published, as it is downloaded (docs/rivals.md).
+
+    Args:
+        rival: whose it is; its size and version are read from its config.json
+        directory: with config.json, model.safetensors and the vocabulary; pickles (.bin, .ckpt) are not read
+        out: the directory to write, new or empty, or an imported model
+        quiet: no summary
+        as_json: print the summary as JSON on stdout
+    """
+    must_exist(directory)
+    from vqdna_jax.rivals.importing import import_model
+
+    summary = import_model(rival, directory, out)
+    text = "{title}: {m:.2f} M parameters, {vocabulary:,} tokens, windows of {length:,}, digest {digest:.12}, in {out}"
+    tell(summary, f"{text.format(**summary, m=summary['parameters'] / 1e6)}\n{summary['licence']}", quiet, as_json)
 
 
 def map(

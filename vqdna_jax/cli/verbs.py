@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.cli.model_verbs import decode, embed, encode, export, map, models, predict
+from vqdna_jax.cli.model_verbs import decode, embed, encode, export, import_, map, models, predict
 from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell, warn
 from vqdna_jax.runtime.devices import Device, choose
 
@@ -273,22 +273,10 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 VERBS = {
-    verb.__name__: verb
+    verb.__name__.removesuffix("_"): verb
     for verb in (
-        corpus,
-        encode,
-        decode,
-        embed,
-        map,
-        predict,
-        models,
-        export,
-        species,
-        labels,
-        benchmark,
-        report,
-        plan,
-        doctor,
+        *(corpus, encode, decode, embed, map, predict, models, export, import_),
+        *(species, labels, benchmark, report, plan, doctor),
     )
 }
 GO_ON = (embed, benchmark)  # stopped and started again, where they were

@@ -27,8 +27,9 @@ from vqdna_jax.inference.pretrained import CALLS_A_GROUP, Pretrained
 from vqdna_jax.models.attention import Kernel
 from vqdna_jax.models.heads import Heads
 from vqdna_jax.models.layers import Params, apply
+from vqdna_jax.models.networks import NetworkConfig
 from vqdna_jax.models.quantize import code_vectors, standardised
-from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
+from vqdna_jax.models.transformer import Compute
 from vqdna_jax.partition import AnyArray, take
 from vqdna_jax.tokenizers.learned import LearnedTokenizer
 from vqdna_jax.tokenizers.stitch import batched, in_flight, neighbours
@@ -209,7 +210,7 @@ def _apply(model: Pretrained, call: _Call) -> Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _hidden_log_probabilities(
-    config: TransformerConfig,
+    config: NetworkConfig,
     kernel: Kernel,
     bases_per_code: int,
     weights: Params,
@@ -222,7 +223,7 @@ def _hidden_log_probabilities(
     at_1xLx1 = jnp.arange(codes_BxLxN.shape[1])[None, :, None]
     masked_BxL = jnp.any(at_1xLx1 == at_BxM[:, None, :], axis=2)
     plain_B, lengths_B = jnp.zeros_like(masked_BxL[:, 0]), call.lengths_B + config.cls
-    network, inputs = Transformer(config, Compute(attention=kernel)), code_vectors(vectors_KxE, codes_BxLxN)
+    network, inputs = config.module(Compute(attention=kernel)), code_vectors(vectors_KxE, codes_BxLxN)
     h_BxLxD, _ = apply(network, weights["transformer"], inputs, masked_BxL, plain_B, lengths_B)
     h_BxMxD = take(h_BxLxD, jnp.maximum(at_BxM, 0))
     _, logits_BxMxRx4 = apply(Heads(bases_per_code, config.dtype), weights["heads"], h_BxMxD, vectors_KxE)

@@ -27,9 +27,10 @@ from vqdna_jax.models import pooling, quantize
 from vqdna_jax.models.attention import Kernel, best_kernel, kernel_of_padded
 from vqdna_jax.models.classifier import AUTO, TRAINED
 from vqdna_jax.models.layers import Params, apply
+from vqdna_jax.models.networks import NetworkConfig
 from vqdna_jax.models.pooling import POOLS, UNPOOLED, View
 from vqdna_jax.models.quantize import code_vectors
-from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
+from vqdna_jax.models.transformer import Compute
 from vqdna_jax.partition import AnyArray
 from vqdna_jax.tokenizers.base import Advance, Tokenizer, most_codes, no_advance
 from vqdna_jax.tokenizers.stitch import batched, in_flight, neighbours
@@ -75,7 +76,7 @@ class Pretrained:
     """
 
     tokenizer: Tokenizer
-    transformer: TransformerConfig
+    transformer: NetworkConfig
     weights: Params
     window_bp: int
     length: int
@@ -244,7 +245,7 @@ def _read(codes_KxE: tuple[Array, ...], standardises: bool) -> tuple[Array, ...]
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _vectors(
-    config: TransformerConfig,
+    config: NetworkConfig,
     kernel: Kernel,
     pool: str,
     depth: int | None,
@@ -258,7 +259,7 @@ def _vectors(
     masked_BxL = jnp.zeros_like(call.codes_BxLxN[..., 0], bool)
     lengths_B = None if call.lengths_B is None else call.lengths_B + config.cls
     h_BxLxD, cls_BxD = apply(
-        Transformer(config, Compute(attention=kernel)),
+        config.module(Compute(attention=kernel)),
         params,
         vectors_BxLxNxE,
         masked_BxL,

@@ -8,6 +8,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from vqdna_jax.models import cpu_attention
@@ -39,6 +40,7 @@ def attention(
     kernel: Kernel,
     window: int = 0,
     lengths_B: Array | None = None,
+    slopes_H: np.ndarray | None = None,
 ) -> Array:
     """softmax(q k / sqrt(C)) v, [B, L, H, C], softmax in f32.
 
@@ -46,7 +48,10 @@ def attention(
         kernel: what splash cannot do (lengths_B, an L that LANES does not divide) XLA does.
         window: a code sees this many codes on both sides; 0: all.
         lengths_B: int32, codes of each sequence; those beyond are not seen.
+        slopes_H: of ALiBi to both sides (arXiv 2108.12409): slope times distance is taken off a score; XLA does it.
     """
+    if slopes_H is not None:
+        return _with_alibi(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, lengths_B, slopes_H)
     if kernel == "splash" and lengths_B is None and q_BxLxHxC.shape[1] % LANES == 0:
         return _splash(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, window)
     dense: Literal["xla", "cpu", "cudnn"] = "xla" if kernel == "splash" else kernel
@@ -95,6 +100,30 @@ def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -
     # Pallas kernels carry no replication types, so their check is off.
     out = jax.shard_map(local, in_specs=(heads,) * 3, out_specs=heads, check_vma=False)(*heads_first)
     return out.transpose(0, 2, 1, 3)
+
+
+def _with_alibi(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, lengths_B, slopes_H: np.ndarray) -> Array:
+    def local(q: Array, k: Array, v: Array, lengths: Array | None, slopes: Array) -> Array:
+        at_L = jnp.arange(q.shape[1])
+        apart_LxL = jnp.abs(at_L[:, None] - at_L[None]).astype(jnp.float32)
+        bias_1xHxLxL = -slopes[None, :, None, None] * apart_LxL[None, None]
+        lengths = lengths if lengths is None else lengths.astype(jnp.int32)
+        return jax.nn.dot_product_attention(q, k, v, bias_1xHxLxL, key_value_seq_lengths=lengths)
+
+    heads = spec(*HEADS)
+    in_specs = (heads, heads, heads, spec("batch"), spec("act_heads"))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=heads)(
+        q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, lengths_B, jax.reshard(jnp.asarray(slopes_H), spec("act_heads"))
+    )
+
+
+def alibi_slopes(heads: int) -> np.ndarray:
+    """f32 [H]: a geometric series to 1/256; where H is no power of two, that of the power below, then every second one
+    of the power above."""
+    below = 1 << (heads.bit_length() - 1)
+    series = [2.0 ** (-8 * (i + 1) / below) for i in range(below)]
+    between = [2.0 ** (-4 * (2 * i + 1) / below) for i in range(heads - below)]
+    return np.array(series + between, np.float32)
 
 
 def kernel_of_padded(platform: str, window: int, dtype: str) -> Literal["xla", "cpu", "cudnn"]:

@@ -13,9 +13,10 @@ from vqdna_jax.models import lora
 from vqdna_jax.models.heads import Head
 from vqdna_jax.models.layers import Params, apply
 from vqdna_jax.models.lora import Adapter, LoraConfig
+from vqdna_jax.models.networks import NetworkConfig
 from vqdna_jax.models.pooling import OF_CODES, POOLS, View, pool
 from vqdna_jax.models.quantize import code_vectors
-from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig, born
+from vqdna_jax.models.transformer import Compute, born
 from vqdna_jax.partition import spec, take
 
 METHODS = ("lora", "full", "head")
@@ -44,7 +45,7 @@ class Classifier:
         form: 2; 1 as older exports have it: features of windows are averaged, and the head is as `Head` says.
     """
 
-    model: TransformerConfig
+    model: NetworkConfig
     compute: Compute
     outputs: int
     sizes: tuple[int, ...]
@@ -112,7 +113,7 @@ class Classifier:
         lengths_R = _rows(lengths_BxW)
         unmasked_RxL = jnp.zeros_like(codes_RxLxN[..., 0], bool)
         h_RxLxD, cls_RxD = apply(
-            Transformer(self.model, self.compute),
+            self.model.module(self.compute),
             transformer,
             code_vectors(vectors_KxE, codes_RxLxN),
             unmasked_RxL,

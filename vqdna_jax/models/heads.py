@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from vqdna_jax.models.layers import variance_scaling
+from vqdna_jax.models.layers import affine_norm, precision_of, variance_scaling
 from vqdna_jax.partition import gathered, sharded, spec
 
 
@@ -114,3 +114,34 @@ class Head(nn.Module):
             return x_BxP
         kept = jax.random.bernoulli(key, 1 - self.dropout, x_BxP.shape, out_sharding=spec("batch", None))
         return jnp.where(kept, x_BxP / (1 - self.dropout), 0)
+
+
+class LanguageHead(nn.Module):
+    """Context vectors [B, M, D] -> logits f32 [B, M, V] as published models name tokens: by a matrix of their own, or
+    by the table of tokens; BERT's after a layer of its own, `transform`."""
+
+    transform: bool
+    tied: bool
+    epsilon: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, h_BxMxD: Array, table_VxD: Array) -> Array:
+        chex.assert_rank([h_BxMxD, table_VxD], [3, 2])
+        zeros, ones, normal = nn.initializers.zeros, nn.initializers.ones, nn.initializers.normal(0.02)
+        (size, width), own = table_VxD.shape, table_VxD
+        with precision_of(self.dtype):
+            if self.transform:
+                dense_DxD = self.param("dense", sharded(normal, None, None), (width, width))
+                dense_bias_D, norm_bias_D = (
+                    self.param(f"{name}_bias", sharded(zeros, None), (width,)) for name in ("dense", "norm")
+                )
+                scale_D = self.param("norm_scale", sharded(ones, None), (width,))
+                h_BxMxD = jnp.einsum("bmd,de->bme", h_BxMxD, dense_DxD) + dense_bias_D[None, None]
+                h_BxMxD = affine_norm(jax.nn.gelu(h_BxMxD, approximate=False), scale_D, norm_bias_D, self.epsilon)
+            if not self.tied:
+                own = self.param("matrix", sharded(normal, None, None), (size, width))
+            logits_BxMxV = jnp.einsum("bmd,vd->bmv", h_BxMxD, own, preferred_element_type=jnp.float32)
+        if not self.transform:
+            return logits_BxMxV
+        return logits_BxMxV + self.param("bias", sharded(zeros, None), (size,))[None, None]

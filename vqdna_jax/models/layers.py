@@ -39,8 +39,7 @@ class LayerNorm(nn.Module):
         width = x_BxLxD.shape[-1]
         scale_D = self.param("scale", sharded(nn.initializers.ones, None), (width,))
         bias_D = self.param("bias", sharded(nn.initializers.zeros, None), (width,))
-        normal = normalise(x_BxLxD, self.epsilon)
-        return (normal * scale_D[None, None] + bias_D[None, None]).astype(self.dtype)
+        return affine_norm(x_BxLxD, scale_D, bias_D, self.epsilon).astype(self.dtype)
 
 
 def normalise(x_BxLxD: Array, epsilon: float = 1e-6) -> Array:
@@ -49,6 +48,16 @@ def normalise(x_BxLxD: Array, epsilon: float = 1e-6) -> Array:
     mean = jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
     return (x - mean) * jax.lax.rsqrt(variance + epsilon)
+
+
+def affine_norm(x_BxLxD: Array, scale_D: Array, bias_D: Array, epsilon: float) -> Array:
+    """Layer normalisation with its scale and bias, f32."""
+    return normalise(x_BxLxD, epsilon) * scale_D[None, None] + bias_D[None, None]
+
+
+def precision_of(dtype: str):
+    """For networks whose numbers are to be those of another program: what is f32 must be so on every device."""
+    return jax.default_matmul_precision("highest" if dtype == "float32" else "default")
 
 
 class Conv1d(nn.Module):

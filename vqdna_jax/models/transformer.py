@@ -67,6 +67,9 @@ class TransformerConfig:
     def matrices_up(self) -> int:
         return 2 if self.activation == "geglu" else 1
 
+    def module(self, compute: "Compute") -> "Transformer":
+        return Transformer(self, compute)
+
     def flops_per_code(self, length: int) -> float:
         """Multiply-adds x 2 of one forward pass through the layers, per code of a sequence of `length` codes."""
         matrices = 4 * self.width**2 + (1 + self.matrices_up) * self.width * self.hidden
@@ -117,7 +120,8 @@ class Transformer(nn.Module):
             first = jnp.broadcast_to(cls_D.astype(c.dtype)[None, None], (len(x_BxLxD), 1, c.width))
             x_BxLxD = jnp.concatenate([jax.reshard(first, jax.typeof(x_BxLxD).sharding.spec), x_BxLxD], axis=1)
         weights = {name: self._weight(name) for name in WEIGHT_AXES}
-        x_BxLxD = run_layers(c, self.compute, weights, x_BxLxD, lengths_B, layers, adapter)
+        body = functools.partial(layer, c, attention_of(self.compute), lengths_B)
+        x_BxLxD = run_layers(body, c.layers, self.compute, weights, x_BxLxD, layers, adapter)
         norm_D = self.param("norm", sharded(nn.initializers.ones, None), (c.width,))
         if layers is None:
             x_BxLxD = _norm(x_BxLxD, norm_D, c.dtype)
@@ -152,20 +156,24 @@ class Transformer(nn.Module):
         return self.param(name, sharded(init, "layer", *WEIGHT_AXES[name]), (c.layers, *shape))
 
 
-def run_layers(
-    c: TransformerConfig, compute: Compute, weights, x_BxLxD: Array, lengths_B=None, layers=None, adapter=None
-) -> Array:
-    """x through the first `layers` layers (all by default), unrolled or scanned."""
+def attention_of(compute: Compute) -> Kernel:
     assert compute.attention != "auto"  # which is of configs alone
-    layers = c.layers if layers is None else layers
-    body: Callable[..., Array] = functools.partial(layer, c, compute.attention, lengths_B)
+    return compute.attention
+
+
+def run_layers(
+    body: Callable[..., Array], total: int, compute: Compute, weights, x_BxLxD: Array, layers=None, adapter=None
+) -> Array:
+    """x through the first `layers` of `total` layers (all by default), unrolled or scanned: `body` is one of them,
+    (x, its weights, its adapter) -> x."""
+    layers = total if layers is None else layers
     if compute.remat != "none":
         policy = jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims if compute.remat == "dots" else None
         body = jax.checkpoint(body, policy=policy)
     if compute.layers == "scanned":
         chosen = jax.tree.map(lambda w: w[:layers], (weights, adapter))
         return lax.scan(lambda x, w: (body(x, *w), None), x_BxLxD, chosen)[0]
-    each = {name: lax.split(w, (1,) * c.layers) for name, w in weights.items()}  # its gradient is one concatenation
+    each = {name: lax.split(w, (1,) * total) for name, w in weights.items()}  # its gradient is one concatenation
     for i in range(layers):
         of_layer = adapter and adapter.of_layer(i)
         x_BxLxD = body(x_BxLxD, {name: parts[i][0] for name, parts in each.items()}, of_layer)
@@ -184,7 +192,7 @@ def layer(
     whole = {name: gathered(w[name], *axes).astype(c.dtype) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
     h_BxLxD = _norm(x_BxLxD, w["attention_norm"], c.dtype)
     qkv_BxLx3xHxC = project(h_BxLxD, whole["qkv"], 1, spec("batch", "length", None, "act_heads", None))
-    thirds = zip("qkv", _thirds(qkv_BxLx3xHxC), strict=True)
+    thirds = zip("qkv", thirds_of(qkv_BxLx3xHxC), strict=True)
     q, k, v = (x + lora.delta(adapter, name, h_BxLxD) for name, x in thirds)
     q, k = (rotate(x, c.rope_base) for x in (q, k))
     a_BxLxHxC = attention(q, k, v, kernel, c.window, lengths_B)
@@ -200,7 +208,7 @@ def layer(
     return x_BxLxD + down_BxLxD + lora.delta(adapter, "down", h_BxLxF)
 
 
-def _thirds(qkv_BxLx3xHxC: Array) -> Iterator[Array]:
+def thirds_of(qkv_BxLx3xHxC: Array) -> Iterator[Array]:
     """For a CPU so that their gradient is one concatenation, not a sum of three arrays that are mostly zeros."""
     if is_for_cpu():
         return (third[:, :, 0] for third in lax.split(qkv_BxLx3xHxC, (1, 1, 1), axis=2))

@@ -18,7 +18,7 @@ from vqdna_jax.labels.batches import LabelledCodes, LabelledFeatures
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.classifier import POSITIONS, Classifier
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
-from vqdna_jax.models.transformer import Transformer, TransformerConfig
+from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.partition import Tree, abstract_state, batch_shards, spec
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.stages.finetune import finetune_task
@@ -161,7 +161,7 @@ def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
 def _frozen_base(task: Finetune, tokenizer: TokenizerConfig, rows: int) -> FrozenBase:
     vectors, levels = _vectors(tokenizer), len(tokenizer.codebook_sizes)
     inputs = jnp.zeros((rows, 1, levels, tokenizer.width)), jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool)
-    transformer = Transformer(task.network.model).init(jax.random.key(0), *inputs)["params"]
+    transformer = task.network.model.module(Compute()).init(jax.random.key(0), *inputs)["params"]
     return FrozenBase(vectors, transformer, jnp.ones(task.network.outputs))
 
 

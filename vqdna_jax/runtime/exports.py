@@ -23,7 +23,7 @@ from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.version import __version__
 
 CONFIG, TENSORS, CARD = "config.json", "model.safetensors", "README.md"
-MERGES = "tokenizer.json"  # of byte pairs
+MERGES, VOCABULARY = "tokenizer.json", "vocabulary.json"  # of byte pairs; of tokens that a vocabulary fixes
 
 
 class Schema(NamedTuple):
@@ -39,6 +39,7 @@ def _schema(title: str, *keys: str) -> Schema:
 
 TOKENIZER, FIXED_TOKENIZER = "vqdna-tokenizer/1", "vqdna-fixed-tokenizer/1"
 PRETRAINED, FIXED_PRETRAINED = "vqdna-pretrained/1", "vqdna-fixed-pretrained/1"
+IMPORTED = "vqdna-imported/1"
 FINETUNED, FINETUNED_1 = "vqdna-finetuned/2", "vqdna-finetuned/1"
 _OF_FINETUNED = (
     *("kind", "label_names", "method", "lora", "pool", "hidden", "target", "long", "base"),
@@ -46,7 +47,7 @@ _OF_FINETUNED = (
 )
 _POSITIVE = {"window_bp", "length", "table_width"}
 _LATER = {"model": {"reach": 0}}  # what is meant where a key is not there that came after the schema
-_PARTS = {"layers", "blocks"}  # of which each has tensors of its own
+_PARTS = {"layers", "blocks"}  # of which each has tensors of its own, or a row of those that all share
 _LARGEST = 1 << 40  # of sizes, more than any is
 # All that was ever written. A change that older versions cannot read gets a new number, and a line here.
 SCHEMAS = {
@@ -58,6 +59,10 @@ SCHEMAS = {
     FIXED_PRETRAINED: _schema(
         "a pretrained model over a fixed tokenizer",
         *("tokenizer", "tokenizer_digest", "transformer", "pretrained_digest", "window_bp", "length", "table_width"),
+    ),
+    IMPORTED: _schema(
+        "an imported model",
+        *("tokenizer", "tokenizer_digest", "network", "transformer", "pretrained_digest", "window_bp", "length"),
     ),
     FINETUNED: _schema("a fine-tuned model", *_OF_FINETUNED, "places", "align"),
     FINETUNED_1: _schema("a fine-tuned model", *_OF_FINETUNED),
@@ -80,7 +85,7 @@ def write(
 
 def files_of(model: str | os.PathLike) -> list[pathlib.Path]:
     """What a model may be read from. Raises InputError as `shipped.find`."""
-    return [shipped.find(model) / name for name in (CONFIG, TENSORS, CARD, MERGES)]
+    return [shipped.find(model) / name for name in (CONFIG, TENSORS, CARD, MERGES, VOCABULARY)]
 
 
 def as_json(described: Mapping[str, Any]) -> bytes:
@@ -190,8 +195,9 @@ def typed(
 
 def _check_sizes(path: pathlib.Path, key: str, fields: Mapping[str, object], tensors: Mapping[str, np.ndarray]) -> None:
     elements = sum(tensor.size for tensor in tensors.values())
+    parts = max([len(tensors), *(len(tensor) for tensor in tensors.values() if tensor.ndim > 3)])
     for name, value in fields.items():
-        most = len(tensors) if name in _PARTS else elements
+        most = parts if name in _PARTS else elements
         if isinstance(value, int) and value > most:
             told = (
                 f"key {key}.{name} is {value}, and {TENSORS} has {most:,} {'tensors' if name in _PARTS else 'weights'}"

@@ -9,9 +9,9 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference import load
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.layers import Params
+from vqdna_jax.models.networks import NetworkConfig
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import TokenizerConfig
-from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.partition import AnyArray
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.tasks.base import Codebooks
@@ -90,7 +90,7 @@ def _codebook(codes_KxD: AnyArray, counts_K: AnyArray) -> Codebook:
     return Codebook(counts_K, codes_KxD * counts_K[:, None])
 
 
-def _check_network(name: str, found: TokenizerConfig | TransformerConfig, wanted: Any) -> None:
+def _check_network(name: str, found: TokenizerConfig | NetworkConfig, wanted: Any) -> None:
     """Raises InputError that names every key in which the config's network is another than the export's."""
     has, asked = (dataclasses.asdict(config) for config in (found, wanted))
     other = [key for key in has if key not in _FREE and has[key] != asked[key]]

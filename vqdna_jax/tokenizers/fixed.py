@@ -24,13 +24,14 @@ class FixedTokenizer(abc.ABC):
     """Tokens int32 [L, 1], of one level. A subclass is a frozen dataclass; equal ones have one digest.
 
     Attributes:
-        kind: its name on disk.
+        kind: its name on disk. listed: the key of what it is made from beside k.
         k: bases of a word; 0 where words differ.
         step: bases from each token to the next; None where they differ.
         bases_per_code, codes_KxD: as of any `Tokenizer`.
     """
 
     kind: ClassVar[str]
+    listed: ClassVar[str] = "merges"
     k: int
     step: ClassVar[int | None] = None
     bases_per_code: ClassVar[int | None] = None
@@ -64,8 +65,8 @@ class FixedTokenizer(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def read(cls, k: int, merges: Sequence[Any]) -> Self:
-        """The tokenizer of this k and these merges. Raises InputError: the kind cannot have them."""
+    def read(cls, k: int, listed: Any) -> Self:
+        """The tokenizer of this k and what is `listed`. Raises InputError: the kind cannot have them."""
 
     def with_batch(self, codes: int) -> Self:
         """The same: no network computes tokens."""
@@ -73,7 +74,7 @@ class FixedTokenizer(abc.ABC):
 
     def described(self) -> dict[str, Any]:
         """What `load.from_described` makes it from, of JSON's types."""
-        return {"kind": self.kind, "k": self.k, "merges": []}
+        return {"kind": self.kind, "k": self.k, self.listed: []}
 
     @functools.cached_property
     def digest(self) -> str:
@@ -98,6 +99,10 @@ class FixedTokenizer(abc.ABC):
         """Tokens 0 to `known` - 1 have bases."""
         return self.unknown
 
+    def without_bases(self, tokens_L: np.ndarray) -> np.ndarray:
+        """Which tokens are not in the vocabulary, or have no bases, bool [L]."""
+        return (tokens_L < 0) | (tokens_L >= self.known)
+
     def encode(self, bases: Sequence[np.ndarray], advance: Advance = no_advance) -> list[np.ndarray]:
         """Tokens int32 [L, 1] of each sequence of uint8 bases [S]; `advance` is told how many, sequence by sequence."""
         outputs = []
@@ -114,12 +119,9 @@ class FixedTokenizer(abc.ABC):
         outputs = []
         for name, tokens_Lx1 in enumerate(codes):
             tokens_L = np.asarray(tokens_Lx1)[:, 0]
-            if (bad := (tokens_L < 0) | (tokens_L >= self.known)).any():
+            if (bad := self.without_bases(tokens_L)).any():
                 at = int(bad.argmax())
-                raise InputError(
-                    f"codes {name}, token {at}: {tokens_L[at]} is not in 0 to {self.known - 1}, so its bases are not"
-                    " known"
-                )
+                raise InputError(f"codes {name}, token {at}: the bases of {tokens_L[at]} are not known")
             outputs.append(self._bases(tokens_L))
             advance(len(tokens_L))
         return outputs
@@ -141,6 +143,6 @@ class FixedTokenizer(abc.ABC):
         return {}
 
     @classmethod
-    def read_files(cls, directory: pathlib.Path) -> Sequence[Any]:
-        """The merges that lie beside config.json. Raises InputError: missing or damaged."""
+    def read_files(cls, directory: pathlib.Path) -> Any:
+        """What is listed beside config.json. Raises InputError: missing or damaged."""
         return ()

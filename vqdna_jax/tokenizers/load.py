@@ -2,8 +2,6 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
 
 from jax.sharding import Mesh
 
@@ -15,6 +13,7 @@ from vqdna_jax.tokenizers.byte_pairs import BytePairs
 from vqdna_jax.tokenizers.fixed import FixedTokenizer
 from vqdna_jax.tokenizers.kmers import Kmers, OneHot, OverlappingKmers
 from vqdna_jax.tokenizers.learned import LearnedTokenizer
+from vqdna_jax.tokenizers.vocabulary import VocabularyBytePairs, VocabularyKmers, VocabularyOverlapping
 
 # By the schema of config.json, of those of FIXED_TOKENIZER by its key `kind`.
 TOKENIZERS: dict[str, type[LearnedTokenizer] | type[FixedTokenizer]] = {
@@ -23,6 +22,9 @@ TOKENIZERS: dict[str, type[LearnedTokenizer] | type[FixedTokenizer]] = {
     "overlapping": OverlappingKmers,
     "kmer": Kmers,
     "bpe": BytePairs,
+    "vocabulary_overlapping": VocabularyOverlapping,
+    "vocabulary_kmer": VocabularyKmers,
+    "vocabulary_bpe": VocabularyBytePairs,
 }
 
 
@@ -39,31 +41,31 @@ def load(directory: str | os.PathLike, mesh: Mesh | None = None) -> Tokenizer:
     if config["schema"] == TOKENIZER:
         return LearnedTokenizer.load(path, config, mesh)
     where = str(path / CONFIG)
-    described = {key: config[key] for key in ("kind", "k")}
-    kind, _, _ = _checked(described | {"merges": ()}, where)
-    tokenizer = from_described(described | {"merges": kind.read_files(path)}, where)
+    kind = _kind(config["kind"], where)
+    described = {"kind": config["kind"], "k": config["k"], kind.listed: kind.read_files(path)}
+    tokenizer = from_described(described, where)
     exports.check_digest(path, tokenizer.digest, config["digest"])
     return tokenizer
 
 
 def from_described(described: object, where: str) -> FixedTokenizer:
     """The inverse of `FixedTokenizer.described`. Raises InputError that begins with `where`."""
-    kind, k, merges = _checked(described, where)
+    kind = _kind(described.get("kind") if isinstance(described, dict) else None, where)
+    if not isinstance(described, dict) or set(described) != {"kind", "k", kind.listed}:
+        raise InputError(f"{where}: expected kind, k and {kind.listed}; copy the directory again")
+    k, listed = described["k"], described[kind.listed]
+    if type(k) is not int or not isinstance(listed, list | tuple | dict):
+        found = f"kind {kind.kind!r} and k {k!r}"
+        raise InputError(f"{where}: {found}, expected text and an integer, and {kind.listed} a list")
     try:
-        return kind.read(k, merges)
+        return kind.read(k, listed)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
 
-def _checked(described: object, where: str) -> tuple[type[FixedTokenizer], int, Sequence[Any]]:
-    """The class, k and merges of what is `described`, of the right types."""
-    if not isinstance(described, dict) or set(described) != {"kind", "k", "merges"}:
-        raise InputError(f"{where}: expected kind, k and merges; copy the directory again")
-    kind, k, merges = (described[key] for key in ("kind", "k", "merges"))
-    if not isinstance(kind, str) or type(k) is not int or not isinstance(merges, list | tuple):
-        raise InputError(f"{where}: kind {kind!r} and k {k!r}, expected text and an integer, and merges a list")
-    found = TOKENIZERS.get(kind)
+def _kind(name: object, where: str) -> type[FixedTokenizer]:
+    found = TOKENIZERS.get(name) if isinstance(name, str) else None
     if found is None or not issubclass(found, FixedTokenizer):
         fixed = [name for name, of in TOKENIZERS.items() if issubclass(of, FixedTokenizer)]
-        raise InputError(f"{where}: tokenizer kind: {kind!r}; expected one of {', '.join(fixed)}")
-    return found, k, merges
+        raise InputError(f"{where}: tokenizer kind: {name!r}; expected one of {', '.join(fixed)}")
+    return found

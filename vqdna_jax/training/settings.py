@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.models.classifier import ATTENTION
+from vqdna_jax.models.networks import NetworkConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.runtime import typed
@@ -167,7 +168,7 @@ class FinetuneSettings(Settings):
         expected = "mean, which attention stays where tuning.method=head trains no query"
         expect(trained or ATTENTION not in pool.split("+"), f"{prefix}head.pool", pool, expected)
 
-    def check_base(self, base: TransformerConfig) -> None:
+    def check_base(self, base: NetworkConfig) -> None:
         """Raises InputError: the mesh does not divide the network that is fine-tuned, or LoRA's factors would be larger
         than its matrices."""
         rank = self.tuning.rank

@@ -164,7 +164,8 @@ _STRANDS = {
 
 def facts(card: Mapping[str, Any]) -> dict[str, Any]:
     """What config.json keeps of a run; `card` as in `tokenizer.save`."""
-    known = {key: card[key] for key in ("species", "corpus_digest", "init_from_digest") if card.get(key)}
+    kept = ("species", "corpus_digest", "init_from_digest", "source")
+    known = {key: card[key] for key in kept if card.get(key)}
     return {"steps": card.get("steps")} | known
 
 
@@ -204,8 +205,8 @@ def of_tokenizer(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) 
         levels=len(config.codebook_sizes),
         reach=config.blocks * (config.kernel_size // 2) * config.bases_per_code + config.stem_kernel_size // 2,
         corpus=_corpus(card.get("species") or {}),
-        run=_table(("what", "value"), _run(config, card)),
-        metrics=_table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
+        run=table(("what", "value"), _run(config, card)),
+        metrics=table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
     )
 
 
@@ -222,8 +223,8 @@ def of_pretrained(
         summary=summary,
         digest=digest,
         corpus=_corpus(card.get("species") or {}),
-        run=_table(("what", "value"), _run(c, card)),
-        metrics=_table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
+        run=table(("what", "value"), _run(c, card)),
+        metrics=table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
     )
 
 
@@ -260,14 +261,14 @@ def of_finetuned(described: Mapping[str, Any], digest: str, card: Mapping[str, A
         strands=_STRANDS[described.get("strands", "one")],
         digest=digest,
         base=described["pretrained_digest"],
-        run=_table(("what", "value"), _run(None, card)),
-        metrics=_table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
+        run=table(("what", "value"), _run(None, card)),
+        metrics=table(("metric", "value"), ((name, _number(v)) for name, v in (card.get("result") or {}).items())),
     )
 
 
 def _corpus(bases_by_species: Mapping[str, int]) -> str:
     rows = [(name, f"{bases:,}") for name, bases in bases_by_species.items()]
-    return _table(("species", "bases"), [*rows, ("all", f"{sum(bases_by_species.values()):,}")] if rows else [])
+    return table(("species", "bases"), [*rows, ("all", f"{sum(bases_by_species.values()):,}")] if rows else [])
 
 
 def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -289,7 +290,7 @@ def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, 
     return ((name, _number(value)) for name, value in facts.items() if value is not None)
 
 
-def _table(header: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
+def table(header: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
     rows = list(rows)
     if not rows:
         return "Not recorded."

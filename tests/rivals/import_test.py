@@ -1,0 +1,117 @@
+"""Directories that cannot be imported are refused in one line, before anything is compiled; others are told of."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from refusals import refusal
+
+from vqdna_jax.cli import main
+from vqdna_jax.rivals.importing import import_model
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+TABLE = "bert.embeddings.word_embeddings.weight"
+
+
+def tensors(path: pathlib.Path, change) -> None:
+    """Other tensors, after `change` of them."""
+    stored = safetensors.numpy.load_file(path / "model.safetensors")
+    change(stored)
+    safetensors.numpy.save_file(stored, path / "model.safetensors")
+
+
+def config(path: pathlib.Path, **values) -> None:
+    stored = json.loads((path / "config.json").read_text()) | values
+    kept = {key: value for key, value in stored.items() if value is not None}
+    (path / "config.json").write_text(json.dumps(kept))
+
+
+def words(path: pathlib.Path, change) -> None:
+    lines = (path / "vocab.txt").read_text().splitlines()
+    (path / "vocab.txt").write_text("\n".join(change(lines)) + "\n")
+
+
+def pickled(path: pathlib.Path) -> None:
+    (path / "model.safetensors").rename(path / "pytorch_model.bin")
+
+
+def cut(path: pathlib.Path) -> None:
+    file = path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("dnabert", lambda p: tensors(p, lambda t: t.pop("bert.encoder.layer.1.output.dense.bias")), "is missing"),
+        ("dnabert", lambda p: tensors(p, lambda t: t.update(x=np.zeros(3))), "x is one of 1 that the network"),
+        ("dnabert", lambda p: tensors(p, lambda t: t.update({TABLE: t[TABLE][:, :-1]})), "is [69, 11], config"),
+        ("dnabert", lambda p: config(p, num_hidden_layers=3), "layer.2.attention.self.query.weight is missing"),
+        ("dnabert", lambda p: config(p, num_hidden_layers=1), "that the network of config.json does not have"),
+        ("dnabert", lambda p: config(p, model_type="gpt2"), "key model_type: found 'gpt2', expected one of bert"),
+        ("dnabert", lambda p: config(p, hidden_act="relu"), "key hidden_act: found 'relu'"),
+        ("dnabert", lambda p: config(p, hidden_size=None), "key hidden_size is missing"),
+        ("dnabert", lambda p: config(p, num_attention_heads=5), "expected a multiple of 5"),
+        ("dnabert", lambda p: words(p, lambda w: w[:-1]), "has no word GGG"),
+        ("dnabert", lambda p: words(p, lambda w: [*w, "GGN"]), "has 70 words, and the config's vocab_size is 69"),
+        ("dnabert", lambda p: words(p, lambda w: [*w[:-1], w[5]]), "has the word 'AAA' twice"),
+        ("dnabert", lambda p: words(p, lambda w: [w[0], "y", *w[2:]]), "has none of [UNK]"),
+        ("dnabert", lambda p: (p / "vocab.txt").unlink(), "vocab.txt: cannot be read"),
+        ("dnabert", lambda p: (p / "config.json").unlink(), "config.json"),
+        ("dnabert", pickled, "pytorch_model.bin: is a pickle"),
+        ("dnabert", lambda p: (p / "model.safetensors").unlink(), "has no .safetensors file"),
+        ("dnabert", cut, "is damaged"),
+        ("nt", lambda p: config(p, emb_layer_norm_before=True), "key emb_layer_norm_before: found True"),
+        ("nt", lambda p: tensors(p, lambda t: t.pop("lm_head.decoder.weight")), "lm_head.decoder.weight is missing"),
+        ("dnabert2", lambda p: (p / "tokenizer.json").write_text("{}"), "vocabulary: the tokenizers library"),
+        ("hyenadna", lambda p: config(p, hyena_order=3), "key hyena_order: found 3"),
+        ("hyenadna", lambda p: config(p, max_seq_len=50), "pos_emb.z is [1, 40, 5], config.json asks for [1, 50, 5]"),
+        ("hyenadna", lambda p: config(p, vocab_size=11), "vocab_size is 11"),
+    ],
+)  # fmt: skip
+def test_a_directory_that_does_not_fit_is_refused(name, damage, said, tmp_path):
+    directory = shutil.copytree(GOLDEN / name, tmp_path / name)
+    damage(directory)
+    assert said in refusal(import_model, name, directory, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize(("named", "of"), [("dnabert", "dnabert2"), ("dnabert2", "dnabert"), ("nt", "dnabert")])
+def test_another_model_than_was_named_is_refused(named, of, tmp_path):
+    refusal(import_model, named, GOLDEN / of, tmp_path / "export")
+
+
+def test_the_command_tells_what_it_made_or_why_not(tmp_path, capsys):
+    out = tmp_path / "export"
+    main.main(["import", "nt", str(GOLDEN / "nt"), f"--out={out}", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["vocabulary"], told["length"]) == (75, 37) and "CC BY-NC-SA" in told["licence"]
+    assert "CC BY-NC-SA" in (out / "README.md").read_text()
+    with pytest.raises(SystemExit) as stop:
+        main.main(["import", "dnabert", str(GOLDEN / "nt"), f"--out={tmp_path / 'other'}"])
+    assert stop.value.code == 43
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_old_names_and_names_without_the_trunk_are_known(tmp_path):
+    directory = shutil.copytree(GOLDEN / "dnabert", tmp_path / "dnabert")
+    made = import_model("dnabert", directory, tmp_path / "export")
+
+    def rename(stored: dict) -> None:
+        for name in list(stored):
+            new = name.removeprefix("bert.").replace("LayerNorm.weight", "LayerNorm.gamma")
+            stored[new] = stored.pop(name)
+
+    tensors(directory, rename)
+    assert import_model("dnabert", directory, tmp_path / "again")["digest"] == made["digest"]
+
+
+@pytest.mark.parametrize("name", ["dnabert", "hyenadna"])
+def test_weights_without_a_language_head_are_imported_without_it(name, tmp_path):
+    directory = shutil.copytree(GOLDEN / name, tmp_path / name)
+    tensors(directory, lambda t: [t.pop(key) for key in list(t) if key.startswith(("cls.", "lm_head."))])
+    import_model(name, directory, tmp_path / "export")
+    assert json.loads((tmp_path / "export/config.json").read_text())["transformer"]["head"] == "none"

@@ -1,0 +1,57 @@
+"""The networks that read the vectors of codes, by their names on disk. Who embeds or fine-tunes with one knows it by
+`NetworkConfig` alone: a new one is a file here, and a line of PUBLISHED."""
+
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import flax.linen as nn
+
+from vqdna_jax.models.bert import BertConfig
+from vqdna_jax.models.heads import LanguageHead
+from vqdna_jax.models.hyena import HyenaConfig
+from vqdna_jax.models.transformer import Compute
+
+
+class NetworkConfig(Protocol):
+    """What fixes a network, a frozen dataclass. Its module is called as `Transformer` is, and its stacked weights have
+    that one's names and shapes as far as LoRA adapts them."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def window(self) -> int:
+        """Codes that a code sees on both sides; 0: all."""
+
+    @property
+    def cls(self) -> bool:
+        """Has it a slot in front of every sequence?"""
+
+    @property
+    def dtype(self) -> str: ...
+
+    def flops_per_code(self, length: int) -> float:
+        """Multiply-adds x 2 of one forward pass through the layers, per code of a sequence of `length` codes."""
+
+    def module(self, compute: Compute) -> nn.Module: ...
+
+
+@runtime_checkable
+class PublishedConfig(NetworkConfig, Protocol):
+    """One whose weights are published, over the tokens of a vocabulary."""
+
+    def language_head(self) -> LanguageHead | None:
+        """What names tokens; None where the weights came without it."""
+
+
+PUBLISHED: dict[str, type[PublishedConfig]] = {"bert": BertConfig, "hyena": HyenaConfig}
+
+
+def name_of(config: PublishedConfig) -> str:
+    return next(name for name, kind in PUBLISHED.items() if type(config) is kind)

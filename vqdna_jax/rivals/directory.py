@@ -1,0 +1,134 @@
+"""A directory as its user downloaded it: config.json, safetensors, and the files of a vocabulary. No pickle is read.
+
+Every complaint is one line; nothing here knows what the tensors are for.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.runtime.files import read_json
+from vqdna_jax.runtime.typed import BadField, Fields, read
+
+CONFIG = "config.json"
+_PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.joblib")
+_OLD = {"gamma": "weight", "beta": "bias"}  # of norms, in files of 2019
+
+
+def settings(path: pathlib.Path, kind: type[Fields]) -> Fields:
+    """The fields of `kind` from config.json, which may hold more. Raises InputError: one is missing, or cannot be."""
+    config = read_json(path / CONFIG, "the config of a published model; download it too")
+    if not isinstance(config, dict):
+        raise InputError(f"{path / CONFIG}: expected a table of keys; download it again")
+    names = {field.name for field in dataclasses.fields(kind)}
+    try:
+        return read(kind, {name: value for name, value in config.items() if name in names})
+    except BadField as error:
+        raise InputError(f"{path / CONFIG}: {error}; is this the directory of the model you named?") from error
+
+
+def lines(path: pathlib.Path) -> list[str]:
+    """Of a text file, a vocabulary. Raises InputError."""
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); download the vocabulary too") from error
+
+
+class Tensors:
+    """The tensors of all *.safetensors, each read as float32 when it is taken."""
+
+    def __init__(self, path: pathlib.Path, trunk: str, heads: tuple[str, ...]):
+        """`trunk`: the first part of the names of the network's tensors, which some files leave out; `heads`: those of
+        other tensors."""
+        self.path, self._taken = path, set[str]()
+        files = sorted(path.glob("*.safetensors"))
+        if not files:
+            raise InputError(_without_tensors(path))
+        try:
+            self._files = {file: safetensors.safe_open(file, "numpy") for file in files}
+            stored = {name: file for file, opened in self._files.items() for name in opened.keys()}  # noqa: SIM118
+        except (OSError, safetensors.SafetensorError) as error:
+            raise InputError(f"{path}: a .safetensors file is damaged ({error}); download it again") from error
+        bare = not any(name.startswith(f"{trunk}.") for name in stored)
+        self._places = {
+            _named(name, "" if name.startswith(heads) or not bare else f"{trunk}."): (name, file)
+            for name, file in stored.items()
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Raises InputError: it is missing."""
+        stored, file = self._place(name)
+        return tuple(self._files[file].get_slice(stored).get_shape())
+
+    def take(self, name: str, *shape: int) -> np.ndarray:
+        """f32 of this shape. Raises InputError: it is missing, or has another."""
+        stored, file = self._place(name)
+        found = self.shape(name)
+        if found != shape:
+            told = f"tensor {stored} is {list(found)}, config.json asks for {list(shape)}"
+            raise InputError(f"{file}: {told}; download the directory again")
+        self._taken.add(name)
+        try:
+            return self._files[file].get_tensor(stored).astype(np.float32)
+        except (safetensors.SafetensorError, TypeError, ValueError) as error:
+            raise InputError(f"{file}: tensor {stored} cannot be read ({error}); store it as float32") from error
+
+    def linear(self, name: str, ours: str, inward: int, outward: int, bias: bool = True) -> dict[str, np.ndarray]:
+        """A matrix [in, out], of torch's [out, in], and its bias."""
+        weights = {ours: np.ascontiguousarray(self.take(f"{name}.weight", outward, inward).T)}
+        return weights | ({f"{ours}_bias": self.take(f"{name}.bias", outward)} if bias else {})
+
+    def norm(self, name: str, ours: str, width: int) -> dict[str, np.ndarray]:
+        return {f"{ours}_scale": self.take(f"{name}.weight", width), f"{ours}_bias": self.take(f"{name}.bias", width)}
+
+    def refuse_rest(self, unused: str) -> None:
+        """Raises InputError: there are tensors that were not taken and that the regular expression does not match."""
+        rest = sorted(n for n in self._places.keys() - self._taken if not re.search(unused, n))
+        if rest:
+            stored, file = self._places[rest[0]]
+            told = f"tensor {stored} is one of {len(rest)} that the network of config.json does not have"
+            raise InputError(f"{file}: {told}; is this the model you named?")
+
+    def digests(self, *beside: str) -> Mapping[str, str]:
+        """sha256 of what was read: tensors, config.json and the files `beside` it."""
+        files = [*self._files, *(self.path / name for name in (CONFIG, *beside))]
+        return {file.name: _sha256(file) for file in files if file.exists()}
+
+    def _place(self, name: str) -> tuple[str, pathlib.Path]:
+        if name not in self._places:
+            raise InputError(
+                f"{self.path}: tensor {name} is missing; is this the whole directory of the model you named?"
+            )
+        return self._places[name]
+
+
+def _named(name: str, prefix: str) -> str:
+    head, _, last = name.rpartition(".")
+    return f"{prefix}{head}.{_OLD.get(last, last)}" if head else f"{prefix}{name}"
+
+
+def _without_tensors(path: pathlib.Path) -> str:
+    if not path.is_dir():
+        return f"{path}: is no directory; expected one with config.json and model.safetensors"
+    pickled = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
+    if not pickled:
+        return f"{path}: has no .safetensors file; download model.safetensors, or that of the hub's refs/pr"
+    return (
+        f"{path / pickled[0]}: is a pickle, which may run code and is not read; convert it where torch is installed:"
+        " python tools/convert_bin.py FILE.bin model.safetensors"
+    )
+
+
+def _sha256(file: pathlib.Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,69 @@
+"""`vqdna import`: a model that others published, from the files as they are downloaded, as one of this package.
+
+How a rival fits in. A pretrained model is a tokenizer, a network and weights, whatever the network: `Pretrained`,
+fine-tuning, LoRA and the benchmark know it by `models.networks.NetworkConfig`, and a new family of networks is a file
+in models/ and a line of its table PUBLISHED. Tokenizers whose ids a vocabulary fixes are kinds of
+tokenizers/vocabulary.py. Both are named by what they are; whose weights they read is known in this package alone, which
+only translates: a config, names of tensors, a vocabulary become an export ("vqdna-imported/1"), and nothing below needs
+this package to read that. Special tokens in front and behind belong to the network, as the transformer's own CLS does,
+so a sequence's codes are its own tokens by the vocabulary's ids, and no loop has a case for them.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from vqdna_jax.errors import InputError
+from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.models.hyena import KEPT
+from vqdna_jax.models.layers import Params
+from vqdna_jax.rivals import berts, hyenadna
+from vqdna_jax.rivals.published import Published
+from vqdna_jax.runtime.files import behind_links, check_directory
+
+RIVALS: dict[str, Callable[[pathlib.Path], Published]] = {
+    "dnabert": berts.dnabert,
+    "dnabert2": berts.dnabert2,
+    "nt": berts.nt,
+    "hyenadna": hyenadna.hyenadna,
+}
+
+
+def import_model(rival: str, directory: str | os.PathLike, out: str | os.PathLike) -> dict[str, Any]:
+    """Writes the export of a published model to `out`, whole or not at all.
+
+    Args:
+        rival: one of RIVALS; what sizes it has is in the directory's config.json.
+        directory: with config.json, model.safetensors (or several) and the vocabulary.
+
+    Returns: title, licence, parameters, vocabulary, length, digest, out.
+
+    Raises:
+        InputError: no such rival, a file is missing, damaged, a pickle, or does not fit the others, `out` is something
+            else than an imported model. StorageError: `out` cannot be written.
+    """
+    if rival not in RIVALS:
+        raise InputError(f"{rival}: is no model that can be imported; expected one of {', '.join(RIVALS)}")
+    path = pathlib.Path(directory)
+    if behind_links(out) == behind_links(path):
+        raise InputError(f"{out}: is the directory that is imported; name another one")
+    check_directory(out)
+    found = RIVALS[rival](path)
+    card = {key: getattr(found, key) for key in ("title", "licence", "source")}
+    sizes = found.window_bp, found.length
+    digest = pretrained.save(out, found.tokenizer, found.network, found.weights, *sizes, card)
+    told = {key: getattr(found, key) for key in ("title", "licence", "length")}
+    return told | {
+        "parameters": parameters(found.weights),
+        "vocabulary": found.tokenizer.vocabulary,
+        "digest": digest,
+        "out": os.fspath(out),
+    }
+
+
+def parameters(weights: Params) -> int:
+    """Of a published model, as papers count them: the table of tokens once, whether or not the head has its like of its
+    own; no rows of special tokens, which are in the table, and nothing that is fixed."""
+    named = {**weights["transformer"], **weights["heads"], "table": weights["table"]}
+    return sum(x.size for name, x in named.items() if name not in ("cls", "end", "mask", "matrix", *KEPT))
