@@ -10,6 +10,7 @@ from vqdna_jax import partition
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.layers import Params
+from vqdna_jax.models.networks import PublishedConfig
 from vqdna_jax.models.transformer import Compute
 
 
@@ -20,7 +21,9 @@ def save_untrained(model_dir: pathlib.Path, out: pathlib.Path, seed: int = 0) ->
     model = pretrained.load(model_dir)
     weights = jax.device_get(dict(model.weights)) | {"transformer": fresh(model, seed)}
     if "table" in weights:  # as training begins with it
-        weights["table"] = np.random.default_rng(seed).standard_normal(weights["table"].shape, np.float32)
+        scale = model.transformer.table_scale if isinstance(model.transformer, PublishedConfig) else 1.0
+        noise = np.random.default_rng(seed).standard_normal(weights["table"].shape, np.float32)
+        weights["table"] = np.float32(scale) * noise
     pretrained.save(out, model.tokenizer, model.transformer, weights, model.window_bp, model.length, {})
     return out
 

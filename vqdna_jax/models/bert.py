@@ -67,6 +67,7 @@ class BertConfig:
     head: Annotated[str, one_of(*HEADS)] = "tied"
     dtype: Dtype = "float32"
 
+    table_scale: ClassVar[float] = 0.02
     cls: ClassVar[bool] = True
     window: ClassVar[int] = 0
 

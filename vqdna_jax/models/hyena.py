@@ -8,7 +8,7 @@ decay is in units of the longest input, not of this one's: a shorter input reads
 import dataclasses
 import functools
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import chex
 import flax.linen as nn
@@ -26,6 +26,7 @@ from vqdna_jax.partition import gathered, sharded, spec
 from vqdna_jax.runtime.typed import Positive, PositiveNumber, one_of
 
 DECAYED_TO = 0.05  # of a filter's values far away, which are not let fall to 0
+RATE = 10.0  # of a filter's sines, before training
 KEPT = ("positions", "times", "decays")  # of a filter; they are not trained
 
 
@@ -56,6 +57,7 @@ class HyenaConfig:
     head: Annotated[str, one_of("none", "tied", "own")] = "own"
     dtype: Dtype = "float32"
 
+    table_scale: ClassVar[float] = 0.02
     heads: ClassVar[int] = 1
     cls: ClassVar[bool] = False
     window: ClassVar[int] = 0
@@ -104,11 +106,35 @@ class Hyena(nn.Module):
         return x_BxLxD, None
 
     def _weight(self, name: str) -> Array:
-        shape, axes = _weights_of(self.config)[name]
+        c = self.config
+        shape, axes = _weights_of(c)[name]
         init = nn.initializers.ones if name.endswith("_scale") else nn.initializers.zeros
-        if name in WEIGHT_AXES or name.startswith(("short", "filter", "positions", "decays")):
-            init = nn.initializers.normal(1.0 if name == "filter_rate" else 0.02)
-        return self.param(name, sharded(init, "layer", *axes), (self.config.layers, *shape))
+        if name in KEPT:
+            init = functools.partial(_kept, c, name)
+        elif name == "filter_rate":
+            init = nn.initializers.constant(RATE)
+        elif name in WEIGHT_AXES:
+            init = nn.initializers.normal(0.02)
+        elif name in ("short", "filter_in", "filter_hidden", "filter_out"):
+            init = nn.initializers.normal((3 * (c.taps if name == "short" else shape[-2])) ** -0.5)
+        elif name == "filter_skip":
+            init = nn.initializers.normal(1.0)
+        return self.param(name, sharded(init, "layer", *axes), (c.layers, *shape))
+
+
+def _kept(c: HyenaConfig, name: str, key: Array, shape: tuple[int, ...], **placed: Any) -> Array:
+    """What is fixed of a filter: of a position its place in the longest input and waves of it, and how fast each
+    channel decays, to a hundredth after 0.3 to 1.5 of the longest input."""
+    at_L = jnp.arange(c.slots, dtype=jnp.float32)
+    bands = (c.filter_features - 1) // 2
+    turns_LxW = (2 * math.pi / c.slots * at_L)[:, None] * jnp.linspace(1e-4, bands - 1, bands)[None]
+    place_L = at_L / max(1, c.slots - 1)
+    values = {
+        "positions": jnp.concatenate([place_L[:, None], jnp.cos(turns_LxW), -jnp.sin(turns_LxW)], axis=1),
+        "times": place_L,
+        "decays": jnp.linspace(math.log(0.01) / 1.5, math.log(0.01) / 0.3, c.width),
+    }[name]
+    return jnp.broadcast_to(values[None], shape, **placed)
 
 
 def layer(c: HyenaConfig, x_BxLxD: Array, w: dict[str, Array], adapter: lora.Adapter | None = None) -> Array:

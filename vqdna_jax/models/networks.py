@@ -46,6 +46,10 @@ class NetworkConfig(Protocol):
 class PublishedConfig(NetworkConfig, Protocol):
     """One whose weights are published, over the tokens of a vocabulary."""
 
+    @property
+    def table_scale(self) -> float:
+        """Of the table of tokens, before training."""
+
     def language_head(self) -> LanguageHead | None:
         """What names tokens; None where the weights came without it."""
 
