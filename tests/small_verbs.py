@@ -17,6 +17,7 @@ from vqdna_jax.inference.jobs.embed import embed_fasta
 from vqdna_jax.inference.jobs.encode import encode_fasta
 
 RECORDS = b"".join(b">r%d\n%s\n" % (i, b"ACGTTGCATTGACCAGGT"[i:] * 6) for i in range(4))
+VARIANTS = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nr0\t20\t.\tC\tA\t.\t.\t.\n"
 MODEL = "base"  # of the benchmark's one cell
 
 
@@ -50,6 +51,7 @@ VERBS = {
     "embed": Verb("in.fa", "file", "base"),
     "map": Verb("in.embeddings", "file"),
     "predict": Verb("in.fa", "stream", "finetuned"),
+    "score": Verb("in.vcf", "stream", MODEL, ("--fasta={inputs}/in.fa",)),
     "export": Verb("tokenizer", "directory"),
     "species": Verb("in.fa", "directory", "", ("{inputs}/other.fa", "--length=8", "--items=2")),
     "labels": Verb(
@@ -67,6 +69,7 @@ VERBS = {
 def make_inputs(directory: pathlib.Path) -> None:
     """All that the verbs read, in one folder."""
     (directory / "in.fa").write_bytes(RECORDS)
+    (directory / "in.vcf").write_text(VARIANTS)
     (directory / "other.fa").write_bytes(RECORDS.replace(b"ACG", b"TTT"))
     (directory / "peaks.bed").write_text("".join(f"r{i}\t{40 + i}\t{50 + 2 * i}\n" for i in range(4)))
     save_tiny(directory / "tokenizer", "hrq", 8)

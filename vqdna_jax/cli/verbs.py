@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.cli.model_verbs import decode, embed, encode, export, import_, map, models, predict
+from vqdna_jax.cli.model_verbs import decode, embed, encode, export, import_, map, models, predict, score
 from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell, warn
 from vqdna_jax.runtime.devices import Device, choose
 
@@ -275,8 +275,8 @@ def doctor(as_json: AsJson = False) -> None:
 VERBS = {
     verb.__name__.removesuffix("_"): verb
     for verb in (
-        *(corpus, encode, decode, embed, map, predict, models, export, import_),
+        *(corpus, encode, decode, embed, map, predict, score, models, export, import_),
         *(species, labels, benchmark, report, plan, doctor),
     )
 }
-GO_ON = (embed, benchmark)  # stopped and started again, where they were
+GO_ON = (embed, score, benchmark)  # stopped and started again, where they were

@@ -9,7 +9,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 _GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -46,6 +46,18 @@ def read_chunks(path: str | os.PathLike, advance: Callable[[int], object] = lamb
             position = file.tell()
             advance(position - seen)
             seen = position
+
+
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines that chunks make up, without their ends; after a last newline an empty one."""
+    held: list[bytes] = []
+    for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        held.append(first)
+        for line in others:
+            yield b"".join(held)
+            held = [line]
+    yield b"".join(held)
 
 
 def _gunzip(file: BinaryIO) -> Iterator[bytes]:

@@ -90,7 +90,7 @@ def _alike(first_S: np.ndarray, second_S: np.ndarray) -> int:
 def score(model: Pretrained, changes: Iterable[Change]) -> Iterator[Scores]:
     """The scores of groups of neighbours, n of each, in order; nothing depends on neighbours. `model` has passed
     `likelihood.check`, and each change's `longest` is at most `likelihood.longest`."""
-    for group in neighbours(changes, lambda change: _cost(model, change), CALLS_A_GROUP * model.slots_per_call):
+    for group in neighbours(changes, lambda change: cost(model, change), CALLS_A_GROUP * model.slots_per_call):
         yield _score(model, group)
 
 
@@ -113,7 +113,7 @@ def check(model: Pretrained, index: int, change: Change | None) -> Change:
     return change
 
 
-def _cost(model: Pretrained, change: Change) -> int:
+def cost(model: Pretrained, change: Change) -> int:
     """Slots of its windows, about."""
     hidden = 1 if change.is_one_for_one else 2 * likelihood.spacing(likelihood.phases(model))
     return STRANDS * likelihood.phases(model) * (2 + hidden) * model.context

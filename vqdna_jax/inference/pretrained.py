@@ -88,6 +88,15 @@ class Pretrained:
         """The same, which computes about so many codes at once; vectors agree to rounding."""
         return dataclasses.replace(self, tokenizer=self.tokenizer.with_batch(codes), codes_per_call=codes)
 
+    def with_window(self, bases: int) -> Self:
+        """The same, which reads windows of so many bases. Raises InputError: too few, more than in training, or no
+        whole codes."""
+        r, least = self.tokenizer.bases_per_code or 1, SHORTEST_BUCKET // 2
+        if bases % r or not least * r <= bases <= self.window_bp:
+            wanted = f"a multiple of {r}" if r > 1 else "bases"
+            raise InputError(f"window: {bases}; expected {wanted} from {least * r} to {self.window_bp}, as in training")
+        return dataclasses.replace(self, window_bp=bases, length=bases // r - self.transformer.cls)
+
     @property
     def context(self) -> int:
         """Codes of a training window, CLS included."""

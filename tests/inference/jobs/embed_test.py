@@ -21,7 +21,7 @@ from vqdna_jax.cli import main
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.inference import load, pretrained
-from vqdna_jax.inference.jobs import embed
+from vqdna_jax.inference.jobs import embed, partial
 from vqdna_jax.runtime import progress
 from vqdna_jax.tokenizers.learned import LearnedTokenizer
 
@@ -39,7 +39,7 @@ def fasta(tmp_path, monkeypatch):
     """Its records come in several groups, and each is on disk at once."""
     monkeypatch.setattr(pretrained, "CALLS_A_GROUP", 1)
     monkeypatch.setitem(pretrained.SLOTS_PER_CALL, "cpu", 128)
-    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
+    monkeypatch.setattr(partial, "SECONDS_A_COMMIT", 0)
     path = tmp_path / "in.fa"
     path.write_text("".join(f">{name} text\n{to_text(bases)}\n" for name, bases in RECORDS.items()))
     return path
@@ -91,7 +91,7 @@ def interrupt() -> None:
 def test_a_stopped_job_goes_on_and_gives_the_same_file(pretrained_dir, fasta, tmp_path, monkeypatch, pool, seconds):
     run = functools.partial(embed.embed_fasta, fasta, pretrained_dir, pool=pool, progress=False)
     run(tmp_path / "at-once")
-    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", seconds)
+    monkeypatch.setattr(partial, "SECONDS_A_COMMIT", seconds)
     for call in (2, 1):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             stop_at(patch, call, interrupt)
@@ -107,7 +107,7 @@ def test_a_stopped_job_goes_on_and_gives_the_same_file(pretrained_dir, fasta, tm
 
 
 def test_a_damaged_record_of_progress_is_named(pretrained_dir, fasta, tmp_path, monkeypatch):
-    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
+    monkeypatch.setattr(partial, "SECONDS_A_COMMIT", 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 2, interrupt)
         embed.embed_fasta(fasta, pretrained_dir, tmp_path / "out", progress=False)
@@ -123,8 +123,8 @@ import os, sys
 import embed_test
 from vqdna_jax.cli import main
 from vqdna_jax.inference import pretrained
-from vqdna_jax.inference.jobs import embed
-pretrained.CALLS_A_GROUP, pretrained.SLOTS_PER_CALL["cpu"], embed.SECONDS_A_COMMIT = 1, 128, 0
+from vqdna_jax.inference.jobs import embed, partial
+pretrained.CALLS_A_GROUP, pretrained.SLOTS_PER_CALL["cpu"], partial.SECONDS_A_COMMIT = 1, 128, 0
 import pytest
 embed_test.stop_at(pytest.MonkeyPatch(), 4, lambda: os.kill(os.getpid(), 9))
 main.main(sys.argv[1:])
@@ -153,7 +153,7 @@ def test_a_killed_process_is_followed_up_by_the_command_line(pretrained_dir, fas
 def stopped(pretrained_dir, fasta, tmp_path, monkeypatch):
     """A job that was stopped, as a function that goes on with it with other arguments."""
     run = functools.partial(embed.embed_fasta, out=tmp_path / "out", progress=False)
-    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
+    monkeypatch.setattr(partial, "SECONDS_A_COMMIT", 0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, 2, interrupt)
         run(fasta, pretrained_dir)
@@ -172,8 +172,8 @@ def test_unfinished_work_of_another_job_is_refused(pretrained_dir, fasta, stoppe
     for run, (source, model, keywords), says in changes:
         message = refusal(run, source, model, **keywords)
         assert all(word in message for word in [*says, str(tmp_path / "out.partial"), "remove"])
-    with embed.Partial(tmp_path / "busy", {}, np.zeros(1)):
-        assert "another process" in refusal(embed.Partial, tmp_path / "busy", {}, np.zeros(1))
+    with partial.Partial(tmp_path / "busy", {}, np.zeros(1)):
+        assert "another process" in refusal(partial.Partial, tmp_path / "busy", {}, np.zeros(1))
     os.truncate(tmp_path / "out.partial/vectors.bin", 10)
     assert "cut short" in refusal(stopped, fasta, pretrained_dir)
 

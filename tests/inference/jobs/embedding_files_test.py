@@ -12,7 +12,7 @@ from tiny_pretrained import save_tiny_over_fixed
 
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.inference import pretrained
-from vqdna_jax.inference.jobs import embed, embedding_files
+from vqdna_jax.inference.jobs import embed, embedding_files, partial
 from vqdna_jax.tokenizers.kmers import Kmers
 
 LENGTHS = (1, 300, 70, 1000, 63, 255, 40)
@@ -72,12 +72,12 @@ def test_every_form_has_the_same_vectors_and_places(models, fasta, tmp_path, mon
 def test_a_stopped_job_goes_on_in_every_form(pretrained_dir, fasta, tmp_path, monkeypatch, name):
     monkeypatch.setattr(pretrained, "CALLS_A_GROUP", 1)
     monkeypatch.setitem(pretrained.SLOTS_PER_CALL, "cpu", 128)
-    monkeypatch.setattr(embed, "SECONDS_A_COMMIT", 0)
+    monkeypatch.setattr(partial, "SECONDS_A_COMMIT", 0)
     (tmp_path / "whole").mkdir()
     (tmp_path / "stopped").mkdir()
     run = functools.partial(embed.embed_fasta, fasta, pretrained_dir, progress=False)
     run(tmp_path / "whole" / name)
-    write = embed.Partial.write
+    write = partial.Partial.write
 
     def stop(partial, *arguments):
         write(partial, *arguments)
@@ -85,7 +85,7 @@ def test_a_stopped_job_goes_on_in_every_form(pretrained_dir, fasta, tmp_path, mo
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(embed.Partial, "write", stop)
+        patch.setattr(partial.Partial, "write", stop)
         run(tmp_path / "stopped" / name)
     assert [path.name for path in (tmp_path / "stopped").iterdir()] == [f"{name}.partial"]
     assert run(tmp_path / "stopped" / name)["resumed"] > 2

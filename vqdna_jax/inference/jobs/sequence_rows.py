@@ -7,13 +7,13 @@ import functools
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.genome.stream_check import StreamCheck
-from vqdna_jax.genome.streams import GZIP_MAGIC, read_chunks
+from vqdna_jax.genome.streams import GZIP_MAGIC, lines_of, read_chunks
 from vqdna_jax.genome.two_bit import TwoBitReader, is_two_bit
 from vqdna_jax.labels import header as headers
 from vqdna_jax.labels.csv_rows import MAX_RECORD, Row, read_rows
@@ -135,7 +135,7 @@ def _swapped(header: Row, first: Row) -> str:
 
 def _of_fasta(path: str | os.PathLike, notes: dict[str, None]) -> Iterator[SequenceRow]:
     header, parts = None, []
-    for line in _lines(_chunks(path)):
+    for line in lines_of(_chunks(path)):
         if not line.startswith(b">"):
             if line[-1:] in (b" ", b"\t"):
                 line = line.rstrip(b" \t")
@@ -168,17 +168,6 @@ def _of_csv(path: str | os.PathLike, packed: bool, notes: dict[str, None], befor
         if len(text) < len(row.fields[sequence]):
             notes[headers.BLANKS_DROPPED] = None
         yield SequenceRow(str(number) if ids is None else row.fields[ids].strip(BLANKS), text)
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    held: list[bytes] = []
-    for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        held.append(first)
-        for line in others:
-            yield b"".join(held)
-            held = [line]
-    yield b"".join(held)
 
 
 def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
