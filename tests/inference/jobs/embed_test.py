@@ -18,7 +18,7 @@ from tiny_tokenizer import save_tiny
 
 from vqdna_jax import version
 from vqdna_jax.cli import main
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.jobs import embed, partial
@@ -260,9 +260,9 @@ def test_places_that_cannot_be_are_named(pretrained_dir, fasta, tmp_path, monkey
     save_tiny(tmp_path / "tokenizer", "hrq", 4)
     message = refusal(embed.embed_fasta, fasta, tmp_path / "tokenizer", tmp_path / "out")
     assert "is a tokenizer" in message and "configs/mcm.py" in message
-    usage = embed.shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(embed.shutil, "disk_usage", lambda path: usage)
-    assert "free" in refusal(embed.embed_fasta, fasta, pretrained_dir, tmp_path / "out", error=embed.StorageError)
+    usage = partial.shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(partial.shutil, "disk_usage", lambda path: usage)
+    assert "free" in refusal(embed.embed_fasta, fasta, pretrained_dir, tmp_path / "out", error=StorageError)
 
 
 @pytest.mark.parametrize("terminal", [True, False])
