@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Self
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the repository is no package
 
@@ -56,6 +57,11 @@ class Reference:
     model: bytes
     seconds: float
 
+    @classmethod
+    def of(cls, workdir: pathlib.Path, seconds: float) -> Self:
+        digests = {int(path.name): leaf_digests(path) for path in checkpoints(workdir)}
+        return cls(rows(workdir), digests, model(workdir), seconds)
+
 
 def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
     every = {"train.keep_checkpoints": STEPS, "train.checkpoint_every_steps": 1}  # a signal may come at any step
@@ -63,8 +69,7 @@ def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
     undisturbed(often, count, settings | every)
     seconds = undisturbed(seldom, count, settings)
     assert rows(often) == rows(seldom) and model(often) == model(seldom), "two undisturbed runs differ"
-    digests = {int(path.name): leaf_digests(path) for path in checkpoints(often)}
-    return Reference(rows(often), digests, model(often), seconds)
+    return Reference.of(often, seconds)
 
 
 def own_cache(workdir: pathlib.Path) -> dict[str, str]:

@@ -91,6 +91,14 @@ class Processes:
             raise TimeoutError(f"processes {late} did not end within {within_s:.0f} s\n{self.text()}")
         return [process.returncode for process in self.all]
 
+    def wait_for_step(self, workdir: pathlib.Path, step: int, within_s: float) -> None:
+        """Until so many steps are logged. Raises TimeoutError: they are not in time, or a process has ended."""
+        deadline = time.monotonic() + within_s
+        while max(rows(workdir), default=0) < step:
+            if time.monotonic() > deadline or any(process.poll() is not None for process in self.all):
+                raise TimeoutError(f"step {step} was not seen within {within_s:.0f} s\n{self.text()}")
+            time.sleep(0.05)
+
     def text(self, lines: int | None = None) -> str:
         """All that they said, or the last lines of each."""
         last = slice(-lines if lines else None, None)
