@@ -37,15 +37,19 @@ class _State(NamedTuple):
     step: Array
 
 
-def run(labelled_set: LabelledSet, metric: str, seed: int) -> dict[str, scores.Scores]:
-    """{"dev": scores, "test": scores} of the epoch with the best `metric` on dev, the first of equals."""
+def run(
+    labelled_set: LabelledSet, metric: str, seed: int, network_of: Callable[[int], Convolutional] = Convolutional
+) -> dict[str, scores.Scores]:
+    """{"dev": scores, "test": scores} of the epoch with the best `metric` on dev, the first of equals.
+
+    `network_of` makes the network of so many outputs."""
     kind, classes, splits = labelled_set.kind, labelled_set.classes, labelled_set.splits
     rows = padded([bases for split in splits.values() for bases in split.bases])
     ends = np.cumsum([len(split.bases) for split in splits.values()])[:-1]
     bases = dict(zip(splits, np.split(rows, ends)))
     mean, deviation = target = target_of(labelled_set)
     labels = standardised(splits["train"].labels, kind, target)
-    network = Convolutional(classes)
+    network = network_of(classes)
     predict = jax.jit(functools.partial(apply, network))
 
     def scored(name: str, params: Params) -> scores.Scores:
