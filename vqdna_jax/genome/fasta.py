@@ -100,12 +100,11 @@ def describe(header: str, id: str) -> str:
     return header.replace("\t", " ").strip()[len(id) :].strip()
 
 
-class FastaReader:
-    """Reads a file once, in batches. Plain, gzip and bgzip; any newline; a pipe by its name, or "-" for standard input.
+class Reader:
+    """Reads a file once, in batches: each kind of file has its own.
 
     `advance` hears how many more bytes of the file were read. Readers with the same `names` refuse or rename what
-    another of them has seen. Iterating raises InputError, as `file:line: what; what to do`: what is not DNA, damaged
-    compression, a repeated id unless it is to be renamed, a file without a base.
+    another of them has seen.
 
     Attributes:
         skipped: how often a record was left out or renamed, and a line ended in blanks.
@@ -122,8 +121,20 @@ class FastaReader:
         self.skipped = Counter(empty_records=0, renamed_records=0)
         self._path, self._advance, self._rename = path, advance, on_duplicate == "rename"
         self._names = {} if names is None else names  # how often each was seen
-        self._line, self._at_line_start = 1, True
-        self._records, self._is_empty = 0, False  # records so far, and whether the last one has no base yet
+
+    def __iter__(self) -> Iterator[Batch]:
+        raise NotImplementedError
+
+
+class FastaReader(Reader):
+    """Plain, gzip and bgzip; any newline; a pipe by its name, or "-" for standard input.
+
+    Iterating raises InputError, as `file:line: what; what to do`: what is not DNA, damaged compression, a repeated id
+    unless it is to be renamed, a file without a base.
+    """
+
+    _line, _at_line_start = 1, True
+    _records, _is_empty = 0, False  # records so far, and whether the last one has no base yet
 
     def __iter__(self) -> Iterator[Batch]:
         any_base = False

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Self, TypeVar
 
 from vqdna_jax.genome import fasta
-from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, whole_records
+from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, Reader, whole_records
 from vqdna_jax.genome.regions import Region, Regions
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import StreamCheck, fasta_check
@@ -84,9 +84,9 @@ def open_reader(
     on_duplicate: OnDuplicate = "error",
     advance: Callable[[int], object] = lambda file_bytes: None,
     names: dict[str, int] | None = None,
-) -> FastaReader | TwoBitReader:
+) -> Reader:
     """The reader of a file, FASTA or .2bit by its first bytes."""
-    kind = TwoBitReader if is_two_bit(path) else FastaReader
+    kind: type[Reader] = TwoBitReader if is_two_bit(path) else FastaReader
     return kind(path, on_duplicate=on_duplicate, advance=advance, names=names)
 
 

@@ -7,8 +7,7 @@ cut short is read as if it were whole, and twobitreader 4.0 takes a second for 3
 """
 
 import os
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome import fasta
 from vqdna_jax.genome.alphabet import N
-from vqdna_jax.genome.fasta import Batch, OnDuplicate
+from vqdna_jax.genome.fasta import Batch
 from vqdna_jax.genome.faults import names_of
 from vqdna_jax.genome.runs import spread_runs
 
@@ -40,24 +39,13 @@ def _order(magic: bytes) -> str:
     return next((order for order in "<>" if len(magic) == 4 and np.frombuffer(magic, f"{order}u4")[0] == _MAGIC), "")
 
 
-class TwoBitReader:
-    """Reads a file once, in batches, as `fasta.FastaReader` does. A sequence's line is its number, from 1.
+class TwoBitReader(fasta.Reader):
+    """A sequence's line is its number, from 1.
 
     Iterating raises InputError, as `file: what; what to do`.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        *,
-        on_duplicate: OnDuplicate = "error",
-        advance: Callable[[int], object] = lambda file_bytes: None,
-        names: dict[str, int] | None = None,
-    ):
-        self.skipped = Counter(empty_records=0, renamed_records=0)
-        self._path, self._advance, self._rename = path, advance, on_duplicate == "rename"
-        self._names = {} if names is None else names
-        self._order, self._size = "", 0
+    _order, _size = "", 0
 
     def __iter__(self) -> Iterator[Batch]:
         try:

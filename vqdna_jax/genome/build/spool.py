@@ -11,8 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from vqdna_jax.genome.build.cutting import Chunks, Cutter, divide, packed_bytes
-from vqdna_jax.genome.fasta import FastaReader
-from vqdna_jax.genome.two_bit import TwoBitReader
+from vqdna_jax.genome.fasta import Reader
 
 
 class Spool:
@@ -37,7 +36,7 @@ class Spool:
         if summary:
             self._restore(summary)
 
-    def fill(self, reader: FastaReader | TwoBitReader) -> None:
+    def fill(self, reader: Reader) -> None:
         """Takes in a file."""
         cutter = Cutter()
         for batch in reader:
