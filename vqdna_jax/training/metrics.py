@@ -272,5 +272,5 @@ def describe(values: Mapping[str, float]) -> str:
         shown.append("perplexity " + "/".join(f"{v:.0f}" for v in perplexities))
     if "bases_per_s" in values:
         rate = f"{100 * values['mfu']:.1f}% MFU" if "mfu" in values else f"{values['gflops_per_s']:.1f} GFLOP/s"
-        shown.append(f"{values['bases_per_s'] / 1e3:.1f} kb/s, {rate}")
+        shown.append(f"{values['bases_per_s']:,.0f} bases/s, {rate}")
     return "  ".join(shown)

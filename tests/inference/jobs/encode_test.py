@@ -87,7 +87,7 @@ def test_the_summary_is_printed(tokenizer_dir, fasta, tmp_path, capsys):
     main.main(["encode", str(fasta), model, f"--out={tmp_path}/out.codes"])
     main.main(["decode", f"{tmp_path}/out.codes", model, f"--out={tmp_path}/back.fa"])
     printed = capsys.readouterr()
-    assert printed.out.count("4 records, 634 bases") == 2 and "Mb/s" in printed.out
+    assert printed.out.count("4 records, 634 bases") == 2 and "bases/s" in printed.out
     notes = ["empty records: 1", "IUPAC letters read as N, and restored as N: R 9, Y 9"]
     assert printed.err.splitlines() == [f"{fasta}: {note}" for note in notes]  # no bar where there is no terminal
 

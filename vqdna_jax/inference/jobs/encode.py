@@ -61,7 +61,7 @@ def encode_fasta(
 
     Returns:
         The summary: records, bases, codes, n, ambiguous {letter: count}, skipped {what: how often}, mismatches,
-        mismatch_share (of the bases that are not N), seconds, mb_per_s, out, mismatches_tsv.
+        mismatch_share (of the bases that are not N), seconds, bases_per_s, out, mismatches_tsv.
 
     Raises:
         InputError: bad FASTA, an id that occurs twice, no such model. StorageError: `out` cannot be written.
@@ -226,7 +226,7 @@ def _totals(summary: dict[str, Any], seconds: float) -> dict[str, Any]:
         "ambiguous": dict(summary["ambiguous"]),
         "mismatch_share": summary["mismatches"] / max(summary["bases"] - summary["n"], 1),
         "seconds": seconds,
-        "mb_per_s": summary["bases"] / seconds / 1e6,
+        "bases_per_s": summary["bases"] / seconds,
     }
 
 
@@ -234,7 +234,7 @@ def describe(summary: dict[str, Any]) -> str:
     """The summary of `encode_fasta` for a person."""
     return (
         "{records:,} records, {bases:,} bases, {codes:,} codes, {n:,} N; decoding changes {mismatches:,} bases"
-        " ({mismatch_share:.3%} of those that are not N), listed in {mismatches_tsv}; {mb_per_s:.3g} Mb/s"
+        " ({mismatch_share:.3%} of those that are not N), listed in {mismatches_tsv}; {bases_per_s:,.0f} bases/s"
     ).format(**summary)
 
 
