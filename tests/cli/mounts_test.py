@@ -5,6 +5,8 @@ import io
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,6 +61,9 @@ def make_them(directory: pathlib.Path) -> None:
         found[kind] = {name: end_of(name, directory, place) for name in WRITERS}
         if kind == "full":
             found["TMPDIR"] = {name: end_of_pipe(name, directory, place) for name in PIPED}
+    (place := directory / "small").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", place], check=True)
+    found["endless"] = {"encode": end_of_pipe("encode", directory, place, "echo '>a'; yes ACGTTGCA")}
     print(json.dumps(found))
 
 
@@ -71,12 +76,15 @@ def end_of(name: str, inputs: pathlib.Path, place: pathlib.Path) -> tuple[int, s
     return code, told.read(), sorted(path.name for path in place.iterdir())
 
 
-def end_of_pipe(name: str, inputs: pathlib.Path, place: pathlib.Path) -> tuple[int, str, list[str]]:
-    """Of a verb that reads a pipe, with no room for a copy of it."""
+def end_of_pipe(
+    name: str, inputs: pathlib.Path, place: pathlib.Path, source: str | None = None
+) -> tuple[int, str, list[str]]:
+    """Of a verb that reads a pipe, of what it reads or what a `source` says, with no room for a copy of it."""
     tempfile.tempdir = str(place)
-    pipe = inputs / f"pipe-{name}"
+    pipe = inputs / f"pipe-{name}-{place.name}"
     os.mkfifo(pipe)
-    writer = subprocess.Popen(["cp", inputs / VERBS[name].reads, pipe], stderr=subprocess.DEVNULL)
+    command = source or f"cat {shlex.quote(str(inputs / VERBS[name].reads))}"
+    writer = subprocess.Popen(["sh", "-c", f"({command}) > {shlex.quote(str(pipe))}"], stderr=subprocess.DEVNULL)
     told, out = io.TextIOWrapper(io.BytesIO()), inputs / f"out-{name}"
     with contextlib.redirect_stderr(told):
         code = run(VERBS[name].call(name, str(pipe), str(out), inputs))
@@ -91,6 +99,14 @@ def test_a_full_place_for_temporary_files_is_named(ends, name):
     *notes, line = told.splitlines()
     assert code == 45 and "TMPDIR=" in line and "/full: " in line and "No space left" in line, told
     assert left == [] and not any("rror" in note for note in notes)
+
+
+def test_a_pipe_without_end_leaves_room_on_the_disk(ends):
+    code, told, left = ends["endless"]["encode"]
+    (line,) = told.splitlines()
+    copied, free = (int(number) for number in re.findall(r"(\d+) MiB", line))
+    assert code == 45 and "TMPDIR=" in line and "without an end" in line and left == [], told
+    assert 16 <= free <= copied < 32
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -19,10 +19,11 @@ from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 
-from vqdna_jax.errors import InputError, PeerError, VqdnaError, cannot_write, shown
+from vqdna_jax.errors import InputError, PeerError, StorageError, VqdnaError, cannot_write, shown
 
 STANDARD_INPUT = "-"
 BLOCK_BYTES = 1 << 22  # of a copy, and read ahead of a remote file
+LEFT_FREE = 1 << 30  # bytes that the copy of a stream, which may have no end, leaves to other programs
 _PLUGINS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs"}  # of stores
 
 
@@ -243,8 +244,8 @@ def _title(path: str | os.PathLike) -> str:
 
 
 def _save(stream: str | os.PathLike, copy: Path, fault: Fault) -> None:
-    """Raises OSError when the stream cannot be read, StorageError when the disk is full, InputError for a fault."""
-    source = 0 if os.fspath(stream) == STANDARD_INPUT else stream
+    """Raises OSError when the stream cannot be read, StorageError before it fills the disk, InputError for a fault."""
+    source, copied = 0 if os.fspath(stream) == STANDARD_INPUT else stream, 0
     # Around the files, too: one that cannot be flushed fails again when it is closed.
     with _room(copy.parent), open(source, "rb", closefd=source != 0) as incoming, open(copy, "wb") as target:
         while block := incoming.read(BLOCK_BYTES):
@@ -252,6 +253,16 @@ def _save(stream: str | os.PathLike, copy: Path, fault: Fault) -> None:
                 raise InputError(f"{_title(stream)}:{reason}")
             target.write(block)
             target.flush()
+            copied += len(block)
+            _check_left(stream, copy.parent, copied)
+
+
+def _check_left(stream: str | os.PathLike, directory: Path, copied: int) -> None:
+    """Raises StorageError where little is left on the disk, less than a stream took of it."""
+    free = shutil.disk_usage(directory).free
+    if free < min(copied, LEFT_FREE):
+        found = f"{copied >> 20:,} MiB of {_title(stream)} without an end, {free >> 20:,} MiB are free"
+        raise StorageError(f"TMPDIR={directory.parent}: {found}; name a larger place, or a file in place of the pipe")
 
 
 @contextlib.contextmanager
