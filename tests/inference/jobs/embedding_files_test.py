@@ -11,6 +11,7 @@ from small_sequences import random_sequences
 from tiny_pretrained import save_tiny_over_fixed
 
 from vqdna_jax.genome.alphabet import to_text
+from vqdna_jax.genome.regions import of_option, read_bed
 from vqdna_jax.inference import pretrained
 from vqdna_jax.inference.jobs import embed, embedding_files, partial
 from vqdna_jax.tokenizers.kmers import Kmers
@@ -66,6 +67,23 @@ def test_every_form_has_the_same_vectors_and_places(models, fasta, tmp_path, mon
     if pool == "none":
         assert table["start"].to_pylist() == expected["starts"].tolist()
         assert pyarrow.parquet.ParquetFile(tmp_path / "x.parquet").num_row_groups == -(-len(vectors) // 10)
+
+
+def test_what_bed_calls_its_regions_is_in_every_form(pretrained_dir, fasta, tmp_path):
+    """Beside the ids, by which it is clear what was embedded; where nothing has a name there are none."""
+    (tmp_path / "a.bed").write_text("r1\t0\t90\tpromoter\nr3\t5\t400\t.\nr1\t10\t80\tgene two\n")
+    ids, names = ["r1:1-90", "r1:11-80", "r3:6-400"], ["promoter", "gene two", ""]
+    run = functools.partial(embed.embed_fasta, fasta, pretrained_dir, progress=False)
+    for name in ("zip", "x.npy", "x.parquet"):
+        run(tmp_path / name, regions=read_bed(tmp_path / "a.bed"))
+    arrays, beside = read_zip(tmp_path / "zip")[1], json.loads((tmp_path / "x.npy.json").read_text())
+    table = pyarrow.parquet.read_table(tmp_path / "x.parquet")
+    for found in (arrays["ids"].tolist(), beside["ids"], table["id"].to_pylist()):
+        assert found == ids
+    for found in (arrays["names"].tolist(), beside["names"], table["name"].to_pylist()):
+        assert found == names
+    run(tmp_path / "options", regions=[of_option("r1:1-90")])
+    assert "names" not in read_zip(tmp_path / "options")[1]
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.PARQUET"])

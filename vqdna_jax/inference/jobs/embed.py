@@ -34,9 +34,11 @@ LONGEST_ID = 255  # a zip of arrays stores all as wide as the longest
 
 
 class Input(NamedTuple):
-    """What FASTA files hold: ids, bases and codes [records], the sha256 of ids and bases, what was skipped."""
+    """What FASTA files hold: ids, what stands after them, bases and codes [records], the sha256 of ids and bases, what
+    was skipped."""
 
     ids: list[str]
+    names: list[str]
     lengths: np.ndarray
     codes: np.ndarray
     digest: str
@@ -67,7 +69,7 @@ def embed_fasta(
         progress: a bar on stderr, or a line now and then where that is no terminal.
         on_duplicate: refuse an id that occurs twice, or number it.
         batch: codes that are computed at once, see `load`.
-        regions: each is taken as a sequence of its own, in place of whole records.
+        regions: each is taken as a sequence of its own, in place of whole records; what BED calls them is kept, too.
 
     Returns:
         records, bases, skipped {what: how often}, notes (what was accepted although it is not to the letter), vectors,
@@ -92,7 +94,8 @@ def embed_fasta(
             resumed = partial.records
             _embed_rest(model, files, found, partial, pool, layer, progress)
             _check_whole(partial, len(found.ids), int(sizes[-1]), paths)
-            embedding_files.write(new, out, _embeddings(model, files, found, partial, pool, meta))
+            named = any(region.words for region in regions)
+            embedding_files.write(new, out, _embeddings(model, files, found, partial, pool, meta, named))
     partial.remove()
     told = {"vectors": int(vectors.sum()), "width": width, "out": str(out), "notes": list(files.notes)}
     return _summary(found, resumed, time.perf_counter() - start) | told
@@ -117,29 +120,31 @@ def _open_model(
 
 def _examine(files: FastaFiles, tokenizer: Tokenizer, progress: bool) -> Input:
     """Reads all there is, and refuses what cannot be embedded with its file and line."""
-    ids, lengths, codes, sha = [], [], [], hashlib.sha256()
+    ids, names, lengths, codes, sha = [], [], [], [], hashlib.sha256()
     with progress_bar("reading", files.size, "B", progress) as bar:
         for record in files.read(bar.update):
             if len(record.id) > LONGEST_ID:
                 wrong = f"{record.id[:80]!r} has an id over {LONGEST_ID} characters"
                 raise InputError(f"{files.path}:{record.line}: {wrong}; change or remove it")
             ids.append(record.id)
+            names.append(record.description)
             lengths.append(record.bases.size)
             known = tokenizer.codes_of(record.bases.size)
             codes.append(len(tokenizer.encode([record.bases])[0]) if known is None else known)
             sha.update(f"{record.id} {record.bases.size}\n".encode())
             sha.update(record.bases.data)
     arrays = np.array(lengths, np.int64), np.array(codes, np.int64)
-    return Input(ids, *arrays, sha.hexdigest(), dict(+files.skipped))
+    return Input(ids, names, *arrays, sha.hexdigest(), dict(+files.skipped))
 
 
 def _embeddings(
-    model: Pretrained, files: FastaFiles, found: Input, partial: Partial, pool: str, meta: dict[str, Any]
+    model: Pretrained, files: FastaFiles, found: Input, partial: Partial, pool: str, meta: dict[str, Any], named: bool
 ) -> Embeddings:
     meta = meta | {"bases_per_code": model.tokenizer.bases_per_code, "versions": version.versions()}
     offsets = np.append(0, np.cumsum(found.codes)) if pool == UNPOOLED else None
     starts = _starts(model.tokenizer, files, found) if pool == UNPOOLED else None
-    return Embeddings(found.ids, found.lengths, model.width(pool), meta, partial.pieces, offsets, starts)
+    names = found.names if named else None
+    return Embeddings(found.ids, found.lengths, model.width(pool), meta, partial.pieces, offsets, starts, names)
 
 
 def _starts(tokenizer: Tokenizer, files: FastaFiles, found: Input) -> Iterator[np.ndarray]:

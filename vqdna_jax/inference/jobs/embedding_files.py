@@ -1,13 +1,14 @@
 """Files of embeddings, written from vectors that lie on the disk already, and read. The suffix of the name says which:
 
-.npy        the vectors alone, float32 [records, D]; OUT.json beside it has what meta.json says, and ids, lengths
-            and, of pool "none", offsets
-.parquet    a row for each vector: id, length (bases of the record), of pool "none" start, embedding (D floats); the
-            file's metadata has what meta.json says, under "vqdna"
+.npy        the vectors alone, float32 [records, D]; OUT.json beside it has what meta.json says, and ids, lengths,
+            names of regions and, of pool "none", offsets
+.parquet    a row for each vector: id, of regions with names name, length (bases of the record), of pool "none"
+            start, embedding (D floats); the file's metadata has what meta.json says, under "vqdna"
 any other   schema vqdna-embeddings/1, an uncompressed zip that `numpy.load(path, allow_pickle=False)` opens:
 
     embeddings.npy   float32 [records, D]; of pool "none" [codes, D], all codes of all records one after another
     ids.npy          text [records], in the order of the files
+    names.npy        what a BED file calls its regions, text [records]; only where it calls one something
     lengths.npy      bases of each record, int64 [records]
     offsets.npy      of "none": int64 [records + 1], vectors [offsets[i], offsets[i + 1]) are of record i
     starts.npy       of "none": int64 [codes], a vector stands for bases [start, min(start + bases_per_code, length))
@@ -57,6 +58,7 @@ class Embeddings(NamedTuple):
         meta: what meta.json says.
         vectors: (bytes) -> the vectors' bytes, float32, in pieces of so many.
         offsets, starts: of pool "none", else None; `starts` come in pieces.
+        names: of regions, else None.
     """
 
     ids: list[str]
@@ -66,6 +68,7 @@ class Embeddings(NamedTuple):
     vectors: Callable[[int], Iterator[bytes]]
     offsets: np.ndarray | None
     starts: Iterator[np.ndarray] | None
+    names: list[str] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -145,9 +148,10 @@ def _suffix(out: str | os.PathLike) -> str:
 
 
 def _write_zip(new: pathlib.Path, found: Embeddings) -> None:
-    ids = np.array(found.ids)
-    members = [("embeddings", "<f4", found.shape, found.vectors(BLOCK_BYTES)), ("ids", ids.dtype.str, ids.shape, [ids])]
-    members.append(("lengths", "<i8", ids.shape, [found.lengths]))
+    members = [("embeddings", "<f4", found.shape, found.vectors(BLOCK_BYTES)), _texts("ids", found.ids)]
+    if found.names is not None:
+        members.append(_texts("names", found.names))
+    members.append(("lengths", "<i8", found.lengths.shape, [found.lengths]))
     if found.offsets is not None:
         members.append(("offsets", "<i8", found.offsets.shape, [found.offsets]))
     if found.starts is not None:
@@ -158,6 +162,11 @@ def _write_zip(new: pathlib.Path, found: Embeddings) -> None:
                 _write_member(archive, *member)
             archive.writestr(zipfile.ZipInfo("meta.json"), json.dumps(found.meta))
         sync(file)
+
+
+def _texts(name: str, texts: list[str]) -> tuple[str, str, tuple, Iterable]:
+    array = np.array(texts)
+    return name, array.dtype.str, array.shape, [array]
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, dtype: str, shape: tuple, pieces: Iterable) -> None:
@@ -178,6 +187,8 @@ def _write_npy(new: pathlib.Path, found: Embeddings) -> None:
 
 def _write_records(path: pathlib.Path, found: Embeddings) -> None:
     beside = found.meta | {"ids": found.ids, "lengths": found.lengths.tolist()}
+    if found.names is not None:
+        beside["names"] = found.names
     if found.offsets is not None:
         beside["offsets"] = found.offsets.tolist()
     with replacing(path) as new, open(new, "w") as file:
@@ -189,16 +200,18 @@ def _write_parquet(new: pathlib.Path, found: Embeddings) -> None:
     import pyarrow  # takes a third of a second
     import pyarrow.parquet
 
-    fields = [pyarrow.field("id", pyarrow.string()), pyarrow.field("length", pyarrow.int64())]
+    texts = {"id": found.ids} | ({} if found.names is None else {"name": found.names})
+    fields = [*(pyarrow.field(name, pyarrow.string()) for name in texts), pyarrow.field("length", pyarrow.int64())]
     if found.starts is not None:
         fields.append(pyarrow.field("start", pyarrow.int64()))
     fields.append(pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), found.width)))
     schema = pyarrow.schema(fields, {"vqdna": json.dumps(found.meta)})
-    ids = pyarrow.array(found.ids, pyarrow.string())
+    of_records = [pyarrow.array(column, pyarrow.string()) for column in texts.values()]
     with open(new, "wb") as file:
         with pyarrow.parquet.ParquetWriter(file, schema) as writer:
             for records, starts, vectors in _row_groups(found):
-                columns = [ids.take(pyarrow.array(records)), pyarrow.array(found.lengths[records])]
+                columns = [column.take(pyarrow.array(records)) for column in of_records]
+                columns.append(pyarrow.array(found.lengths[records]))
                 columns += [] if starts is None else [pyarrow.array(starts)]
                 flat = pyarrow.array(vectors)
                 columns.append(pyarrow.FixedSizeListArray.from_arrays(flat, found.width))
