@@ -67,6 +67,22 @@ SCHEMAS = {
     FINETUNED: _schema("a fine-tuned model", *_OF_FINETUNED, "places", "align"),
     FINETUNED_1: _schema("a fine-tuned model", *_OF_FINETUNED),
 }
+# The same with matrices in float16, which versions that do not know these numbers would take for damaged. For the rest
+# of the program it is the schema above: `read_config` says that.
+_HALF = {
+    TOKENIZER: "vqdna-tokenizer/2",
+    PRETRAINED: "vqdna-pretrained/2",
+    FIXED_PRETRAINED: "vqdna-fixed-pretrained/2",
+    IMPORTED: "vqdna-imported/2",
+    FINETUNED: "vqdna-finetuned/3",
+    FINETUNED_1: "vqdna-finetuned/4",
+}
+_WHOLE = {half: whole for whole, half in _HALF.items()}
+
+
+def schema_on_disk(schema: str, stored: str) -> str:
+    """What config.json says where matrices are stored in this dtype."""
+    return _HALF[schema] if stored == "float16" else schema
 
 
 def write(
@@ -140,14 +156,16 @@ def check_tensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray], expecte
 
 
 def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -> dict[str, Any]:
-    """config.json of one of the `schemas`, with the keys that it must have.
+    """config.json of one of the `schemas`, with the keys that it must have; the schema is that of float32 in any case.
 
     Raises InputError: no such file, damaged, of a newer version, of a run instead of its export, of another schema.
     """
     described = read_json(path, "the export directory of a run; if it is one, copy it again")
     schema = described.get("schema")
+    schema = _WHOLE.get(schema, schema) if isinstance(schema, str) else schema
     if not isinstance(schema, str) or schema not in schemas:
         raise InputError(_unexpected(path, schema, schemas))
+    described["schema"] = schema
     missing = SCHEMAS[schema].keys - described.keys()
     if missing:
         raise InputError(f"{path}: no key {sorted(missing)[0]!r}; copy the export directory again")
@@ -166,7 +184,7 @@ def _unexpected(path: pathlib.Path, schema: object, expected: Collection[str]) -
         return f"{path.parent}: is the workdir of a run; name its export, {path.parent / 'export'}"
     if isinstance(schema, str) and schema not in SCHEMAS:
         name, _, number = schema.rpartition("/")
-        known = [int(known.rpartition("/")[2]) for known in SCHEMAS if known.rpartition("/")[0] == name]
+        known = [int(known.rpartition("/")[2]) for known in (*SCHEMAS, *_WHOLE) if known.rpartition("/")[0] == name]
         if known and number.isdigit() and int(number) > max(known):
             return (
                 f"{path}: schema is {schema!r}, newer than the {name}/{max(known)} that vqdna_jax {__version__} reads;"

@@ -83,6 +83,13 @@ def test_a_copy_in_float32_is_the_model_itself(models, tmp_path, kind):
     copy_model(tmp_path / "half", tmp_path / "whole", "float32")
     assert load.load(tmp_path / "whole").digest == load.load(tmp_path / "half").digest
     assert {tensor.dtype for tensor in tensors_in(tmp_path / "whole").values()} == {np.dtype(np.float32)}
+    original, half, whole = (
+        json.loads((place / "config.json").read_text())["schema"]
+        for place in (models / kind, tmp_path / "half", tmp_path / "whole")
+    )
+    # Versions that know no float16 read the number after the slash, and say that it is newer than theirs.
+    assert original == whole and original in exports.SCHEMAS and half not in exports.SCHEMAS
+    assert half.rpartition("/")[0] == whole.rpartition("/")[0] and int(half[-1]) > int(whole[-1])
 
 
 def test_a_rounded_model_has_the_rounded_tokenizer(models, tmp_path):
@@ -101,6 +108,7 @@ def test_facts_of_the_original_are_kept(models, tmp_path):
     assert after == before | {
         "tokenizer_digest": after["tokenizer_digest"],
         "stored": "float16",
+        "schema": "vqdna-tokenizer/2",
         "corpus_digest": "abc",
     }
     assert before["species"] == {"E. coli": 4641652, "phiX174": 5386} and before["steps"] == 600

@@ -58,8 +58,9 @@ def copy_model(
         changes["base"] = shipped.name_of(changes["base"]) or os.path.relpath(changes["base"], out)
     digests = {described[key]: value for key, value in changes.items() if key.endswith("digest")}
     text = cards.copied(_card(path), digests, (_ROUNDED.format(dtype=dtype) if dtype == "float16" else "") + sections)
-    described |= changes | dict(facts or {}) | {"stored": dtype}
-    exports.write(out, [described["schema"]], described, store(tensors), text)
+    schema = described["schema"]
+    described |= changes | dict(facts or {}) | {"stored": dtype, "schema": exports.schema_on_disk(schema, dtype)}
+    exports.write(out, [schema], described, store(tensors), text)
     size = sum(file.stat().st_size for file in pathlib.Path(out).iterdir())
     return {
         "model": os.fspath(model),
