@@ -10,10 +10,14 @@ prints that line and nothing else.
 
 import contextlib
 import errno
+import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 EXIT_STOPPED = 42
 
 
@@ -104,6 +108,19 @@ def known(error: BaseException) -> VqdnaError | None:
         advice = "compute less at once (--batch; of a run train.microbatches, data.global_batch, eval.batch)"
         return InputError(f"memory: {found}; {advice}")
     return error if isinstance(error, VqdnaError) else None
+
+
+def plainly(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """What Python users call: its errors end their traceback right below the call, without what led to them."""
+
+    @functools.wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except VqdnaError as error:
+            raise error.with_traceback(None) from None
+
+    return call
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """One class for whatever was trained: every saved model does what it can, and says in one line what it cannot."""
 
 import json
+import pathlib
 import shutil
+import traceback
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from tiny_tokenizer import save_tiny
 
 import vqdna_jax
 from vqdna_jax.cli import main
+from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import to_bases
 from vqdna_jax.inference.jobs import embed
 from vqdna_jax.inference.model import Model
@@ -96,6 +99,30 @@ def test_it_predicts_or_says_what_could(named, place):
     for call in (lambda: model.predict(TEXTS), lambda: model.label_names):
         message = refusal(call)
         assert str(place / name) in message and "not fine-tuned" in message and "configs/finetune.py" in message
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: vqdna_jax.load("nope"),
+        lambda model: model.encode("ACGT!"),
+        lambda model: model.decode(model.encode("ACGT") - 99),
+        lambda model: model.embed(""),
+        lambda model: model.predict(["ACGT", 7]),
+        lambda model: model.with_batch(0),
+    ],
+)
+def test_an_error_is_one_line_below_the_users_own_call(place, call):
+    """Of what led to it nothing is shown: no chain of exceptions, no frames of this package but one."""
+    model = vqdna_jax.load(place / "finetuned-learned")
+    with pytest.raises(InputError) as refused:
+        call(model)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert shown.count("Traceback") == 1 and "\n" not in str(refused.value)
+    assert shown.endswith(f"\nvqdna_jax.errors.InputError: {refused.value}\n")
+    own = pathlib.Path(vqdna_jax.__file__).parent
+    frames = traceback.extract_tb(refused.tb)
+    assert [frame.name for frame in frames if own in pathlib.Path(frame.filename).parents] == ["call"]
 
 
 def test_it_knows_what_it_is(named, place):

@@ -32,10 +32,19 @@ class Predictions(NamedTuple):
 
     values: f32 [n, V], probabilities of the label names (multi-label: of each on its own); regression [n, 1], values.
     labels: the likeliest name of each; multi-label: names over a half, joined by ";"; regression: the value as text.
+    errors: what is wrong with each, "" where nothing is; what has one has values of nan and the label "".
     """
 
     values: np.ndarray
     labels: list[str]
+    errors: Sequence[str] = ()
+
+    def among(self, errors: Sequence[str]) -> "Predictions":
+        """With rows for those that have errors; these predictions are, in their order, of those that have none."""
+        good = [i for i, error in enumerate(errors) if not error]
+        values = np.full((len(errors), self.values.shape[1]), np.nan, np.float32)
+        values[good], found = self.values, dict(zip(good, self.labels))
+        return Predictions(values, [found.get(i, "") for i in range(len(errors))], list(errors))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import pathlib
 
 from jax.sharding import Mesh
 
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, plainly
 from vqdna_jax.inference.model import Model
 from vqdna_jax.inference.saved import finetuned, pretrained
 from vqdna_jax.runtime import shipped
@@ -14,6 +14,7 @@ from vqdna_jax.runtime.exports import CONFIG, FINETUNED, FINETUNED_1, read_confi
 from vqdna_jax.tokenizers import load as saved_tokenizers
 
 
+@plainly
 def load(
     model: str | os.PathLike,
     mesh: Mesh | None = None,

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, plainly
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.inference import effects, likelihood
 from vqdna_jax.inference.effects import Scores
@@ -73,6 +73,7 @@ class Model:
         """Of the columns of `predict`'s values. Raises InputError: it is not fine-tuned."""
         return self.predictor("label_names").label_names
 
+    @plainly
     def with_batch(self, codes: int) -> Self:
         """The same model, which computes about so many codes at once, of whatever sequences: fewer need less memory.
 
@@ -89,6 +90,7 @@ class Model:
             self, tokenizer=self.tokenizer.with_batch(codes), pretrained=pretrained, finetuned=finetuned
         )
 
+    @plainly
     def encode(self, sequences: DNA | Iterable[DNA]) -> np.ndarray | list[np.ndarray]:
         """Codes int32 [L, N] of a sequence, or a list of them for many.
 
@@ -100,6 +102,7 @@ class Model:
         codes = [codes_LxN.astype(np.int32) for codes_LxN in self.tokenizer.encode(list(bases))]
         return codes[0] if single else codes
 
+    @plainly
     def decode(
         self, codes: np.ndarray | Iterable[np.ndarray], lengths: int | Sequence[int] | None = None
     ) -> str | list[str]:
@@ -126,6 +129,7 @@ class Model:
             self._check_length(i, len(codes_LxN), length)
         return [to_text(bases[:stop]) for bases, stop in zip(self.tokenizer.decode(checked), lengths)]
 
+    @plainly
     def embed(
         self, sequences: DNA | Iterable[DNA], pool: str = "mean", layer: int = -1
     ) -> np.ndarray | list[np.ndarray]:
@@ -154,21 +158,32 @@ class Model:
             return vectors[0] if single else vectors
         return np.stack(vectors) if vectors else np.zeros((0, embedder.width(pool)), np.float32)
 
-    def predict(self, sequences: DNA | Iterable[DNA]) -> Predictions:
+    @plainly
+    def predict(self, sequences: DNA | Iterable[DNA], errors: Literal["raise", "coerce"] = "raise") -> Predictions:
         """Labels and probabilities of a sequence (n = 1) or of many; of a model that was trained on both strands
         (data.strands=both), those of a sequence's reverse complement are the same to rounding.
+
+        Args:
+            errors: "raise" one for the first sequence that cannot be predicted, or "coerce" its values to nan and
+                predict the others; `Predictions.errors` has the words.
 
         Raises InputError: as `encode`; it is not fine-tuned; a sequence longer than the context, if the model was
             trained to refuse these.
         """
-        predictor = self.predictor()
-        _, bases = one_or_many(sequences)
-        encoded = predictor.encode(list(bases))
-        for i, length in enumerate(encoded.lengths):
+        if errors not in ("raise", "coerce"):
+            raise InputError(f"errors: {errors!r}; expected 'raise' or 'coerce'")
+        predictor, strict = self.predictor(), errors == "raise"
+        bases, problems = _tried(sequences, strict)
+        encoded, good = predictor.encode(bases), [i for i, problem in enumerate(problems) if not problem]
+        for i, length in zip(good, encoded.lengths):
             if problem := predictor.problem(length):
-                raise InputError(f"sequence {i}: {problem}")
-        return predictor.predictions(predictor.logits(encoded))
+                problems[i] = f"sequence {i}: {problem}"
+                if strict:
+                    raise InputError(problems[i])
+        kept = encoded.take([row for row, i in enumerate(good) if not problems[i]])
+        return predictor.predictions(predictor.logits(kept)).among(problems)
 
+    @plainly
     def score(self, reference: DNA | Iterable[DNA], alternative: DNA | Iterable[DNA]) -> Scores:
         """What the pretrained model makes of the change from each reference to its alternative; n = 1 of single ones.
 
@@ -225,6 +240,26 @@ class Model:
 
 def one_or_many(sequences: DNA | Iterable[DNA]) -> tuple[bool, Iterator[np.ndarray]]:
     """(whether it is one sequence, the bases of each). Raises InputError: as `as_bases`, sequence by sequence."""
+    single, each = _each(sequences)
+    return single, (as_bases(i, sequence) for i, sequence in enumerate(each))
+
+
+def _each(sequences: DNA | Iterable[DNA]) -> tuple[bool, Iterable[DNA]]:
+    """(whether it is one sequence, each)"""
     if isinstance(sequences, str | bytes) or (isinstance(sequences, np.ndarray) and sequences.dtype.kind in "iufb"):
-        return True, iter([as_bases(0, sequences)])
-    return False, (as_bases(i, sequence) for i, sequence in enumerate(sequences))
+        return True, [sequences]
+    return False, sequences
+
+
+def _tried(sequences: DNA | Iterable[DNA], strict: bool) -> tuple[list[np.ndarray], list[str]]:
+    """The bases of all that are DNA, and what is wrong with each, "" of those. Raises as `as_bases` if `strict`."""
+    bases, problems = list[np.ndarray](), list[str]()
+    for i, sequence in enumerate(_each(sequences)[1]):
+        try:
+            bases.append(as_bases(i, sequence))
+            problems.append("")
+        except InputError as error:
+            if strict:
+                raise
+            problems.append(str(error))
+    return bases, problems
