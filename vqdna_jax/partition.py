@@ -17,7 +17,7 @@ from jax.sharding import AxisType, Mesh
 from vqdna_jax.errors import InputError
 
 Tree = TypeVar("Tree")  # of arrays
-AnyArray = Any  # on the host of numpy, on devices of jax: a batch is first the one, then the other
+AnyArray = Any  # numpy on the host, jax on devices, of `plan` shapes alone; a union would ask for a cast at every use
 
 AXES = ("data", "fsdp", "tensor", "context")
 BATCH = ("data", "fsdp")  # the axes that split the global batch
