@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import jax
 import pytest
@@ -91,6 +92,13 @@ def test_a_usage_error_names_what_is_wrong(arguments, names):
     assert "\n" not in str(refused.value) and all(name in str(refused.value) for name in names)
 
 
+@pytest.mark.parametrize("verb", main.VERBS)
+def test_help_shows_what_a_value_is_and_never_none(verb, capsys):
+    with pytest.raises(SystemExit):
+        main.parse([verb, "--help"])
+    assert "None" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["encode", "--help"], ["frobnicate"]])
 def test_the_package_is_the_command(arguments):
     """`python -m vqdna_jax` is for those whose path lacks the folder in which pip puts `vqdna`."""
@@ -154,6 +162,7 @@ def test_doctor_reports_this_machine():
 def test_doctor_speaks_to_a_person_too():
     result = vqdna("doctor")
     assert jax.__version__ in result.stdout and "device" in result.stdout
+    assert "\ninstall   python -m pip install" in result.stdout
     assert ("PROBLEM" in result.stdout) == (result.returncode == 1)
 
 
@@ -181,6 +190,17 @@ def test_doctor_names_the_install_line_for_an_idle_gpu(driver, forced, line, mon
     hardware = {"gpus": [{"name": "H100", "driver": driver}], "tpu_chips": 0}
     doctor._unused_hardware(hardware, {"version": "0.12.0", "backend": "cpu"}, problems)
     assert [line in problem["do"] for problem in problems] == [True]
+
+
+@pytest.mark.parametrize(
+    ("driver", "chips", "extra"),
+    [("", 0, ""), ("580.65.06", 0, "[cuda]"), ("535.1", 0, "[cuda12]"), ("470.57", 0, ""), ("", 4, "[tpu]")],
+)
+def test_doctor_names_the_install_line_of_any_machine(driver, chips, extra):
+    gpus = [{"name": "H100", "driver": driver}] if driver else []
+    line = doctor._install_line({"gpus": gpus, "tpu_chips": chips})
+    assert line.replace('"', "") == f"python -m pip install .{extra}"
+    assert not extra or extra.strip("[]") in metadata.metadata("vqdna-jax").get_all("Provides-Extra")
 
 
 def test_doctor_finds_old_and_missing_packages():

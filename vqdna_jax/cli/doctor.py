@@ -32,6 +32,7 @@ def examine() -> dict:
         "host": _host(),
         "packages": _packages(problems),
         "hardware": hardware,
+        "install": _install_line(hardware),
         "jax": _jax(problems),
         "environment": said,
     }
@@ -57,6 +58,7 @@ def describe(findings: dict) -> str:
         rows.append(f"device    {device['platform']}:{device['id']} {device['kind']}{memory}")
     if jax["matmul"]:
         rows.append("computes  {size}x{size} {dtype} matmul: {ms} ms, {tflops} TFLOP/s".format(**jax["matmul"]))
+    rows.append(f"install   {findings['install']}, in the folder of the clone: for the best that was seen here")
     rows.append(f"cache     {jax['compilation_cache'] or 'off: every start compiles again'}")
     rows += [f"set       {name}={value}" for name, value in findings["environment"].items()]
     rows += ["packages  " + ", ".join(f"{name} {p['installed']}" for name, p in findings["packages"].items())]
@@ -205,6 +207,14 @@ def _unused_hardware(hardware: dict, jax: dict, problems: list[dict[str, str]]) 
         else:
             do = f'python -m pip install "jax[{extra}]=={jax["version"]}"'
         _note(problems, f"{seen}, but jax runs on {jax['backend'] or 'nothing'}", do)
+
+
+def _install_line(hardware: dict) -> str:
+    """What installs this package, from its folder, for the best that is here."""
+    extra = "tpu" if hardware["tpu_chips"] else ""
+    if hardware["gpus"]:
+        extra = {"cuda13": "cuda", "cuda12": "cuda12"}.get(_cuda_extra(hardware["gpus"][0]["driver"]) or "", extra)
+    return f'python -m pip install ".[{extra}]"' if extra else "python -m pip install ."
 
 
 def _cuda_extra(driver: str) -> str | None:

@@ -25,6 +25,9 @@ RegionNames = tyro.conf.UseAppendAction[tuple[str, ...]]
 STREAM = Path("-")  # standard input, or output
 ModelName = Annotated[str, tyro.conf.arg(metavar="MODEL")]  # a directory, or what ships; a Path forgets "./"
 OutputFile = Annotated[str, tyro.conf.arg(metavar="FILE")]  # a Path forgets the slash of a directory
+# What may be left out, without tyro's "{None}|" before it.
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(optional)")]
+OptionalModel = Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="(optional)")]
 AsJson = Annotated[bool, tyro.conf.arg(name="json")]
 PoolName = Annotated[
     str,

@@ -14,15 +14,25 @@ import tyro
 
 from vqdna_jax import errors
 from vqdna_jax.cli.model_verbs import decode, embed, encode, export, import_, map, models, predict, score
-from vqdna_jax.cli.options import AsJson, FastaFiles, OnDuplicate, OutputFile, must_be_given, must_exist, tell, warn
+from vqdna_jax.cli.options import (
+    AsJson,
+    FastaFiles,
+    OnDuplicate,
+    OptionalPath,
+    OutputFile,
+    must_be_given,
+    must_exist,
+    tell,
+    warn,
+)
 from vqdna_jax.runtime.devices import Device, choose
 
 
 def corpus(
     out: str,
     fasta: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="FASTA...")]] = (),
-    species: Path | None = None,
-    downloads: Path | None = None,
+    species: OptionalPath = None,
+    downloads: OptionalPath = None,
     validation_share: float = 0.1,
     on_duplicate: OnDuplicate = "error",
     beam_runner: str = "",
@@ -105,9 +115,9 @@ def labels(
     fasta: Path,
     peaks: Path,
     out: Path,
-    negatives: str | None = None,
+    negatives: Annotated[str | None, tyro.conf.arg(metavar="KIND|BED", help_behavior_hint="(optional)")] = None,
     ratio: int = 1,
-    signal: Path | None = None,
+    signal: OptionalPath = None,
     width: int = 200,
     at: Literal["auto", "centre", "start"] = "auto",
     dev: str = "",
@@ -152,14 +162,16 @@ def labels(
 
 def benchmark(
     data: Path,
-    out: Path | None = None,
+    out: OptionalPath = None,
     model: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     tasks: str = "",
     seeds: int = 3,
     preset: Literal["base", "tiny"] = "base",
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     untrained: bool = False,
-    controls: Literal["linear", "all"] | None = None,
+    controls: Annotated[
+        Literal["linear", "all"] | None, tyro.conf.arg(metavar="{linear,all}", help_behavior_hint="(optional)")
+    ] = None,
     methods: str = "",
     shard: str = "0/1",
     check: bool = False,
@@ -232,7 +244,7 @@ def plan(
     topology: tyro.conf.UseAppendAction[tuple[str, ...]],
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     mfu: float = 0.4,
-    price: float | None = None,
+    price: Annotated[float | None, tyro.conf.arg(metavar="USD", help_behavior_hint="(optional)")] = None,
     largest_batch: bool = False,
     scaling: bool = False,
     as_json: AsJson = False,
@@ -249,7 +261,9 @@ def plan(
         scaling: compare the topologies at the same windows per chip, and at the same global batch
         as_json: print the findings as JSON on stdout
     """
-    # jax computes on the CPU here; the compiler asks no metadata server, and several may run at once.
+    # jax computes on the CPU here; the compiler asks no metadata server, and several may run at once. `compiled.keep`
+    # would keep what jax 0.10 cannot read back and warns of, for devices that are not there;
+    # `memory.keep` is for steps that run.
     os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     from vqdna_jax.plan import compile as pods
     from vqdna_jax.plan import table as plan_table
