@@ -52,6 +52,7 @@ VERBS = {
     "map": Verb("in.embeddings", "file"),
     "predict": Verb("in.fa", "stream", "finetuned"),
     "score": Verb("in.vcf", "stream", MODEL, ("--fasta={inputs}/in.fa",)),
+    "tracks": Verb("in.fa", "directory", "base"),
     "export": Verb("tokenizer", "directory"),
     "species": Verb("in.fa", "directory", "", ("{inputs}/other.fa", "--length=8", "--items=2")),
     "labels": Verb(

@@ -175,7 +175,7 @@ def good_kinds(name: str) -> list[str]:
 @pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in WRITERS for kind in good_kinds(name)])
 def test_where_it_can_be_written_it_is_what_a_plain_place_has(name, kind, inputs, plain, place, capsys):
     verb = VERBS[name]
-    if name in ("corpus", "benchmark") and kind == "not UTF-8":
+    if name in ("corpus", "tracks", "benchmark") and kind == "not UTF-8":
         assert "UTF-8" in refused(verb.call(name, str(inputs / verb.reads), str(place / NOT_UTF8), inputs), capsys)
         return
     real, out = place / "real", {"slash": f"{place}/real/", "not UTF-8": place / NOT_UTF8}.get(kind, place / "link")

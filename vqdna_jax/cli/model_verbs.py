@@ -1,4 +1,4 @@
-"""The verbs that use a trained model: encode, decode, embed, predict, score, models, export, import, and map. As in
+"""The verbs that use a trained model: encode, decode, embed, predict, models, export, import, and map. As in
 `cli/verbs.py`, docstrings are the help.
 """
 
@@ -187,46 +187,6 @@ def predict(
         warn([], [told.format(**summary)])
     text = "{records:,} sequences, {errors:,} with an error, {records_per_s:,.0f} sequences/s: predictions in {out}"
     tell(summary, text.format(**summary), quiet, as_json, out)
-
-
-def score(
-    vcf: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="VCF")]],
-    fasta: Path,
-    model: ModelName,
-    out: OutputFile,
-    embeddings: OptionalPath = None,
-    window: int = 0,
-    batch: int = 0,
-    device: Device = "auto",
-    quiet: bool = False,
-    as_json: AsJson = False,
-) -> None:
-    """Score the variants of a VCF file. An allele that cannot be scored says why; all else stays as it is. Stopped and
-    started again, it goes on where it was.
-
-    Args:
-        vcf: VCF, plain, .gz or bgzip, or BCF, or - for standard input
-        fasta: the genome that it was made on: FASTA, plain or bgzip (.gz and .2bit are unpacked to a temporary file);
-            contigs may differ by a leading "chr"
-        model: a pretrained model over learned codes: the export directory of a run with configs/mcm.py, or the name of
-            a model that ships (`vqdna models`); of a fine-tuned model its base
-        out: the file to write, VCF; .gz: bgzip; .bcf: BCF; or - for standard output
-        embeddings: a .npy file to write, too: for each alternative allele the mean embedding of the reference's window,
-            then the alternative's less that, in float32
-        window: bases that the model reads around each variant, 0: as many as in training; fewer are quicker
-        batch: codes computed at once, 0: as many as suit the device; fewer need less memory; scores agree to rounding
-        device: what to compute on; auto: the best that there is
-        quiet: no progress and no summary; warnings and errors still go to stderr
-        as_json: print the summary as JSON on stdout, or on stderr if the output is not a file
-    """
-    must_exist(vcf, fasta)
-    find(model)
-    choose(device)
-    from vqdna_jax.variants.score import describe, notes_of, score_vcf
-
-    summary = score_vcf(vcf, fasta, model, out, embeddings, window or None, not quiet, batch or None)
-    warn([vcf], notes_of(summary))
-    tell(summary, describe(summary), quiet, as_json, out)
 
 
 def models(as_json: AsJson = False) -> None:

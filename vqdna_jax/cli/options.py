@@ -57,11 +57,14 @@ def must_exist(*paths: Path) -> None:
             raise InputError(f"{shown(path)}: {reason}; check the path") from error
 
 
-def regions_of(names: Sequence[str], bed: Path | None, out: str) -> "list[Region]":
-    """The regions that options name, then those of a BED file, which `out` may not replace. Raises InputError."""
+def regions_of(names: Sequence[str], bed: Path | None, out: str | None = None) -> "list[Region]":
+    """The regions that options name, then those of a BED file, which a file `out` may not replace.
+
+    Raises InputError."""
     from vqdna_jax.genome.regions import of_option, read_bed
 
-    check_output(out, [bed] if bed else [])
+    if out is not None:
+        check_output(out, [bed] if bed else [])
     return [*map(of_option, names), *(read_bed(bed) if bed else [])]
 
 

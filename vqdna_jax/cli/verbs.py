@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.cli.model_verbs import decode, embed, encode, export, import_, map, models, predict, score
+from vqdna_jax.cli.genome_verbs import score, tracks
+from vqdna_jax.cli.model_verbs import decode, embed, encode, export, import_, map, models, predict
 from vqdna_jax.cli.options import (
     AsJson,
     FastaFiles,
@@ -289,8 +290,8 @@ def doctor(as_json: AsJson = False) -> None:
 VERBS = {
     verb.__name__.removesuffix("_"): verb
     for verb in (
-        *(corpus, encode, decode, embed, map, predict, score, models, export, import_),
+        *(corpus, encode, decode, embed, map, predict, score, tracks, models, export, import_),
         *(species, labels, benchmark, report, plan, doctor),
     )
 }
-GO_ON = (embed, score, benchmark)  # stopped and started again, where they were
+GO_ON = (embed, score, tracks, benchmark)  # stopped and started again, where they were

@@ -19,6 +19,7 @@ import numpy as np
 import pysam
 
 from vqdna_jax.errors import InputError, VqdnaError, cannot_write, shown
+from vqdna_jax.genome import htslib
 from vqdna_jax.genome.alphabet import to_bases, to_text
 from vqdna_jax.genome.fasta import FastaReader
 from vqdna_jax.genome.fasta_files import describe_skipped, open_reader
@@ -79,7 +80,7 @@ class IndexedFasta(contextlib.AbstractContextManager):
         if not 0 <= start <= stop <= self.lengths[contig]:
             raise IndexError(f"{contig}:{start}-{stop} of {self.lengths[contig]} bases")
         place = f"{shown(self._path)}: {contig}:{start + 1}-{stop}"
-        with _quiet_htslib():
+        with htslib.quiet():
             try:
                 text = self._fasta.fetch(contig, start, stop) if start < stop else ""
                 bases = to_bases(text)
@@ -164,7 +165,7 @@ def _is_fresh(index: _Index, fasta: str | os.PathLike) -> bool:
 def _build(fasta: str | os.PathLike, index: _Index) -> bool:
     """Whether htslib could index it."""
     places_of = ["--fai-idx", str(index.fai), *(["--gzi-idx", str(index.gzi)] if index.gzi else [])]
-    with _quiet_htslib():
+    with htslib.quiet():
         try:
             pysam.faidx(*places_of, os.fspath(fasta))  # type: ignore[attr-defined]  # made when pysam is imported
         except (pysam.SamtoolsError, UnicodeEncodeError):  # pysam takes no name that is not UTF-8
@@ -175,18 +176,8 @@ def _build(fasta: str | os.PathLike, index: _Index) -> bool:
 def _opened(fasta: str | os.PathLike, index: _Index) -> pysam.FastaFile | None:
     """None where the index cannot be read."""
     gzi = str(index.gzi) if index.gzi else None
-    with _quiet_htslib():
+    with htslib.quiet():
         try:
             return pysam.FastaFile(os.fspath(fasta), filepath_index=str(index.fai), filepath_index_compressed=gzi)
         except (OSError, ValueError):
             return None
-
-
-@contextlib.contextmanager
-def _quiet_htslib() -> Iterator[None]:
-    """What it would write to stderr is said by the errors."""
-    before = pysam.set_verbosity(0)
-    try:
-        yield
-    finally:
-        pysam.set_verbosity(before)

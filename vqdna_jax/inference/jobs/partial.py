@@ -28,12 +28,13 @@ class Partial(contextlib.AbstractContextManager):
     """OUT.partial, begun or taken up again; what is in it must be what was put there.
 
     Attributes: records, and bytes of their vectors (`size`), that are done. `sizes`: bytes of the vectors of so many
-    records, int64 [records + 1].
+    records, int64 [records + 1]. `written`: bytes of the output, by default as many.
     """
 
-    def __init__(self, out: pathlib.Path, job: dict[str, Any], sizes: np.ndarray):
+    def __init__(self, out: pathlib.Path, job: dict[str, Any], sizes: np.ndarray, written: int | None = None):
         self.directory = out.with_name(f"{out.name}{PARTIAL}")
         self._done, self._job, self._committed = self.directory / "done.json", job, time.monotonic()
+        self._sizes = sizes
         try:
             self.directory.mkdir(exist_ok=True)
             self._vectors = open(self.directory / "vectors.bin", "a+b")
@@ -42,7 +43,7 @@ class Partial(contextlib.AbstractContextManager):
         try:
             self._lock()
             self._take_up(sizes)
-            self._check_room(out, int(sizes[-1]))
+            self._check_room(out, int(sizes[-1]), int(sizes[-1]) if written is None else written)
         except BaseException:
             self._vectors.close()
             raise
@@ -75,9 +76,9 @@ class Partial(contextlib.AbstractContextManager):
         if functools.reduce(lambda crc, piece: zlib.crc32(piece, crc), self.pieces(1 << 24), 0) != self._crc:
             raise InputError(f"{self._vectors.name}: is damaged; remove {self.directory} to begin again")
 
-    def _check_room(self, out: pathlib.Path, size: int) -> None:
-        """Raises StorageError where there is no room for the vectors, here and in `out`."""
-        needed, free = 2 * size - self.size, shutil.disk_usage(self.directory).free
+    def _check_room(self, out: pathlib.Path, size: int, written: int) -> None:
+        """Raises StorageError where there is no room for the vectors here, and for what will be in `out`."""
+        needed, free = size - self.size + written, shutil.disk_usage(self.directory).free
         if needed > free:
             if not self.records:
                 self.remove()
@@ -108,6 +109,12 @@ class Partial(contextlib.AbstractContextManager):
         """All vectors, `size` bytes at a time."""
         self._vectors.seek(0)
         return iter(lambda: self._vectors.read(size), b"")
+
+    def each(self) -> Iterator[np.ndarray]:
+        """The numbers of each record, f32, one record after another."""
+        self._vectors.seek(0)
+        for size in np.diff(self._sizes).tolist():
+            yield np.frombuffer(self._vectors.read(size), "<f4")
 
     def remove(self) -> None:
         for path in [*self.directory.glob("*done.json*"), pathlib.Path(self._vectors.name)]:

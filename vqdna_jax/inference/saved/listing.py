@@ -53,7 +53,8 @@ def describe(models: Sequence[Mapping[str, Any]]) -> str:
         return "no model comes with this installation"
     return "\n".join(map(_words, models)) + (
         "\nA name does wherever a model's directory does: --model=NAME, config.pretrained, config.tokenizer,"
-        " vqdna_jax.load(NAME).\nA directory of that name comes first. This is all that ships; nothing is downloaded."
+        " config.init_from, vqdna_jax.load(NAME).\nA directory of that name comes first. This is all that ships;"
+        " nothing is downloaded."
     )
 
 
