@@ -35,7 +35,7 @@ def test_base_fits_a_v5e_4x4(axes):
     assert memory.alias_size_in_bytes >= shard_bytes  # the whole state is donated
 
 
-@pytest.mark.parametrize("codes, dtype", [(1024, jnp.bfloat16), (2048, jnp.bfloat16), (2048, jnp.float32)])
+@pytest.mark.parametrize("codes, dtype", [(2048, jnp.bfloat16), (2048, jnp.float32)])
 def test_lookup_keeps_no_scores(codes, dtype):
     """65,536 tokens on a chip: under 1 MB of temporaries, where the scores alone would be 256 to 512 MB."""
     mesh = partition.make_mesh(devices=compile.topology_devices("v5e:2x2")[:1])

@@ -10,6 +10,11 @@ from vqdna_jax import train
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.stages.vocabulary import VocabularyStage
 
+STOPS = [
+    *(("data", 0), ("restoring", 0), ("compiling", 0), ("evaluating", 5)),
+    *(("data", 5), ("restoring", 5), ("compiling", 5), ("finishing", STEPS)),
+]
+
 
 def signal_in(patch, place: str) -> None:
     """SIGTERM in the middle of a phase of the run."""
@@ -29,19 +34,18 @@ def signal_in(patch, place: str) -> None:
     patch.setattr(holder, name, interrupted)
 
 
-@pytest.mark.parametrize(
-    "place, steps", [("data", 0), ("restoring", 0), ("compiling", 0), ("evaluating", 5), ("finishing", STEPS)]
-)
-def test_a_run_stopped_in_any_phase_goes_on_bitwise(finished, tmp_path, place, steps, capsys):
-    with pytest.MonkeyPatch.context() as patch:
-        signal_in(patch, place)
-        assert run(small_config(), tmp_path) == EXIT_STOPPED
-    lines = [line for line in capsys.readouterr().err.splitlines() if "stopped" in line]
-    where = f" after {steps} steps" if place == "evaluating" else ""
-    assert lines == [f"stopped by SIGTERM{where}, all saved; run the same command to go on"]
-    saved = {int(path.name) for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()}
-    assert max(saved, default=0) == steps
-    assert not (tmp_path / "result.json").exists()
+def test_a_run_stopped_in_every_phase_goes_on_bitwise(finished, tmp_path, capsys):
+    """One run, which goes on after each stop: before its first step, after its first evaluation, at its end."""
+    for place, steps in STOPS:
+        with pytest.MonkeyPatch.context() as patch:
+            signal_in(patch, place)
+            assert run(small_config(), tmp_path) == EXIT_STOPPED
+        lines = [line for line in capsys.readouterr().err.splitlines() if "stopped" in line]
+        where = f" after {steps} steps" if place == "evaluating" else ""
+        assert lines == [f"stopped by SIGTERM{where}, all saved; run the same command to go on"], place
+        saved = {int(path.name) for path in (tmp_path / "checkpoints").glob("*") if path.name.isdigit()}
+        assert max(saved, default=0) == steps
+        assert not (tmp_path / "result.json").exists()
     assert run(small_config(), tmp_path) == 0
     assert rows_of(tmp_path) == rows_of(finished)
     assert rows_of(tmp_path, "eval_loss") == rows_of(finished, "eval_loss")
