@@ -127,7 +127,7 @@ def test_an_easy_rule_is_learnt(finished, place, tmp_path, method):
 
 
 def test_on_dev_it_is_never_below_the_probe_that_it_starts_from(finished, place, tmp_path):
-    """Whatever the learning rate does, to all parameters: what the run starts from is evaluated, and may be the best."""
+    """Whatever the learning rate does, to all parameters: what a run starts from is evaluated, and may be the best."""
     config = changed(place, tuning__method="full", optimizer__learning_rate=0.5, train__retries=0)
     assert run(config, tmp_path) == 0
     for result in (result_of(tmp_path), result_of(finished)):
