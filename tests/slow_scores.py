@@ -58,7 +58,7 @@ def log_ratio(model: Pretrained, reference, alternative, start: int, stop: int, 
 def distances(model: Pretrained, reference, alternative, start: int, stop: int, alternative_stop: int):
     """(distance of means, distance of what changed, [mean of the reference, difference])"""
     r, beside = model.tokenizer.bases_per_code, 0 if stop - start == alternative_stop - start == 1 else 1
-    size, found, means = model.length * r, [], []
+    size, windows, places = model.length * r, [], []
     for strand in range(2):
         pair, at, ends = (reference, alternative), start, (stop, alternative_stop)
         if strand:
@@ -66,14 +66,15 @@ def distances(model: Pretrained, reference, alternative, start: int, stop: int, 
             ends = len(reference) - start, len(alternative) - start
         for phase in range(r):
             first = window_start(size, len(reference), at, ends[0], phase)
-            vectors = []
             for bases, end in zip(pair, ends):
-                (codes_LxN,) = model.tokenizer.encode([window(bases, first, size)])
-                h_LxD = context(model, codes_LxN, np.zeros(len(codes_LxN), bool))
-                places = range(max(0, at - beside), min(len(bases), end + beside))
-                changed = sorted({(place - first) // r for place in places})
-                vectors.append((h_LxD.mean(axis=0), h_LxD[changed].mean(axis=0)))
-            found.append([np.linalg.norm(b - a) for a, b in zip(*vectors)])
-            means.append([vectors[0][0], vectors[1][0]])
-    of_reference, of_alternative = np.mean(means, axis=0)
-    return *np.mean(found, axis=0), np.concatenate([of_reference, of_alternative - of_reference])
+                windows.append(window(bases, first, size))
+                changed = range(max(0, at - beside), min(len(bases), end + beside))
+                places.append(sorted({(place - first) // r for place in changed}))
+    means = []
+    for codes_LxN, changed in zip(model.tokenizer.encode(windows), places):
+        h_LxD = context(model, codes_LxN, np.zeros(len(codes_LxN), bool))
+        means.append((h_LxD.mean(axis=0), h_LxD[changed].mean(axis=0)))
+    of_pairs = np.array(means).reshape(2 * r, 2, 2, -1)  # strand and phase, sequence, mean or what changed
+    distances = np.linalg.norm(of_pairs[:, 1] - of_pairs[:, 0], axis=-1).mean(axis=0)
+    of_reference, of_alternative = of_pairs[:, :, 0].mean(axis=0)
+    return *distances, np.concatenate([of_reference, of_alternative - of_reference])

@@ -33,13 +33,12 @@ class Variant(NamedTuple):
 
 
 def kind_of(window: np.ndarray, alternative: int) -> str:
-    reference = window[AROUND]
-    if reference > 1:  # A and C stand for T and G
-        window, reference, alternative = reverse_complement(window), 3 - reference, 3 - alternative
-    if (reference, alternative) == (0, 2):  # A>G of CA or TG is what a CpG lost, and no CpG now
-        return "A>G"
-    of_cpg = reference == 1 and alternative == 3 and window[AROUND + 1] == 2
-    return f"{to_text(np.array([reference]))}>{to_text(np.array([alternative]))}{' CpG' if of_cpg else ''}"
+    if window[AROUND] > 1:  # A and C stand for T and G
+        window, alternative = reverse_complement(window), 3 - alternative
+    before, reference, behind = window[AROUND - 1 : AROUND + 2].tolist()
+    kind = ">".join(to_text(np.array([reference, alternative])))
+    of_cpg = (kind == "C>T" and behind == 2) or (kind == "A>G" and before == 1)  # takes one away, or makes one
+    return f"{kind} CpG" if of_cpg else kind
 
 
 def read(path: str, genome: IndexedFasta) -> list[Variant]:

@@ -63,6 +63,11 @@ def test_the_documentation_has_every_verb_and_whose_options_are_whose():
     assert has == {option: verbs for option, verbs in said.items() if option in has}
 
 
+@pytest.mark.parametrize("out, goes_on", [("-", False), ("/dev/stdout", False), ("x.vcf", True)])
+def test_a_job_that_writes_to_a_stream_does_not_go_on(out, goes_on):
+    assert main._goes_on(main.parse(["score", "x.vcf", "--fasta=x.fa", "--model=mini", f"--out={out}"])) == goes_on
+
+
 def test_importing_the_package_and_the_verbs_does_not_import_jax():
     heavy = ("jax", "numpy", "matplotlib")
     code = f"import sys, vqdna_jax.cli.main; print([name for name in {heavy} if name in sys.modules])"

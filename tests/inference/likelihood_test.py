@@ -25,12 +25,12 @@ CLOSE = {"atol": 2e-4, "rtol": 0}
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """bases_per_code to the pretrained model of an export."""
+    """(bases_per_code, codes of a window) to the pretrained model of an export."""
 
     @functools.cache
-    def load(bases_per_code: int):
+    def load(bases_per_code: int, context: int = 64):
         directory = tmp_path_factory.mktemp("likelihood") / "export"
-        save_tiny_pretrained(directory, bases_per_code, 64)
+        save_tiny_pretrained(directory, bases_per_code, context)
         return inference_load.load(directory).pretrained
 
     return load
@@ -56,14 +56,13 @@ def by_training(model, windows_BxS: np.ndarray, positions_B: np.ndarray) -> np.n
     return -np.asarray(scores["base_loss_BxMxR"])[np.arange(rows), 0, positions_B % r]
 
 
-@pytest.mark.parametrize("bases_per_code", [1, 4])
-def test_it_is_what_training_scores(models, bases_per_code):
+def test_it_is_what_training_scores(models):
     """On each strand, in each phase."""
-    model, bases_S, position = models(bases_per_code), random_bases(400), 200
+    model, bases_S, position = models(4), random_bases(400), 200
     windows, places = [], []
     for sequence_S, place in ((bases_S, position), (reverse_complement(bases_S), 399 - position)):
         for start in likelihood.starts(model, 400, place, place + 1):
-            windows.append(sequence_S[start : start + 64 * bases_per_code])
+            windows.append(sequence_S[start : start + 64 * 4])
             places.append(place - start)
     expected_2xR = by_training(model, np.stack(windows), np.array(places)).reshape(2, -1)
     (found_Rx1x4,) = likelihood.phase_log_probabilities(model, [Stretch(bases_S, position, position + 1)])
@@ -113,6 +112,14 @@ def test_short_sequences_and_neighbours_change_nothing(models, bases_per_code, l
     assert all(np.isfinite(log_Mx4).all() for log_Mx4 in alone)
     for together, by_itself in zip(every(model, *stretches), alone):
         np.testing.assert_allclose(together, by_itself, **CLOSE)
+
+
+def test_with_shorter_windows_it_is_a_model_of_such_windows(models):
+    stretch = Stretch(random_bases(400), 200, 203)
+    shorter, expected = models(4).with_window(160), models(4, 40)
+    assert shorter.context == expected.context and likelihood.longest(shorter) == likelihood.longest(expected)
+    np.testing.assert_array_equal(every(shorter, stretch), every(expected, stretch))
+    assert not np.allclose(every(models(4), stretch), every(shorter, stretch), atol=1e-4)
 
 
 def test_a_model_over_fixed_tokens_is_refused(tmp_path):

@@ -52,24 +52,26 @@ def haplotypes(contigs, row: str) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(whole, to_bases(text[:at] + a + text[at + len(reference) :])) for a in alternatives.split(",")]
 
 
-def check_scores(model, contigs, rows: list[str], out: pathlib.Path) -> None:
-    """All values of a file, by NumPy on whole contigs."""
+def check_scores(model, contigs, rows: list[str], out: pathlib.Path) -> int:
+    """All values of a file, by NumPy on whole contigs; says how many alleles have them."""
     found = [np.concatenate([np.ravel(v) for v in info(out, name)]) for name in fields.SCORES]
     pairs = [pair for row in rows for pair in haplotypes(contigs, row)]
     assert {len(column) for column in found} == {len(pairs)}
-    for i, pair in enumerate(pairs):
+    scored = [i for i, value in enumerate(found[0]) if value is not None]
+    for i, pair in ((i, pairs[i]) for i in scored):
         change = effects.change_of(*pair)
         ratio_R = slow_scores.log_ratio(model, *change)
         mean, at, _ = slow_scores.distances(model, *change)
         expected = [ratio_R.mean(), ratio_R.std(), mean, at]
         np.testing.assert_allclose([column[i] for column in found[:4]], expected, atol=1e-3, rtol=1e-3)
+    return len(scored)
 
 
 def test_scores_are_what_their_definition_says_of_the_whole_contig(score, contigs, model_dir):
     rows = [*some_records(contigs, 5), record("short", 32, "A", "T,AG")]
     summary, out = score(rows)
     assert summary["records"] == 6 and summary["scored"] == summary["alleles"] == 8
-    check_scores(load.load(model_dir).pretrained, contigs, rows, out)
+    assert check_scores(load.load(model_dir).pretrained, contigs, rows, out) == 8
 
 
 @pytest.mark.slow
@@ -84,7 +86,7 @@ def test_scores_of_a_thousand_real_variants(model_dir, tmp_path):
     (tmp_path / "in.vcf").write_text("\n".join(header) + "\n" + "".join(rows))
     fasta = shared / "genomes/human_hg19_chr20.fa.gz"
     summary = score_vcf(tmp_path / "in.vcf", fasta, model_dir, tmp_path / "out.vcf", progress=False)
-    assert summary["scored"] == 1000
+    assert summary["scored"] == 1000 - summary["reasons"]["too_long"] > 990
     first = 999_000
     (chromosome,) = load_fasta(fasta)
     part = chromosome.bases[first : first + 200_000]
@@ -93,7 +95,7 @@ def test_scores_of_a_thousand_real_variants(model_dir, tmp_path):
         contig, position, *rest = row.split("\t")
         moved.append("\t".join([contig, str(int(position) - first), *rest]))
     contigs = {CONTIG: "".join(np.array(list("ACGTN"))[part])}
-    check_scores(load.load(model_dir).pretrained, contigs, moved, tmp_path / "out.vcf")
+    assert check_scores(load.load(model_dir).pretrained, contigs, moved, tmp_path / "out.vcf") == summary["scored"]
 
 
 def test_reverse_complement_and_a_longer_contig_give_the_same(score, contigs, tmp_path):
@@ -157,6 +159,10 @@ def test_through_bcftools_all_else_is_as_it_was(score, contigs, fasta, model_dir
     assert [line for line in kept if line[0] != "#"] == [line for line in before.splitlines() if line[0] != "#"]
 
 
+def out_header(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line[0] == "#"]
+
+
 def test_formats_agree_and_a_scored_file_is_scored_anew(score, contigs, fasta, model_dir, tmp_path):
     rows = [*some_records(contigs, 5), ROWS[1]]
     _, out = score(rows)
@@ -166,6 +172,8 @@ def test_formats_agree_and_a_scored_file_is_scored_anew(score, contigs, fasta, m
         for name in (*fields.SCORES, fields.REASON):
             assert info(again, name) == info(out, name)
     assert again.read_text() == first
+    with pysam.VariantFile(str(tmp_path / "again.bcf")) as file:
+        assert sorted(str(file.header).splitlines()) == sorted(out_header(first))
     assert pysam.tabix_index(str(tmp_path / "again.vcf.gz"), preset="vcf") and not list(tmp_path.glob("*.partial"))
 
 
@@ -177,6 +185,7 @@ REASONS = [  # of the genome's contigs, 20 and short
     ("20", 101, None, ".A", "breakend"),
     ("20", 101, None, "*", "spanning_deletion"),
     ("20", 101, None, "A-", "not_dna"),
+    ("20", 101, "A.C", "A", "not_dna"),
     ("20", 101, None, "R", "ambiguous_allele"),
     ("20", 101, "N", "A", "ambiguous_allele"),
     ("20", 101, None, "NA", "ambiguous_allele"),
@@ -273,6 +282,7 @@ BAD = {
     "FASTA": (lambda text: b">20\nACGT\n", "begins with b'>20"),
     "blanks for tabs": (lambda text: (HEADER + "20 101 . A C . . .\n").encode(), "record 1: 1 columns"),
     "too few columns": (lambda text: (HEADER + "20\t101\t.\tA\tC\n").encode(), "record 1: 5 columns"),
+    "POS of 5,000 digits": (lambda text: text.replace("\t1\trs1", f"\t{'1' * 5000}\trs1").encode(), "POS '1111"),
     "POS of letters": (lambda text: text.replace("\t1\trs1", "\tx\trs1").encode(), "record 1: CHROM '20', POS 'x'"),
     "no REF": (lambda text: (HEADER + "20\t101\t.\t\tC\t.\t.\t.\n").encode(), "REF ''"),
 }

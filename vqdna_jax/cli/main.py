@@ -13,6 +13,7 @@ import tyro
 
 from vqdna_jax import errors
 from vqdna_jax.cli.verbs import GO_ON, VERBS
+from vqdna_jax.runtime.files import is_stream
 from vqdna_jax.runtime.leaving import leave_with
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.version import __version__
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with errors.report_and_exit(), StopRequest() as stop:
         try:
             call = parse(sys.argv[1:] if argv is None else argv)
-            goes_on = getattr(call, "func", None) in GO_ON
+            goes_on = _goes_on(call)
             call()
         except BrokenPipeError:  # who reads standard output has read enough
             sys.exit(EXIT_UNREAD)
@@ -55,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             what = "run the same command to go on" if goes_on else "what was begun is removed"
             print(f"stopped by {stop.name}; {what}", file=sys.stderr)
             sys.exit(errors.EXIT_STOPPED if goes_on else 128 + signal.Signals[stop.name])
+
+
+def _goes_on(call: Callable[[], None]) -> bool:
+    """Whether the verb keeps what it has done when it is stopped; nothing is kept beside a stream."""
+    out = getattr(call, "keywords", {}).get("out", "")
+    return getattr(call, "func", None) in GO_ON and not (out and is_stream(out))
 
 
 def command() -> NoReturn:

@@ -50,6 +50,8 @@ class _Reference(NamedTuple):
 
 def _unlike_dna(reference: str, allele: str) -> str:
     """Why an allele is none by itself, or empty."""
+    if not allele:
+        return "not_dna"
     if allele in (".", "*"):
         return "no_alternative" if allele == "." else "spanning_deletion"
     if allele.startswith("<"):

@@ -21,6 +21,7 @@ from vqdna_jax.variants.fields import MADE_BY, NAMES, Values, as_text
 
 _COLUMNS = 8  # that a record has at least; the last is INFO
 _INFO = 7
+_DIGITS = 18  # of a position
 _OURS = (f"##{MADE_BY}=".encode(), *(f"##INFO=<ID={name},".encode() for name in NAMES))
 _BCF, _VCF, _TITLES = b"BCF\2", b"##fileformat=VCF", b"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 _EXPECTED = "expected VCF, plain, gzip or bgzip, with its header from ##fileformat to #CHROM, or BCF"
@@ -91,7 +92,8 @@ def _site(path: str | os.PathLike, number: int, line: bytes) -> Site:
         found = f"{len(columns)} columns, {line[:30]!r}"
         raise InputError(f"{shown(path)}: record {number}: {found}; expected {_COLUMNS} or more, with tabs between")
     contig, position, _, reference, alternatives = (column.decode("utf-8", "surrogateescape") for column in columns[:5])
-    if not (position.isascii() and position.isdigit() and contig and reference and alternatives):
+    is_number = position.isascii() and position.isdigit() and len(position) <= _DIGITS
+    if not (is_number and contig and reference and alternatives):
         wrong = f"CHROM {contig[:30]!r}, POS {position[:30]!r}, REF {reference[:30]!r}, ALT {alternatives[:30]!r}"
         raise InputError(f"{shown(path)}: record {number}: {wrong}; expected none empty and POS a number")
     return Site(contig, int(position) - 1, reference, () if alternatives == "." else tuple(alternatives.split(",")))
@@ -128,9 +130,9 @@ def _write_lines(
 
 def _with(line: bytes, values: Values) -> bytes:
     columns = line.split(b"\t", _COLUMNS)
-    kept = [field for field in columns[_INFO].split(b";") if field.split(b"=")[0].decode("latin-1") not in NAMES]
-    fields = [field for field in kept if field not in (b".", b"")] + [as_text(values).encode()]
-    columns[_INFO] = b";".join(fields)
+    before = [] if columns[_INFO] == b"." else columns[_INFO].split(b";")
+    kept = [field for field in before if field.split(b"=")[0].decode("latin-1") not in NAMES]
+    columns[_INFO] = b";".join([*kept, as_text(values).encode()])
     return b"\t".join(columns)
 
 
@@ -154,7 +156,7 @@ def _copy(source: str | os.PathLike, new: Path, header: list[str], added: Iterab
     """Records keep the header that they were read with: htslib ends the process rather than translate some. What has no
     values stays as it is."""
     with _htslib(source), pysam.VariantFile(os.fspath(source)) as file:
-        for line in [line for line in file.header.records if line.key == MADE_BY]:
+        for line in [line for line in file.header.records if header and line.key == MADE_BY]:
             line.remove()
         for text in header:
             file.header.add_line(text)
