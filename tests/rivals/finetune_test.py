@@ -21,6 +21,7 @@ from vqdna_jax.models.layers import apply
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.rivals.importing import import_model
+from vqdna_jax.training.optimizer import DECAY_RULES, by_rule
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -63,10 +64,17 @@ def test_an_adapter_on_every_target_is_what_it_is_merged(imported, name):
             assert float(jnp.abs(of["a"]).max()) > 1e-3, target
 
 
-def test_a_run_learns_and_its_model_predicts_and_embeds(imported, tmp_path):
-    """Over Hyena, which has no CLS."""
+@pytest.mark.parametrize("name", ["dnabert2", "hyenadna", "nt"])
+def test_matrices_decay_and_nothing_else_does(imported, name):
+    weights = dict(load.load(imported(name)).pretrained.weights["transformer"])
+    decays = by_rule({"transformer": weights}, DECAY_RULES)["transformer"]
+    assert {key for key in weights if decays[key]} == {"qkv", "out", "up", "down", "short"} & set(weights)
+
+
+def test_a_run_in_full_learns_and_its_model_predicts_and_embeds(imported, tmp_path):
+    """Over Hyena, which has no CLS; what is fixed of its filters stays."""
     config = small_config(tmp_path)
-    config.pretrained = str(imported("hyenadna"))
+    config.pretrained, config.tuning.method, config.head.pool = str(imported("hyenadna")), "full", "mean"
     assert run(config, tmp_path / "run") == 0
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["test_accuracy"] > 0.8
@@ -74,6 +82,9 @@ def test_a_run_learns_and_its_model_predicts_and_embeds(imported, tmp_path):
     hits = [int(label) == gc_rich(bases) for label, bases in zip(model.predict(rows).labels, rows)]
     assert np.mean(hits) > 0.8
     assert model.embed(to_text(rows[0])).shape == (12,)
+    before, after = (of.weights["transformer"] for of in (model.pretrained, model.embedder()))
+    moved = {key for key in before if float(np.abs(before[key] - after[key]).max()) > 1e-5}  # a mean of steps rounds
+    assert moved == before.keys() - {*KEPT, "mask"}
 
 
 @pytest.mark.parametrize("name", ["dnabert2", "hyenadna"])

@@ -10,13 +10,14 @@ from vqdna_jax.training.settings import OptimizerSettings
 
 # First match wins and every parameter must match: matrices and kernels decay, vectors do not.
 DECAY_RULES: Sequence[tuple[str, bool]] = (
-    (r".*norm(/scale|/bias)?", False),
+    (r".*(norm|_scale)(/scale|/bias)?", False),
     (r".*bias", False),
     (r"head/(mean|scale|positions_map|attention_query)", False),  # what shrinks would change a probe's features
-    (r"transformer/(mask|cls)", False),
+    (r"transformer/(mask|cls|end|segment)", False),
+    (r"transformer/(positions|times|decays|filter_\w+)", False),  # filters by the rule of their authors; some are fixed
     (r"table", False),  # decay would shrink the vectors of rare tokens, which few gradients reach
     (r"lora/.*", True),
-    (r".*(kernel|up|down|project|qkv|out|code_\d+|base)", True),
+    (r".*(kernel|up|down|project|qkv|out|code_\d+|base|short)", True),
 )
 
 
