@@ -42,7 +42,7 @@ from vqdna_jax.tokenizers.learned import LearnedTokenizer
 from vqdna_jax.version import versions
 
 SCHEMA = "vqdna-tracks/1"
-PIECE_BASES = 8192  # about so many are computed, and kept, at once
+PIECE_BASES = 4096  # about so many are computed at once, and lost where a job is killed: 15 seconds of `mini`
 _READ_BASES = 1 << 24
 _SHOWN_BASES = 500  # where a browser opens
 
