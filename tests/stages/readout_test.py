@@ -99,14 +99,14 @@ def test_what_is_tried_is_computed_once(place, monkeypatch):
 
 
 def test_codes_alone_leave_the_transformer_a_say_that_begins_at_zero(place):
-    words, encoded, base = probe_of(changed(place, head__pool="words", tuning__method="head"))
-    tuned, _, _ = probe_of(changed(place, head__pool="words", tuning__method="lora"))
-    seen, width = sum(base.sizes), base.transformer.width
-    shapes = [found.features["train"].features_BxP.shape[1] for found in (words, tuned)]
-    assert shapes == [seen, seen + width]
+    words, encoded, base = probe_of(changed(place, head__pool="words", data__strands="one", tuning__method="head"))
+    tuned, _, _ = probe_of(changed(place, head__pool="words", data__strands="one", tuning__method="lora"))
+    seen = sum(base.sizes)
+    assert tuned.model.network.readouts == ("words", "mean")
     assert not tuned.head["kernel"][seen:].any() and tuned.head["kernel"][:seen].any()
-    means_D = tuned.features["dev"].features_BxP[:, seen:].mean(axis=0)
-    np.testing.assert_allclose(means_D, tuned.head["mean"][seen:], atol=0.5)
+    means_BxD = probe_of(changed(place, head__pool="mean", data__strands="one"))[0].features["train"].features_BxP
+    np.testing.assert_allclose(tuned.head["mean"][seen:], means_BxD.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(tuned.head["scale"][seen:], means_BxD.std(axis=0), rtol=1e-4)
     assert tuned.scores == words.scores
     dev = encoded["dev"]
     np.testing.assert_allclose(tuned.model.logits(dev), words.model.logits(dev), rtol=1e-4, atol=1e-4)

@@ -81,13 +81,12 @@ def probe(
     # Codes alone give the transformer nothing to learn by: beside them it has a say that begins at zero.
     silent = ["mean"] if settings.tuning.method != "head" and set(readouts) <= set(OF_CODES) else []
     blank = fitting.blank("+".join(readouts + silent))
-    features = {name: fitting.features(name, blank.network.pool, strands) for name in encoded}
-    seen = sum(blank.network.widths[: len(readouts)])
-    rows = {name: _rows(of, slice(seen)) for name, of in features.items()}
+    features = {name: fitting.features(name, pool, strands) for name in encoded}
+    rows = {name: _rows(of) for name, of in features.items()}
     found = linear.choose(labelled_set.kind, rows["train"], rows["dev"], labelled_set.classes)
-    head = fitting.head(found.model, _rows(features["train"], slice(seen, None)).features_BxP, blank)
+    head = fitting.head(found.model, fitting.standards(silent, strands), blank)
     scored = {name: fitting.score(found.model, of) for name, of in rows.items() if name != "train"}
-    lines.insert(0, f"readout    {pool}, {seen:,} features; {_described(found, metric)}")
+    lines.insert(0, f"readout    {pool}, {rows['train'].features_BxP.shape[1]:,} features; {_described(found, metric)}")
     return Probe(fitting.model(blank.network, head, strands), head, features, scored, lines)
 
 
@@ -101,9 +100,9 @@ def _described(found: linear.Chosen, metric: str) -> str:
     return f"linear probe on dev: {metric} {found.dev[metric] or 0:.3f}{edge}"
 
 
-def _rows(of: LabelledFeatures, which: slice) -> linear.Rows:
-    """Some of the features, of both strands their mean: what a linear head says of it is the mean of what it says."""
-    first_BxP, *other = (features_BxP[:, which] for features_BxP in of.strands)
+def _rows(of: LabelledFeatures) -> linear.Rows:
+    """The features, of both strands their mean: what a linear head says of it is the mean of what it says of each."""
+    first_BxP, *other = (features_BxP for features_BxP in of.strands)
     return linear.Rows((first_BxP + other[0]) / 2 if other else first_BxP, of.labels)
 
 
@@ -131,7 +130,7 @@ class _Fitting:
     def _tried(self, pool: str, strands: Strands) -> float:
         """The score on dev of a probe of some rows."""
         kind = self.labelled_set.kind
-        train, dev = (_rows(self._features_of_some(split, pool, strands), slice(None)) for split in ("train", "dev"))
+        train, dev = (_rows(self._features_of_some(split, pool, strands)) for split in ("train", "dev"))
         return linear.choose(kind, train, dev, self.labelled_set.classes).dev[linear.METRICS[kind]] or 0.0
 
     def features(self, split: str, pool: str, strands: Strands) -> LabelledFeatures:
@@ -206,10 +205,15 @@ class _Fitting:
         recipe = Recipe(kind, "head", LoraConfig(), *readout, strands=strands)
         return assemble(self.base, recipe, {"head": head}, names, self.target, long)
 
-    def head(self, found: linear.Linear, silent_BxP: np.ndarray, blank: FineTuned) -> dict[str, np.ndarray]:
+    def standards(self, silent: Sequence[str], strands: Strands) -> linear.Standard:
+        """Of features without a say yet. Some rows tell: to read those of all costs as much as to train on them."""
+        if not silent:
+            return linear.Standard(np.zeros(0, np.float32), np.zeros(0, np.float32))
+        return linear.standard(_rows(self._features_of_some("train", "+".join(silent), strands)).features_BxP)
+
+    def head(self, found: linear.Linear, rest: linear.Standard, blank: FineTuned) -> dict[str, np.ndarray]:
         """Parameters of `Head`, features without a say at its end."""
-        rest = linear.standard(silent_BxP)
-        nothing = np.zeros((silent_BxP.shape[1], found.kernel_PxV.shape[1]), np.float32)
+        nothing = np.zeros((len(rest.mean_P), found.kernel_PxV.shape[1]), np.float32)
         head = {
             "mean": np.append(found.mean_P, rest.mean_P),
             "scale": np.append(found.scale_P, rest.scale_P),
