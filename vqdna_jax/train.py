@@ -80,6 +80,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
             mesh = make_mesh(**dataclasses.asdict(settings.mesh), devices=devices)
         with run.phase("prepare"):
             stage, meta = _open(settings, mesh)
+            settings = stage.settings
     with open_workdir(workdir) as run_id, jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         with run.stop.nothing_to_lose(), run.phase("prepare"):
             total_steps = _total_steps(settings, stage)

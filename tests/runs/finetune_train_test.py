@@ -120,7 +120,11 @@ class TestFinished:
 def test_an_easy_rule_is_learnt(finished, place, tmp_path, method):
     if method != "lora":
         config = changed(place, tuning__method=method, data__labelled=str(write_set(tmp_path / "gc", lengths=WHOLE)))
+        config.optimizer.learning_rate = 0.0 if method == "head" else 2e-2
         assert run(config, tmp_path / "run") == 0
+        assert result_of(tmp_path / "run")["learning_rate"] == (3e-3 if method == "head" else 2e-2)
+        rates = [rate for _, rate in rows_of(tmp_path / "run", "learning_rate")]
+        assert max(rates) == pytest.approx(3e-3 if method == "head" else 2e-2)
     result = result_of(finished if method == "lora" else tmp_path / "run")
     assert result["test_accuracy"] > 0.7 and result["test_auroc"] > 0.8  # three standard errors over chance
     assert not result["dev_collapsed"]

@@ -253,3 +253,19 @@ def test_a_bad_command_line_is_one_line_and_leaves_nothing(arguments, named, tmp
     errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
     assert run.returncode == 43 and len(errors) == 1 and named in errors[0]
     assert "Traceback" not in run.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method, rate", [("lora", 3e-3), ("head", 3e-3), ("full", 1e-3)])
+def test_the_rate_of_fine_tuning_falls_with_the_width_of_the_base(method, rate):
+    left_open = stages.read_settings(changed(finetune, {"tuning.method": method}))
+    rates = [left_open.with_rate(width).optimizer.learning_rate for width in (128, 192, 384, 768)]
+    assert rates[:2] == [rate, rate] and rates[-1] == pytest.approx(rate / 10, rel=0.01)
+    assert rates[1] > rates[2] > rates[3]
+    said = stages.read_settings(changed(finetune, {"tuning.method": method, "optimizer.learning_rate": 0.5}))
+    assert said.with_rate(768) == said
+
+
+@pytest.mark.parametrize("experiment", [hrq, vqvae, mcm])
+def test_the_other_stages_have_a_rate(experiment):
+    with pytest.raises(InputError, match="config key optimizer.learning_rate: found 0.0, expected a positive number"):
+        stages.read_settings(changed(experiment, {"optimizer.learning_rate": 0.0}))

@@ -23,7 +23,7 @@ from vqdna_jax.stages import start
 from vqdna_jax.stages.start import Start
 from vqdna_jax.tasks.base import Batch, Frozen, Task
 from vqdna_jax.training.metrics import read_rows
-from vqdna_jax.training.settings import MaskedCodesSettings, VocabularySettings
+from vqdna_jax.training.settings import MaskedCodesSettings, Settings, VocabularySettings
 from vqdna_jax.training.step import Best, TrainState
 
 HeldOut = TypeVar("HeldOut")
@@ -60,12 +60,16 @@ class Stage(Protocol[Batch, Frozen]):
     """One stage of a run, opened: all that it needs is read and checked.
 
     Attributes:
+        settings: what it runs by; what the config left open is said.
         task: what is trained.
         frozen: the weights that the task reads, whole on every device of the mesh.
         data: what the run reads.
         digests: of data and models, by the name they have in every checkpoint's meta.
         start: trained parameters that the run begins with, if it goes on from an export.
     """
+
+    @property
+    def settings(self) -> Settings: ...
 
     @property
     def task(self) -> Task[Batch, Frozen]: ...

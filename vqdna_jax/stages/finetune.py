@@ -79,6 +79,7 @@ class FinetuneStage:
         labelled_set = read_labelled(settings.data)
         base = pretrained.load(settings.pretrained)
         settings.check_base(base.transformer)
+        settings = settings.with_rate(base.transformer.width)
         target = target_of(labelled_set)
         encoded = {
             name: encode(base, split, labelled_set.kind, target, settings.data)
@@ -104,7 +105,8 @@ class FinetuneStage:
         return [
             f"base       {self.settings.pretrained} ({self.base.digest[:12]}), {frozen:.2f} M",
             *self.probe.lines,
-            f"tuning     {method}, from the probe{' and an MLP beside it' if task.network.hidden else ''}",
+            f"tuning     {method}, from the probe{' and an MLP beside it' if task.network.hidden else ''};"
+            f" learning rate {self.settings.optimizer.learning_rate:.2g}",
         ]
 
     def flops_per_step(self) -> float:
@@ -153,7 +155,13 @@ class FinetuneStage:
         readout, strands = (network.pool, network.hidden, network.places, network.align), self.probe.model.strands
         recipe = finetuned.Recipe(task.kind, task.method, task.lora, *readout, strands=strands)
         model = finetuned.assemble(self.base, recipe, params, names, self.target, long)
-        result: Result = {"best_step": int(best.step), "readout": network.pool, "strands": strands}
+        rate = self.settings.optimizer.learning_rate
+        result: Result = {
+            "best_step": int(best.step),
+            "readout": network.pool,
+            "strands": strands,
+            "learning_rate": rate,
+        }
         for name in ("dev", "test"):
             if name in self.set.splits:
                 result |= self._score(model, name, run.workdir)

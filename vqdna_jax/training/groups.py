@@ -50,7 +50,8 @@ class OptimizerSettings:
     """AdamW.
 
     Attributes:
-        learning_rate: the highest, at the end of the warm-up.
+        learning_rate: the highest, at the end of the warm-up; 0, of fine-tuning alone: by what is tuned and the width
+            of the base.
         warmup_steps: in which it rises from 0; at most half of the run.
         final_fraction: of the highest learning rate, which the decay ends at.
         b1: decay of the mean of the gradients.
@@ -62,7 +63,7 @@ class OptimizerSettings:
         head_rate: of the learning rate, which the head of fine-tuning has: it starts from a linear probe.
     """
 
-    learning_rate: PositiveNumber
+    learning_rate: NonNegativeNumber
     warmup_steps: NonNegative
     final_fraction: Share
     b1: Share
@@ -267,7 +268,7 @@ class HeadSettings:
         pool: the readout; "mean+words" joins two; auto: of a few, the one whose linear probe is best on dev.
         align: where sequences of unequal lengths lie for a readout of positions: at the start, the end or the middle.
         mlp: one hidden layer beside the linear map.
-        dropout: of what the head reads, in training.
+        dropout: of what the hidden layer reads, in training.
     """
 
     pool: Annotated[str, joined(*READOUTS, alone=("auto",))]

@@ -7,10 +7,10 @@ makes them.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.models.classifier import ATTENTION
+from vqdna_jax.models.classifier import ATTENTION, Method
 from vqdna_jax.models.networks import NetworkConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
@@ -65,9 +65,12 @@ class Settings:
     train: TrainSettings
     eval: EvalSettings
     mesh: MeshSettings
+    finds_rate: ClassVar[bool] = False  # where the config says 0
 
     def check_fields(self, prefix: str) -> None:
-        """Raises BadField: the global batch has no whole number of windows for each of its parts."""
+        """Raises BadField: no learning rate; the global batch has no whole number of windows for each of its parts."""
+        rate = self.optimizer.learning_rate
+        expect(self.finds_rate or rate > 0, f"{prefix}optimizer.learning_rate", rate, "a positive number")
         batch, parts = self.data.global_batch, self.train.microbatches
         expect(batch % parts == 0, f"{prefix}data.global_batch", batch, f"a multiple of train.microbatches={parts}")
 
@@ -160,6 +163,7 @@ class FinetuneSettings(Settings):
     tuning: TuningSettings
     head: HeadSettings
     compute: Compute
+    finds_rate: ClassVar[bool] = True
 
     def check_fields(self, prefix: str) -> None:
         """Raises BadField: a query that nothing trains."""
@@ -167,6 +171,13 @@ class FinetuneSettings(Settings):
         pool, trained = self.head.pool, self.tuning.method != "head"  # whose features are computed once
         expected = "mean, which attention stays where tuning.method=head trains no query"
         expect(trained or ATTENTION not in pool.split("+"), f"{prefix}head.pool", pool, expected)
+
+    def with_rate(self, width: int) -> Self:
+        """For a base of so many channels: with the rate that fits it, where the config leaves that open."""
+        if self.optimizer.learning_rate:
+            return self
+        rate = learning_rate(self.tuning.method, width)
+        return dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, learning_rate=rate))
 
     def check_base(self, base: NetworkConfig) -> None:
         """Raises InputError: the mesh does not divide the network that is fine-tuned, or LoRA's factors would be larger
@@ -180,6 +191,12 @@ class FinetuneSettings(Settings):
                 raise InputError(
                     f"config key mesh.{axis}: found {parts}, expected a divisor of the base's {name}={size}"
                 )
+
+
+def learning_rate(method: Method, width: int) -> float:
+    """Of a base of so many channels: what was best on dev with the widths 128 and 192 (docs/finetuning.md), and falls
+    beyond so that LoRA has 3e-4 at the 768 of the paper's model."""
+    return (1e-3 if method == "full" else 3e-3) * min(1.0, 192 / width) ** (5 / 3)
 
 
 def _check_divided(key: str, value: int, by: int, of: str) -> None:
