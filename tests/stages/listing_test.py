@@ -47,7 +47,7 @@ def test_values_of_several_experiments_say_whose_they_are():
     text = " ".join(listing.describe().split())
     rates = [experiments.read_config(name).optimizer.learning_rate for name in ("hrq", "mcm", "finetune")]
     said = "`{}` in hrq and vqvae; `{}` in mcm; `{}` in finetune".format(*rates)
-    assert f"`optimizer.learning_rate`: the highest, at the end of the warm-up (a positive number; {said})" in text
+    assert f"by what is tuned and the width of the base (a number, 0 or more; {said})" in text
     assert text.count("`model.width`") == 2 and text.count("`optimizer.b1`") == 1  # a key of two meanings, and of one
 
 
