@@ -179,6 +179,7 @@ def test_the_directory_is_whole_by_itself(whole):
         )
     facts = json.loads((directory / "tracks.json").read_text())
     known = np.concatenate([contigs()[name] < N for name in LENGTHS])
+    assert facts["regions"] == ["chr1:1-310", "short:1-7", "2:1-150"]
     assert facts["known"] == known.sum() and facts["bases"] == known.size
     for track in track_files.TRACKS:
         numbers = np.concatenate([values(directory, track.name)[name] for name in LENGTHS])
@@ -205,7 +206,10 @@ def test_a_stopped_job_goes_on_and_gives_the_same_files(place, whole, tmp_path, 
             write(place, tmp_path / "out", 4)
         assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
     other = refusal(write, place, tmp_path / "out", 4, "chr1")
-    assert "out.partial: begun with regions" in other and "remove it to begin again" in other
+    assert "out.partial: begun with regions 3 of 467 bases, not 1 of 310 bases; remove it to begin again" in other
+    (place / "changed.fa").write_text((place / "in.fa").read_text()[::-1].replace("A", "C", 1)[::-1])
+    changed = place / "changed.fa", place / "model4", tmp_path / "out"
+    assert "out.partial: begun with sequences" in refusal(tracks.write_tracks, *changed, progress=False)
     assert write(place, tmp_path / "out", 4)["resumed"] > 62
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     for made in whole(4).iterdir():

@@ -142,7 +142,11 @@ def write_tracks(
     assert isinstance(tokenizer, LearnedTokenizer), "scorer has looked"
     with IndexedFasta(fasta) as genome:
         job, spans, notes = Job(model, tokenizer, genome), *spans_of(genome.lengths, regions)
-        meta = {"schema": SCHEMA, "pretrained_digest": model.digest, "regions": [span.name for span in spans]}
+        meta = {
+            "schema": SCHEMA,
+            "pretrained_digest": model.digest,
+            "regions": f"{len(spans)} of {_bases(spans)} bases",
+        }
         meta["sequences"] = _digest(job, spans, fasta, progress)
         pieces = [piece for span in spans for piece in job.pieces(span)]
         sizes = 4 * np.append(0, np.cumsum([job.numbers(piece) for piece in pieces]))
@@ -152,7 +156,7 @@ def write_tracks(
                 for piece in pieces[partial.records :]:
                     partial.write(1, compute(job, piece, bar.update))
             partial.commit()
-            told = _write(out, job, pieces, partial, meta)
+            told = _write(out, job, pieces, partial, meta | {"regions": [span.name for span in spans]})
         partial.remove()
     seconds = time.perf_counter() - began
     speed = {"seconds": seconds, "bases_per_s": (told["bases"] - resumed) / seconds}
