@@ -152,7 +152,7 @@ def write_reference(directory: Path, genome: IndexedFasta, contigs: Iterable[str
 
 def write_session(directory: Path, levels: int, locus: str) -> None:
     """What IGV opens."""
-    session = ElementTree.Element("Session", genome=REFERENCE, locus=locus, version="8", relativePath="true")
+    session = ElementTree.Element("Session", genome=REFERENCE, locus=locus, version="8")
     resources = ElementTree.SubElement(session, "Resources")
     panel = ElementTree.SubElement(session, "Panel", name="DataPanel")
     for track in TRACKS:
