@@ -70,6 +70,13 @@ def test_the_table_has_a_row_for_each_of_test(done):
 
 
 @pytest.mark.slow
+def test_every_variant_is_of_this_genome_and_scored(done):
+    lines = [line.split("\t") for line in (done / "scored.vcf").read_text().splitlines() if not line.startswith("#")]
+    assert {fields[2] for fields in lines} == {"start", "inside"}
+    assert all(fields[4] == "C" and fields[7].startswith("VQDNA_LLR=") for fields in lines)
+
+
+@pytest.mark.slow
 def test_a_change_of_every_start_has_its_prediction(done):
     before = [float(row["1"]) for row in rows(done / "table.csv") if row["label"] == "1"]
     after = [float(row["1"]) for row in rows(done / "changed.predictions.csv")]

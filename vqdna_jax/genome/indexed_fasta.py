@@ -108,9 +108,8 @@ class IndexedFasta(contextlib.AbstractContextManager):
     def _kept(self, made: _Index, beside: _Index) -> _Index:
         """Where the index is used from: beside the file if none is there and one may be."""
         if any(map(os.path.lexists, beside.files)):
-            self.notes.append(
-                f"{shown(beside.fai)}: older than the file or damaged, so not used; samtools faidx makes it anew"
-            )
+            advice = "samtools faidx makes it anew"
+            self.notes.append(f"{shown(beside.fai)}: is older than the file or damaged, and not used; {advice}")
             return made
         try:
             for source, target in zip(made.files, beside.files):
