@@ -72,7 +72,7 @@ def test_a_run_begins_with_the_export_whole_and_a_fresh_optimizer(kind, place):
     assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda x: x.sharding, random)
 
 
-@pytest.mark.parametrize("kind", ["vocabulary", "mcm"])
+@pytest.mark.parametrize("kind", [pytest.param("vocabulary", marks=pytest.mark.slow), "mcm"])
 def test_it_is_scored_before_its_first_step_goes_on_bitwise_and_says_where_it_came_from(
     kind, place, tmp_path, monkeypatch, capsys
 ):
