@@ -27,7 +27,7 @@ from vqdna_jax.runtime.typed import Positive, PositiveNumber, one_of
 
 DECAYED_TO = 0.05  # of a filter's values far away, which are not let fall to 0
 RATE = 10.0  # of a filter's sines, before training
-KEPT = ("positions", "times", "decays")  # of a filter; they are not trained
+KEPT = ("waves", "times", "decays")  # of a filter; they are not trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _kept(c: HyenaConfig, name: str, key: Array, shape: tuple[int, ...], **place
     turns_LxW = (2 * math.pi / c.slots * at_L)[:, None] * jnp.linspace(1e-4, bands - 1, bands)[None]
     place_L = at_L / max(1, c.slots - 1)
     values = {
-        "positions": jnp.concatenate([place_L[:, None], jnp.cos(turns_LxW), -jnp.sin(turns_LxW)], axis=1),
+        "waves": jnp.concatenate([place_L[:, None], jnp.cos(turns_LxW), -jnp.sin(turns_LxW)], axis=1),
         "times": place_L,
         "decays": jnp.linspace(math.log(0.01) / 1.5, math.log(0.01) / 0.3, c.width),
     }[name]
@@ -179,7 +179,7 @@ def _short(c: HyenaConfig, x_BxLxD: Array, w: dict[str, Array], third: int) -> A
 def _filter(c: HyenaConfig, w: dict[str, Array], length: int) -> Array:
     """f32 [L, D]."""
     rate_1xC = w["filter_rate"][None]
-    x_LxC = jnp.sin(rate_1xC * (w["positions"][:length] @ w["filter_in"] + w["filter_in_bias"][None]))
+    x_LxC = jnp.sin(rate_1xC * (w["waves"][:length] @ w["filter_in"] + w["filter_in_bias"][None]))
     for i in range(c.filter_layers):
         x_LxC = jnp.sin(rate_1xC * (x_LxC @ w["filter_hidden"][i] + w["filter_hidden_bias"][i][None]))
     decay_LxD = jnp.exp(-w["times"][:length, None] * jnp.abs(w["decays"])[None])
@@ -219,7 +219,7 @@ def _weights_of(c: HyenaConfig) -> dict[str, tuple[tuple[int, ...], tuple[str | 
         "filter_out": (c.filter_width, c.width),
         "filter_rate": (c.filter_width,),
         "filter_skip": (c.width,),
-        "positions": (c.slots, c.filter_features),
+        "waves": (c.slots, c.filter_features),
         "times": (c.slots,),
         "decays": (c.width,),
     }

@@ -121,6 +121,7 @@ _LINES: list[Line] = [
     ("largest global batch", _largest),
     ("layers, remat, attention", lambda row: ", ".join(row["compute"].values()) or "-"),
     ("parameters", lambda row: f"{row['parameters'] / 1e6:,.2f} M"),
+    ("of the base", lambda row: f"{row['base_parameters'] / 1e6:,.2f} M" if row["base_parameters"] else "-"),
     ("state per chip", lambda row: f"{row['state_bytes'] / GIB:.3f} GiB"),
     _PEAK,
     ("model TFLOP per step, per chip", lambda row: f"{_tera(row['flops'])}, {_tera(row['flops_per_chip'])}"),

@@ -14,12 +14,14 @@ from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.windows import Windows
+from vqdna_jax.inference.saved import formats
 from vqdna_jax.labels.batches import LabelledCodes, LabelledFeatures
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.classifier import POSITIONS, Classifier
+from vqdna_jax.models.networks import NetworkConfig, PublishedConfig
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
-from vqdna_jax.partition import Tree, abstract_state, batch_shards, spec
+from vqdna_jax.partition import Tree, abstract_state, batch_shards, local_mesh, spec
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.stages.finetune import finetune_task
 from vqdna_jax.stages.masked_codes import masked_codes_task
@@ -27,6 +29,7 @@ from vqdna_jax.stages.vocabulary import vocabulary_task
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase, Labelled
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
+from vqdna_jax.tokenizers import load as tokenizers
 from vqdna_jax.training import settings
 from vqdna_jax.training.experiments import beside, find, read_config
 from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, StageSettings, VocabularySettings
@@ -42,6 +45,14 @@ class Row(NamedTuple):
     flops: float
 
 
+class Tokens(NamedTuple):
+    """What a published vocabulary is to a step; `length` tokens are a window."""
+
+    codebook_sizes: tuple[int, ...]
+    width: int
+    length: int
+
+
 class Planned(NamedTuple):
     """A stage's task, and what its rows are.
 
@@ -51,15 +62,23 @@ class Planned(NamedTuple):
     """
 
     task: Vocabulary | MaskedCodes | Finetune
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerConfig | Tokens
     window_bp: int
 
     def row(self) -> Row:
-        bases, codes = self.window_bp, self.window_bp // self.tokenizer.bases_per_code
+        bases, rest = self.window_bp, full_length(self.tokenizer, self.window_bp, 0)
         if not isinstance(self.task, Finetune):
-            return Row(bases, codes, bases * self.task.flops_per_base(bases))
-        rest = codes - self.task.network.model.cls
-        return Row(rest * self.tokenizer.bases_per_code, rest, rest * self.task.flops_per_code(codes))
+            return Row(bases, rest, bases * self.task.flops_per_base(bases))
+        cls = self.task.network.model.cls
+        rest = full_length(self.tokenizer, self.window_bp, cls)
+        if isinstance(self.tokenizer, TokenizerConfig):
+            bases = rest * self.tokenizer.bases_per_code
+        return Row(bases, rest, rest * self.task.flops_per_code(rest + cls))
+
+
+def full_length(tokenizer: TokenizerConfig | Tokens, window_bp: int, cls: bool | int) -> int:
+    """Codes of a window without CLS, which takes the place of a learned one."""
+    return tokenizer.length if isinstance(tokenizer, Tokens) else window_bp // tokenizer.bases_per_code - cls
 
 
 def make_task(run: StageSettings, source: str) -> Planned:
@@ -89,14 +108,28 @@ def _finetune(run: FinetuneSettings, source: str) -> Planned:
     kind: Kind = next((kind for kind in kinds if kind == run.data.kind), "classification")
     outputs = 1 if kind == "regression" else len(run.data.names) or 2
     pool = "mean" if run.head.pool == "auto" else run.head.pool  # which of them is best, only data can say
-    full = window_bp // tokenizer.bases_per_code - base.cls
+    full = full_length(tokenizer, window_bp, base.cls)
     places = full if any(name in POSITIONS for name in pool.split("+")) else 0
     readout = Classifier(base, run.compute, outputs, tokenizer.codebook_sizes, pool, places=places)
     return Planned(finetune_task(run, readout, kind, "tpu"), tokenizer, window_bp)
 
 
-def _base(directory: str, source: str) -> tuple[TransformerConfig, TokenizerConfig, int]:
+def base_parameters(planned: Planned) -> int | None:
+    """Of the network that is fine-tuned; None of other stages."""
+    task, tokenizer = planned.task, planned.tokenizer
+    if not isinstance(task, Finetune):
+        return None
+    model = task.network.model
+    if isinstance(model, PublishedConfig):
+        return formats.parameters(formats.of_published(model, tokenizer.codebook_sizes[0]))
+    frozen = abstract_state(lambda: _frozen_base(task, tokenizer, 1).transformer, local_mesh())
+    return sum(x.size for x in jax.tree.leaves(frozen))
+
+
+def _base(directory: str, source: str) -> tuple[NetworkConfig, TokenizerConfig | Tokens, int]:
     """(network, tokenizer, bases of a window) of a pretrained model."""
+    if directory and _described(directory, (exports.PRETRAINED, exports.IMPORTED))[1]["schema"] == exports.IMPORTED:
+        return _imported(directory)
     schemas = (exports.PRETRAINED,)
     transformer = _exported(directory, "transformer", TransformerConfig, schemas)
     tokenizer = _exported(directory, "model", TokenizerConfig, schemas)
@@ -104,6 +137,13 @@ def _base(directory: str, source: str) -> tuple[TransformerConfig, TokenizerConf
         return transformer, tokenizer, _described(directory, schemas)[1]["window_bp"]
     base = _beside(source, "mcm", MaskedCodesSettings)
     return base.model, _beside(source, "hrq", VocabularySettings).model, base.data.window_bp
+
+
+def _imported(directory: str) -> tuple[NetworkConfig, Tokens, int]:
+    path, described = _described(directory, (exports.IMPORTED,))
+    network = formats.read_network(path, described)
+    words = tokenizers.from_described(described["tokenizer"], f"{path}: key tokenizer").vocabulary
+    return network, Tokens((words,), network.width, described["length"]), described["window_bp"]
 
 
 def _exported(directory: str, key: str, kind: type[Shape], schemas) -> Shape | None:
@@ -150,7 +190,9 @@ def abstract_inputs(planned: Planned, rows: int, mesh: Mesh) -> tuple[Any, Windo
     windows = Windows(split((planned.window_bp,), jnp.uint8))
     if isinstance(task, Vocabulary):
         return (), windows
-    return _whole(lambda: _frozen_tokenizer(planned.tokenizer, batch_shards(mesh)), mesh), windows
+    learned = planned.tokenizer
+    assert isinstance(learned, TokenizerConfig), "masked codes are of one"
+    return _whole(lambda: _frozen_tokenizer(learned, batch_shards(mesh)), mesh), windows
 
 
 def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
@@ -158,14 +200,14 @@ def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
     return FrozenTokenizer(Encoder(tokenizer).init(jax.random.key(0), bases)["params"], _vectors(tokenizer))
 
 
-def _frozen_base(task: Finetune, tokenizer: TokenizerConfig, rows: int) -> FrozenBase:
+def _frozen_base(task: Finetune, tokenizer: TokenizerConfig | Tokens, rows: int) -> FrozenBase:
     vectors, levels = _vectors(tokenizer), len(tokenizer.codebook_sizes)
     inputs = jnp.zeros((rows, 1, levels, tokenizer.width)), jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool)
     transformer = task.network.model.module(Compute()).init(jax.random.key(0), *inputs)["params"]
     return FrozenBase(vectors, transformer, jnp.ones(task.network.outputs))
 
 
-def _vectors(tokenizer: TokenizerConfig) -> tuple[jax.Array, ...]:
+def _vectors(tokenizer: TokenizerConfig | Tokens) -> tuple[jax.Array, ...]:
     return tuple(jnp.zeros((size, tokenizer.width)) for size in tokenizer.codebook_sizes)
 
 

@@ -129,7 +129,7 @@ def _filter(tensors: Tensors, c: HyenaConfig, name: str, rate: float) -> dict[st
         **tensors.linear(f"{network}{2 + 2 * c.filter_layers}", "filter_out", width, c.width, bias=False),
         "filter_rate": tensors.take(rates, 1, width)[0] if rates in tensors else np.full(width, rate, np.float32),
         "filter_skip": tensors.take(f"{name}bias", c.width),
-        "positions": tensors.take(f"{name}pos_emb.z", 1, c.slots, c.filter_features)[0],
+        "waves": tensors.take(f"{name}pos_emb.z", 1, c.slots, c.filter_features)[0],
         "times": tensors.take(f"{name}pos_emb.t", 1, c.slots, 1)[0, :, 0],
         "decays": tensors.take(f"{name}modulation.deltas", 1, 1, c.width)[0, 0],
     }

@@ -16,10 +16,10 @@ from typing import Any
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.inference.saved import pretrained
-from vqdna_jax.models.hyena import KEPT
-from vqdna_jax.models.layers import Params
+from vqdna_jax.inference.saved.formats import parameters
 from vqdna_jax.rivals import berts, hyenadna
 from vqdna_jax.rivals.published import Published
+from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.files import behind_links, check_directory
 
 RIVALS: dict[str, Callable[[pathlib.Path], Published]] = {
@@ -55,15 +55,8 @@ def import_model(rival: str, directory: str | os.PathLike, out: str | os.PathLik
     digest = pretrained.save(out, found.tokenizer, found.network, found.weights, *sizes, card)
     told = {key: getattr(found, key) for key in ("title", "licence", "length")}
     return told | {
-        "parameters": parameters(found.weights),
+        "parameters": parameters(exports.flat(found.weights)),
         "vocabulary": found.tokenizer.vocabulary,
         "digest": digest,
         "out": os.fspath(out),
     }
-
-
-def parameters(weights: Params) -> int:
-    """Of a published model, as papers count them: the table of tokens once, whether or not the head has its like of its
-    own; no rows of special tokens, which are in the table, and nothing that is fixed."""
-    named = {**weights["transformer"], **weights["heads"], "table": weights["table"]}
-    return sum(x.size for name, x in named.items() if name not in ("cls", "end", "mask", "matrix", *KEPT))

@@ -24,6 +24,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference.saved import cards, imported_card
 from vqdna_jax.models import networks
 from vqdna_jax.models.heads import Heads, TokenHead
+from vqdna_jax.models.hyena import KEPT
 from vqdna_jax.models.layers import Params
 from vqdna_jax.models.networks import PUBLISHED, NetworkConfig, PublishedConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
@@ -196,13 +197,9 @@ class Imported(Format[FixedTokenizer, PublishedConfig]):
     def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
         tokenizer = tokenizers.from_described(described["tokenizer"], f"{path / CONFIG}: key tokenizer")
         exports.check_digest(path / CONFIG, tokenizer.digest, described["tokenizer_digest"])
-        kind = PUBLISHED.get(described["network"])
-        if kind is None:
-            found = f"{path / CONFIG}: key network is {described['network']!r}"
-            raise InputError(f"{found}, expected one of {', '.join(PUBLISHED)}; copy the directory again")
         tensors = exports.read_tensors(path / TENSORS)
-        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], kind, tensors)
-        exports.check_tensors(path / TENSORS, tensors, _of_published(transformer, tokenizer.vocabulary))
+        transformer = read_network(path / CONFIG, described, tensors)
+        exports.check_tensors(path / TENSORS, tensors, of_published(transformer, tokenizer.vocabulary))
         return cls(tokenizer, transformer, tensors, described["window_bp"], described["length"])
 
 
@@ -240,7 +237,24 @@ def _expected(
     return flatten_dict(partition.abstract_state(init, partition.local_mesh()), sep="/")
 
 
-def _of_published(transformer: PublishedConfig, vocabulary: int) -> Expected:
+def read_network(path: pathlib.Path, described: Mapping[str, Any], tensors: Tensors | None = None) -> PublishedConfig:
+    """That of an imported model, by its config.json, `path`. Raises InputError as `exports.typed`, or no such kind."""
+    kind = PUBLISHED.get(str(described["network"]))
+    if kind is None:
+        found = f"{path}: key network is {described['network']!r}"
+        raise InputError(f"{found}, expected one of {', '.join(PUBLISHED)}; copy the directory again")
+    return exports.typed(path, "transformer", described["transformer"], kind, tensors)
+
+
+def parameters(tensors: Mapping[str, Any]) -> int:
+    """Of a published model's arrays or their shapes, as papers count them: the table of tokens once, whether or not the
+    head has its like of its own; no rows of special tokens, which are in the table, and nothing that is fixed."""
+    left_out = ("cls", "end", "mask", "matrix", *KEPT)
+    return sum(x.size for name, x in tensors.items() if name.rpartition("/")[2] not in left_out)
+
+
+def of_published(transformer: PublishedConfig, vocabulary: int) -> Expected:
+    """Shape and dtype of every tensor."""
     table, head = (vocabulary, transformer.width), transformer.language_head()
     expected = _expected(transformer, [table], lambda key, h, tables: head.init(key, h, *tables) if head else {})
     return expected | {"table": jax.ShapeDtypeStruct(table, jnp.float32)}
