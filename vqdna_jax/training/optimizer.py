@@ -14,7 +14,7 @@ DECAY_RULES: Sequence[tuple[str, bool]] = (
     (r".*bias", False),
     (r"head/(mean|scale|positions_map|attention_query)", False),  # what shrinks would change a probe's features
     (r"transformer/(mask|cls|end|segment)", False),
-    (r"transformer/(positions|waves|times|decays|filter_\w+)", False),  # filters by the rule of their authors; some are fixed
+    (r"transformer/(positions|waves|times|decays|filter_\w+)", False),  # filters as their authors have it
     (r"table", False),  # decay would shrink the vectors of rare tokens, which few gradients reach
     (r"lora/.*", True),
     (r".*(kernel|up|down|project|qkv|out|code_\d+|base|short)", True),
