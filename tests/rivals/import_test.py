@@ -10,6 +10,7 @@ import safetensors.numpy
 from refusals import refusal
 
 from vqdna_jax.cli import main
+from vqdna_jax.inference import load
 from vqdna_jax.rivals.importing import import_model
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -115,3 +116,24 @@ def test_weights_without_a_language_head_are_imported_without_it(name, tmp_path)
     tensors(directory, lambda t: [t.pop(key) for key in list(t) if key.startswith(("cls.", "lm_head."))])
     import_model(name, directory, tmp_path / "export")
     assert json.loads((tmp_path / "export/config.json").read_text())["transformer"]["head"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(network="mamba"), "key network is 'mamba', expected one of bert, hyena"),
+        (lambda c: c["transformer"].update(layers=10**6), "key transformer.layers is 1000000"),
+        (lambda c: c["transformer"].update(hidden=17), "config.json asks for"),
+        (lambda c: c["transformer"].pop("norm"), "key transformer.norm is missing"),
+        (lambda c: c["tokenizer"]["words"].pop(), "has no word GGG"),
+        (lambda c: c["tokenizer"].update(kind="vocabulary"), "tokenizer kind: 'vocabulary'"),
+        (lambda c: c.update(length=20), "the digest is"),
+    ],
+)
+def test_an_export_that_was_changed_is_refused(change, said, tmp_path):
+    import_model("dnabert", GOLDEN / "dnabert", tmp_path / "export")
+    file = tmp_path / "export/config.json"
+    described = json.loads(file.read_text())
+    change(described)
+    file.write_text(json.dumps(described))
+    assert said in refusal(load.load, tmp_path / "export")

@@ -52,11 +52,12 @@ class VocabularyTokenizer(FixedTokenizer):
         return ~self._known_K[np.clip(tokens_L, 0, self.vocabulary)]
 
     def _files(self) -> dict[str, bytes]:
-        return {VOCABULARY: as_json(self.described()[self.listed])}
+        return {VOCABULARY: as_json({self.listed: self.described()[self.listed]})}
 
     @classmethod
     def read_files(cls, directory: pathlib.Path) -> Any:
-        return read_json(directory / VOCABULARY, "the vocabulary of a tokenizer; copy its directory again")
+        stored = read_json(directory / VOCABULARY, "the vocabulary of a tokenizer; copy its directory again")
+        return stored.get(cls.listed)
 
     @functools.cached_property
     def _known_K(self) -> np.ndarray:
