@@ -5,14 +5,16 @@ import signal
 
 import pytest
 
-from tools.chaos import CONFIG, STEPS, Reference, chaos, damage, differences, own_cache, strike, undisturbed
+from tools.chaos import CONFIG, Reference, chaos, damage, differences, own_cache, strike, undisturbed
 from tools.processes import TIMEOUT_S, Processes, model, rows
+
+STEPS = 30
 
 
 @pytest.mark.timeout(900)
 def test_nothing_comes_of_a_kill_and_a_flipped_bit(tmp_path):
     """One process of two is killed in the middle, then a bit of the newest checkpoint flips."""
-    settings = CONFIG | {"train.keep_checkpoints": STEPS}
+    settings = CONFIG | {"train.total_steps": STEPS, "train.keep_checkpoints": STEPS}
     expected = Reference.of(tmp_path / "alone", undisturbed(tmp_path / "alone", 2, settings))
     run, draw = tmp_path / "run", random.Random(0)
     started = Processes(run, 2, settings, own_cache(run))
