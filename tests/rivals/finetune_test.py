@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_finetune import gc_rich, genome_rows, small_config
+from small_finetune import gc_rich, genome_rows, refused, small_config, write_set
 from small_run import run
 
 from vqdna_jax import partition
@@ -96,3 +96,13 @@ def test_the_untrained_twin_is_another_network_with_the_same_filters(imported, n
     assert float(np.abs(ours["qkv"] - theirs["qkv"]).max()) > 0.1
     for fixed in set(KEPT) & set(ours):
         np.testing.assert_allclose(ours[fixed], theirs[fixed], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dnabert", "dnabert2"])
+def test_sequences_beyond_the_window_are_refused_before_anything_is_computed(imported, name, tmp_path):
+    config = small_config(tmp_path)
+    config.pretrained, config.data.labelled = (
+        str(imported(name)),
+        str(write_set(tmp_path / "long", lengths=(90,), base_bases=90)),
+    )
+    assert "codes, but the model's context has 38" in refused(config, tmp_path / "run")

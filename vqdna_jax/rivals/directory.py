@@ -24,8 +24,6 @@ _OLD = {"gamma": "weight", "beta": "bias"}  # of norms, in files of 2019
 def settings(path: pathlib.Path, kind: type[Fields]) -> Fields:
     """The fields of `kind` from config.json, which may hold more. Raises InputError: one is missing, or cannot be."""
     config = read_json(path / CONFIG, "the config of a published model; download it too")
-    if not isinstance(config, dict):
-        raise InputError(f"{path / CONFIG}: expected a table of keys; download it again")
     names = {field.name for field in dataclasses.fields(kind)}
     try:
         return read(kind, {name: value for name, value in config.items() if name in names})

@@ -76,7 +76,7 @@ def _characters(path: pathlib.Path) -> list[str]:
     if not (path / CHARACTERS).exists():
         return list(LETTERS)
     found = read_json(path / CHARACTERS, "the characters of a tokenizer; download it again")
-    characters = found.get("characters", list(LETTERS)) if isinstance(found, dict) else None
+    characters = found.get("characters", list(LETTERS))
     if not isinstance(characters, list) or not all(isinstance(x, str) for x in characters):
         raise InputError(f"{path / CHARACTERS}: expected a table whose characters are a list; download it again")
     return characters
