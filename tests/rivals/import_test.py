@@ -14,6 +14,7 @@ from vqdna_jax.inference import load
 from vqdna_jax.rivals.importing import import_model
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+RATES = "hyena.backbone.layers.1.mixer.filter_fn.implicit_filter.3.freq"
 TABLE = "bert.embeddings.word_embeddings.weight"
 
 
@@ -71,6 +72,7 @@ def cut(path: pathlib.Path) -> None:
         ("hyenadna", lambda p: config(p, hyena_order=3), "key hyena_order: found 3"),
         ("hyenadna", lambda p: config(p, max_seq_len=50), "pos_emb.z is [1, 40, 5], config.json asks for [1, 50, 5]"),
         ("hyenadna", lambda p: config(p, vocab_size=11), "vocab_size is 11"),
+        ("hyenadna", lambda p: tensors(p, lambda t: t.update({RATES: np.ones((1, 8))})), "one for all sines"),
     ],
 )  # fmt: skip
 def test_a_directory_that_does_not_fit_is_refused(name, damage, said, tmp_path):

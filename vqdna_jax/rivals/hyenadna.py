@@ -118,18 +118,29 @@ def _layer(tensors: Tensors, c: HyenaConfig, name: str, rate: float) -> dict[str
 
 
 def _filter(tensors: Tensors, c: HyenaConfig, name: str, rate: float) -> dict[str, np.ndarray]:
-    """The network that makes the long filter; its sines share their frequencies, stored once."""
+    """The network that makes the long filter."""
     network, width = f"{name}implicit_filter.", c.filter_width
     hidden = [tensors.linear(f"{network}{2 + 2 * i}", "w", width, width) for i in range(c.filter_layers)]
-    rates = f"{network}1.freq"
+    rates_C = _rates(tensors, [f"{network}{1 + 2 * i}.freq" for i in range(c.filter_layers + 1)], width, rate)
     return {
         **tensors.linear(f"{network}0", "filter_in", c.filter_features, width),
         "filter_hidden": np.stack([layer["w"] for layer in hidden]),
         "filter_hidden_bias": np.stack([layer["w_bias"] for layer in hidden]),
         **tensors.linear(f"{network}{2 + 2 * c.filter_layers}", "filter_out", width, c.width, bias=False),
-        "filter_rate": tensors.take(rates, 1, width)[0] if rates in tensors else np.full(width, rate, np.float32),
+        "filter_rate": rates_C,
         "filter_skip": tensors.take(f"{name}bias", c.width),
         "waves": tensors.take(f"{name}pos_emb.z", 1, c.slots, c.filter_features)[0],
         "times": tensors.take(f"{name}pos_emb.t", 1, c.slots, 1)[0, :, 0],
         "decays": tensors.take(f"{name}modulation.deltas", 1, 1, c.width)[0, 0],
     }
+
+
+def _rates(tensors: Tensors, names: list[str], width: int, rate: float) -> np.ndarray:
+    """Frequencies of the sines, which share them: as a rule stored once, and where they are not trained not at all.
+
+    Raises InputError: they are not the same.
+    """
+    stored = [tensors.take(name, 1, width)[0] for name in names if name in tensors]
+    if any(not np.array_equal(rates_C, stored[0]) for rates_C in stored):
+        raise InputError(f"{tensors.path}: tensors {', '.join(names)} differ, expected one for all sines of a filter")
+    return stored[0] if stored else np.full(width, rate, np.float32)
