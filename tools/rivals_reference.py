@@ -1,6 +1,6 @@
 """Random weights and what the reference code of other models makes of them, to compare `vqdna import` with.
 
-    python tools/rivals_reference.py OUT [--rival=NAME ...] [--width=12] [--layers=2] [--seed=0]
+    python tools/rivals_reference.py OUT [--rival=NAME ...] [--width=12] [--layers=2] [--heads=3] ...
 
 needs torch and transformers, and for DNABERT-2 and HyenaDNA multimolecule (AGPL-3.0), in an environment of its own:
 this package depends on none of them. OUT/NAME/ is a directory as its user would download it; OUT/NAME.json holds
@@ -24,7 +24,6 @@ from safetensors.torch import save_file
 
 SEQUENCES = ("ACGTTGCAAGCTTACG", "GGATCC", "TTTTACGNNACGTAC")
 MASKED = ((0, 3), (0, 4), (2, 1))  # (sequence, token)
-SLOTS = 40  # of learned positions
 
 
 def noisy(model: torch.nn.Module, seed: int) -> torch.nn.Module:
@@ -75,7 +74,7 @@ def dnabert(out: pathlib.Path, size: argparse.Namespace):
     config = BertConfig(**sizes(size, len(words)), layer_norm_eps=1e-12)
     model = noisy(BertForMaskedLM(config), size.seed)
     tokenizer = BertTokenizer(vocab=str(out / "vocab.txt"), do_lower_case=False)
-    rows = [tokenizer(" ".join(seq[i : i + 3] for i in range(len(seq) - 2)))["input_ids"] for seq in SEQUENCES]
+    rows = [tokenizer(" ".join(seq[i : i + 3] for i in range(len(seq) - 2)))["input_ids"] for seq in size.sequences]
     return model, config.to_dict(), Rows(rows, 0, 4, 1, 1), model.bert.embeddings, model.bert.encoder.layer, dict
 
 
@@ -93,7 +92,7 @@ def nt(out: pathlib.Path, size: argparse.Namespace, rotary: bool = False):
             gated(layer, config)
     noisy(model, size.seed)
     tokenizer = EsmTokenizer(str(out / "vocab.txt"), eos_token=None)
-    rows = [tokenizer(seq)["input_ids"] for seq in SEQUENCES]
+    rows = [tokenizer(seq)["input_ids"] for seq in size.sequences]
     described = config.to_dict() | ({"add_bias_fnn": False} if rotary else {})
     return model, described, Rows(rows, 1, 2, 1, 0), model.esm.embeddings, model.esm.encoder.layer, dict
 
@@ -130,7 +129,7 @@ def dnabert2(out: pathlib.Path, size: argparse.Namespace):
         model.lm_head.decoder.bias = model.lm_head.bias
     noisy(model, size.seed)
     fast = PreTrainedTokenizerFast(tokenizer_file=str(out / "tokenizer.json"))
-    rows = [fast(seq)["input_ids"] for seq in SEQUENCES]
+    rows = [fast(seq)["input_ids"] for seq in size.sequences]
     published = {**sizes(size, config.vocab_size), "model_type": "bert", "layer_norm_eps": 1e-12}
     model.config.layer_norm_eps = 1e-12
     return model, published, Rows(rows, 3, 4, 1, 1), model.model.embeddings, model.model.encoder.layer, mosaic
@@ -181,10 +180,10 @@ def hyenadna(out: pathlib.Path, size: argparse.Namespace):
         hidden_size=size.width,
         num_hidden_layers=size.layers,
         filter_order=8,
-        max_position_embeddings=SLOTS,
+        max_position_embeddings=size.slots,
         tie_word_embeddings=False,
         pad_token_id=4,
-        intermediate_size=size.width + 4,
+        intermediate_size=size.hidden,
     )
     model = noisy(HyenaDnaForCausalLM(config), size.seed)
     for layer in model.model.layers:
@@ -192,9 +191,9 @@ def hyenadna(out: pathlib.Path, size: argparse.Namespace):
         for i in range(3, 2 + 2 * config.num_inner_mlps, 2):
             shared[i].freq = shared[1].freq
     ids = {base: 7 + i for i, base in enumerate("ACGTN")}
-    rows = [[ids[base] for base in seq] for seq in SEQUENCES]
-    published = {"model_type": "hyenadna", "d_model": size.width, "n_layer": size.layers, "d_inner": size.width + 4}
-    published |= {"max_seq_len": SLOTS, "vocab_size": 12, "filter_order": 8}
+    rows = [[ids[base] for base in seq] for seq in size.sequences]
+    published = {"model_type": "hyenadna", "d_model": size.width, "n_layer": size.layers, "d_inner": size.hidden}
+    published |= {"max_seq_len": size.slots, "vocab_size": 12, "filter_order": 8}
     as_published = functools.partial(backbone, dict(model.named_buffers()))
     return model, published, Rows(rows, 4, 3, 0, 0), model.model.embeddings, model.model.layers, as_published
 
@@ -211,9 +210,9 @@ def sizes(size: argparse.Namespace, vocabulary: int) -> dict[str, int]:
         "vocab_size": vocabulary,
         "hidden_size": size.width,
         "num_hidden_layers": size.layers,
-        "num_attention_heads": 3,
-        "intermediate_size": size.width + 4,
-        "max_position_embeddings": SLOTS,
+        "num_attention_heads": size.heads,
+        "intermediate_size": size.hidden,
+        "max_position_embeddings": size.slots,
     }
 
 
@@ -242,7 +241,7 @@ def write(name: str, size: argparse.Namespace) -> None:
     for file, tensors in ((out / "model.safetensors", state), (size.out / f"{name}.gradient.safetensors", gradients)):
         save_file({key: value.detach().clone().contiguous() for key, value in as_published(tensors).items()}, file)
     (out / "config.json").write_text(json.dumps(config, indent=1, default=str) + "\n")
-    told = {"sequences": SEQUENCES, "tokens": rows.ids, "masked": MASKED, "versions": versions()}
+    told = {"sequences": size.sequences, "tokens": rows.ids, "masked": MASKED, "versions": versions()}
     (size.out / f"{name}.json").write_text(json.dumps(told) + "\n")
 
 
@@ -262,8 +261,14 @@ def main() -> None:
     parser.add_argument("--rival", action="append", choices=REFERENCES)
     parser.add_argument("--width", type=int, default=12)
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--heads", type=int, default=3)
+    parser.add_argument("--hidden", type=int, default=16)
+    parser.add_argument("--slots", type=int, default=40, help="of learned positions, and of Hyena's longest input")
+    parser.add_argument("--length", type=int, default=0, help="bases of one more sequence")
     parser.add_argument("--seed", type=int, default=0)
     size = parser.parse_args()
+    longest = "".join(np.random.default_rng(size.seed).choice(list("ACGT"), size.length))
+    size.sequences = [*SEQUENCES, *([longest] if longest else [])]
     torch.set_num_threads(1)
     for name in size.rival or REFERENCES:
         write(name, size)
