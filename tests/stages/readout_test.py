@@ -141,3 +141,21 @@ def test_sequences_longer_than_the_context_are_read_as_one(place, tmp_path):
     counts = [np.bincount(np.ravel(codes_LxN[:, 0])) for codes_LxN in encoded["dev"].codes]
     for row, of_row in enumerate(counts):
         np.testing.assert_allclose(np.expm1(found.features["dev"].features_BxP[row, : len(of_row)]), of_row, atol=1e-3)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_dropout_moves_no_logit_of_a_probe_by_more_than_it_may(outputs):
+    """As measured: of features that vary by 1 some are left out, and logits are compared with each other."""
+    rng = np.random.default_rng(0)
+    kernel_PxV, x_BxP = rng.normal(0, 0.1, (400, outputs)), rng.normal(size=(2000, 400))
+    share = readout.dropout(0.1, kernel_PxV)
+    assert 0.005 < share < 0.05
+    noise_BxP = (rng.random(x_BxP.shape) >= share) / (1 - share) - 1
+    noise_BxV = (x_BxP * noise_BxP) @ kernel_PxV
+    if outputs > 1:
+        noise_BxV -= noise_BxV.mean(axis=1, keepdims=True)
+    assert noise_BxV.var() == pytest.approx(readout.MOST_NOISE, rel=0.2)
+    assert readout.dropout(0.1, kernel_PxV / 1000) == 0.1  # what was asked for
+    assert readout.dropout(0.1, np.zeros((4, outputs))) == 0.1
+    shifted = kernel_PxV + (5.0 if outputs > 1 else 0.0)  # which changes no probability
+    assert readout.dropout(0.1, shifted) == pytest.approx(share)

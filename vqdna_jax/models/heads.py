@@ -85,12 +85,11 @@ class Head(nn.Module):
         widths = (x_BxP.shape[-1],)
         mean_P = self.param("mean", sharded(nn.initializers.zeros, None), widths)
         scale_P = self.param("scale", sharded(nn.initializers.ones, None), widths)
-        x_BxP = (x_BxP - lax.stop_gradient(mean_P)[None]) / lax.stop_gradient(scale_P)[None]
-        logits_BxV = self._linear(x_BxP)  # a probe's large weights cancel: without some of the features they do not
+        x_BxP = self._dropped((x_BxP - lax.stop_gradient(mean_P)[None]) / lax.stop_gradient(scale_P)[None], key)
+        logits_BxV = self._linear(x_BxP)
         if self.hidden:
             kernel = self.param("out_kernel", sharded(nn.initializers.zeros, None, None), (self.hidden, self.outputs))
-            h_BxH = self._hidden(self._dropped(x_BxP, key))
-            logits_BxV += jnp.einsum("bh,hv->bv", h_BxH, kernel, out_sharding=spec("batch", None))
+            logits_BxV += jnp.einsum("bh,hv->bv", self._hidden(x_BxP), kernel, out_sharding=spec("batch", None))
         return logits_BxV
 
     def _linear(self, x_BxP: Array) -> Array:

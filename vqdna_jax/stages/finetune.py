@@ -36,7 +36,7 @@ from vqdna_jax.models.classifier import Classifier
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.runtime.processes import refuse_differences
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData
-from vqdna_jax.stages.readout import Probe, probe
+from vqdna_jax.stages.readout import Probe, dropout, probe
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase, Labelled
 from vqdna_jax.training.settings import FinetuneSettings, LabelledData
 from vqdna_jax.training.step import Best, TrainState
@@ -86,6 +86,7 @@ class FinetuneStage:
             for name, split in labelled_set.splits.items()
         }
         start = probe(settings, base, labelled_set, encoded, target)
+        settings = settings.with_dropout(dropout(settings.head.dropout, start.head["kernel"]))
         if start.model.strands == "one":
             encoded = {name: of._replace(other=()) for name, of in encoded.items()}
         task = finetune_task(settings, start.model.network, labelled_set.kind, mesh.devices.flat[0].platform)
@@ -106,7 +107,7 @@ class FinetuneStage:
             f"base       {self.settings.pretrained} ({self.base.digest[:12]}), {frozen:.2f} M",
             *self.probe.lines,
             f"tuning     {method}, from the probe{' and an MLP beside it' if task.network.hidden else ''};"
-            f" learning rate {self.settings.optimizer.learning_rate:.2g}",
+            f" learning rate {self.settings.optimizer.learning_rate:.2g}, dropout {self.settings.head.dropout:.2g}",
         ]
 
     def flops_per_step(self) -> float:

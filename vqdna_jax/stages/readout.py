@@ -28,6 +28,7 @@ CANDIDATES = (
 TRIED_ROWS = 3000  # of train, and of dev, that "auto" chooses with
 MOST_NUMBERS = 10_000  # of positions: a linear model of more has more weights than most sets have bases
 MAPPED_ROWS = 500  # of train, whose vectors the map of positions is made of
+MOST_NOISE = 0.05  # variance of a logit by dropout
 FEW_ROWS = 30  # of dev: with fewer, one row more or less that is right decides
 
 Choice = TypeVar("Choice", bound=str)
@@ -88,6 +89,15 @@ def probe(
     scored = {name: fitting.score(found.model, of) for name, of in rows.items() if name != "train"}
     lines.insert(0, f"readout    {pool}, {rows['train'].features_BxP.shape[1]:,} features; {_described(found, metric)}")
     return Probe(fitting.model(blank.network, head, strands), head, features, scored, lines)
+
+
+def dropout(most: float, kernel_PxV: np.ndarray) -> float:
+    """At most `most`, and at most what gives the logits a variance of MOST_NOISE. Weights of a probe under a weak
+    penalty are large and cancel: where a tenth of the features is missing they do not, and training would learn against
+    that noise alone."""
+    kernel_PxV = kernel_PxV - kernel_PxV.mean(axis=1, keepdims=True) if kernel_PxV.shape[1] > 1 else kernel_PxV
+    of_features = float(np.square(kernel_PxV).sum(axis=0).mean())  # which are standardised
+    return min(most, MOST_NOISE / (MOST_NOISE + of_features))
 
 
 def _listed(tried: Tried) -> str:

@@ -268,7 +268,7 @@ class HeadSettings:
         pool: the readout; "mean+words" joins two; auto: of a few, the one whose linear probe is best on dev.
         align: where sequences of unequal lengths lie for a readout of positions: at the start, the end or the middle.
         mlp: one hidden layer beside the linear map.
-        dropout: of what the hidden layer reads, in training.
+        dropout: of what the head reads, in training; less where the weights of the probe are large.
     """
 
     pool: Annotated[str, joined(*READOUTS, alone=("auto",))]

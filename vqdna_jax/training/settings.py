@@ -179,6 +179,10 @@ class FinetuneSettings(Settings):
         rate = learning_rate(self.tuning.method, width)
         return dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, learning_rate=rate))
 
+    def with_dropout(self, share: float) -> Self:
+        """Of what the head reads."""
+        return dataclasses.replace(self, head=dataclasses.replace(self.head, dropout=share))
+
     def check_base(self, base: NetworkConfig) -> None:
         """Raises InputError: the mesh does not divide the network that is fine-tuned, or LoRA's factors would be larger
         than its matrices."""
