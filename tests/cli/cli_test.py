@@ -44,13 +44,31 @@ def test_help_is_quick_and_lists_every_verb():
 
 
 @pytest.mark.parametrize("verb", main.VERBS)
-def test_every_verb_explains_every_argument(verb, capsys):
+def test_every_verb_explains_every_argument_and_breaks_lines_only_where_the_terminal_ends(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     with pytest.raises(SystemExit) as stop:
         main.parse([verb, "--help"])
     assert stop.value.code == 0
     options = [name for name in main.VERBS[verb].__annotations__ if name != "return"]
     text = capsys.readouterr().out
     assert all(name.removeprefix("as_").replace("_", "-").upper() in text.upper() for name in options)
+    told = re.split(r"\n {8}\w+: ", main.VERBS[verb].__doc__.rstrip())[1:]
+    assert len(told) == len(options) and [words for words in told if " ".join(words.split()) not in text] == []
+    assert text.startswith(f"usage: vqdna {verb} ")
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["score"], "Missing from vqdna score: VCF, --fasta PATH, --model MODEL, --out FILE"),
+        (["import"], "Missing from vqdna import: RIVAL, DIR, --out STR"),
+        (["encode", "--bogus"], "Missing from vqdna encode: --model MODEL, --out FILE; Unrecognized options: --bogus"),
+    ],
+)
+def test_what_is_missing_is_named_without_its_help_which_the_verb_has(argv, said):
+    with pytest.raises(errors.InputError) as refused:
+        main.parse(argv)
+    assert str(refused.value) == f"{said} (see vqdna {argv[0]} --help)"
 
 
 def test_the_documentation_has_every_verb_and_whose_options_are_whose():

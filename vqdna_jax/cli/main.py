@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import re
 import signal
@@ -39,7 +40,7 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-    raise errors.InputError(_one_line(printed.getvalue()))
+    raise errors.InputError(_one_line(printed.getvalue(), argv))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -76,15 +77,27 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     def bind(*args, **kwargs):
         return functools.partial(verb, *args, **kwargs)
 
+    bind.__doc__ = re.sub(r"\n {12,}", " ", verb.__doc__ or "")  # tyro would break lines where the source does
+    vars(bind)["__signature__"] = inspect.signature(verb)
+    del vars(bind)["__wrapped__"]  # of which tyro would read the docstring
     return bind
 
 
-def _one_line(message: str) -> str:
-    """tyro draws a box with a title, sections and a hint; keeps the words of the sections."""
-    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row).strip("│ ") for row in message.splitlines() if "│" in row]
-    sections = " ".join("\n" if set(row) == {"─"} else row for row in rows).split("\n")
-    said = [section.strip().rstrip(".") for section in sections if "helptext" not in section]
-    return "; ".join(filter(None, said)) + " (see vqdna --help)"
+def _one_line(message: str, argv: Sequence[str]) -> str:
+    """tyro draws a box with a title, sections and a hint; keeps the words of the sections, of missing options names."""
+    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row).strip("│").rstrip() for row in message.splitlines() if "│" in row]
+    sections = "\n".join("" if set(row.strip()) == {"─"} else row for row in rows).split("\n\n")
+    said = [_words(section) for section in sections if "helptext" not in section]
+    verb = f"{argv[0]} " if argv and argv[0] in VERBS else ""
+    return "; ".join(filter(None, said)) + f" (see vqdna {verb}--help)"
+
+
+def _words(section: str) -> str:
+    """What a section says, in one line. What is missing is listed by name: its help is `--help`'s."""
+    first, *rows = section.splitlines() or [""]
+    if first.strip().startswith("Missing"):
+        rows = [", ".join(row.strip() for row in rows if not row.startswith(" " * 9))]
+    return " ".join(row.strip() for row in (first, *rows)).rstrip(".")
 
 
 if __name__ == "__main__":

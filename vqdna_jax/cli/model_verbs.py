@@ -231,8 +231,10 @@ def export(
 
 
 def import_(
-    rival: tyro.conf.Positional[Literal["dnabert", "dnabert2", "nt", "hyenadna"]],
-    directory: tyro.conf.Positional[Path],
+    rival: tyro.conf.Positional[
+        Annotated[Literal["dnabert", "dnabert2", "nt", "hyenadna"], tyro.conf.arg(metavar="RIVAL")]
+    ],
+    directory: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DIR")]],
     out: str,
     quiet: bool = False,
     as_json: AsJson = False,
@@ -240,7 +242,7 @@ def import_(
     """Make a model of this package from one that others published, as it is downloaded (docs/rivals.md).
 
     Args:
-        rival: whose it is; its size and version are read from its config.json
+        rival: dnabert, dnabert2, nt or hyenadna; size and version are read from its config.json
         directory: with config.json, model.safetensors and the vocabulary; pickles (.bin, .ckpt) are not read
         out: the directory to write, new or empty, or an imported model
         quiet: no summary
@@ -255,7 +257,9 @@ def import_(
 
 
 def map(
-    file: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="EMBEDDINGS...")]],
+    file: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="EMBEDDINGS...", help_behavior_hint="(one or more)")]
+    ],
     out: OutputFile,
     labels: OptionalPath = None,
     quiet: bool = False,
