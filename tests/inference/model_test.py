@@ -59,6 +59,14 @@ def named(request, place) -> tuple[str, Model]:
     return request.param, vqdna_jax.load(place / request.param)
 
 
+def test_a_model_in_a_notebook_is_a_line_and_its_parts_show_no_arrays(named):
+    name, model = named
+    assert name in repr(model) and model.kind in repr(model) and model.digest[:12] in repr(model)
+    assert "\n" not in repr(model)
+    parts = (model.tokenizer, model.pretrained, model.finetuned)
+    assert [part for part in parts if "rray(" in repr(part)] == []
+
+
 def test_it_encodes_and_decodes(named):
     name, model = named
     codes = model.encode(TEXTS)

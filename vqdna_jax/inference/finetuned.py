@@ -63,8 +63,8 @@ class FineTuned:
     base: Pretrained
     network: Classifier
     kind: Kind
-    weights: Params
-    head: Params
+    weights: Params = dataclasses.field(repr=False)
+    head: Params = dataclasses.field(repr=False)
     label_names: tuple[str, ...]
     target: tuple[float, float]
     long: str

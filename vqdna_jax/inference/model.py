@@ -36,6 +36,9 @@ class Model:
     pretrained: Pretrained | None = None
     finetuned: FineTuned | None = None
 
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.kind}, digest {self.digest:.12}>"
+
     @property
     def kind(self) -> str:
         """What it is, in words."""

@@ -77,7 +77,7 @@ class Pretrained:
 
     tokenizer: Tokenizer
     transformer: NetworkConfig
-    weights: Params
+    weights: Params = dataclasses.field(repr=False)
     window_bp: int
     length: int
     digest: str

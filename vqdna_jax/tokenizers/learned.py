@@ -47,9 +47,9 @@ class LearnedTokenizer:
     config: TokenizerConfig
     digest: str
     window_bp: int | None
-    params: Params
-    codes_KxD: tuple[Array, ...]
-    counts_K: tuple[np.ndarray, ...]
+    params: Params = dataclasses.field(repr=False)
+    codes_KxD: tuple[Array, ...] = dataclasses.field(repr=False)
+    counts_K: tuple[np.ndarray, ...] = dataclasses.field(repr=False)
     mesh: Mesh
     windows: tuple[int, ...] = ()
     hidden_share: float | None = None
