@@ -137,7 +137,8 @@ class Progress:
     def __init__(self, total_steps: int, first_step: int):
         self._quiet = jax.process_index() != 0
         self._plain = self._quiet or not sys.stderr.isatty()
-        self._total, self._first, self._start = total_steps, first_step, time.monotonic()
+        self._total = total_steps
+        self._since: tuple[int, float] | None = None  # the step of the first report, and when it was
         self._bar = tqdm.tqdm(
             total=total_steps, initial=first_step, unit="step", disable=self._plain, dynamic_ncols=True
         )
@@ -148,9 +149,13 @@ class Progress:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
         elif not self._quiet:
-            spent = time.monotonic() - self._start
-            eta = spent / max(step - self._first, 1) * (self._total - step)
-            self.say(f"step {step}/{self._total}  {text}  ETA {eta / 60:.1f} min")
+            self.say(f"step {step}/{self._total}  {text}{self._eta(step)}")
+
+    def _eta(self, step: int) -> str:
+        """How long the other steps take, in words; none at the first report, for what came before it was compiling."""
+        now = time.monotonic()
+        first, start = self._since = self._since or (step, now)
+        return f"  ETA {(now - start) / (step - first) * (self._total - step) / 60:.1f} min" if step > first else ""
 
     def say(self, line: str) -> None:
         if not self._quiet:
