@@ -63,7 +63,7 @@ def regions(species: str, contigs: Sequence[Contig], length: int, rule: Rule, se
     size = f"{len(contigs):,} contigs of up to {max(contig.length for contig in contigs):,} bases"
     raise InputError(
         f"{contigs[0].path}: {species}: {size} cannot be split by rule {rule} for windows of {length:,}; "
-        f"expected numbered chromosomes, or a contig of {13 * length:,} bases or more; name a shorter length"
+        f"expected numbered chromosomes, or a contig of {13 * length:,} bases or more; name a shorter --length"
     )
 
 

@@ -107,7 +107,7 @@ def prepare(fasta: Path, peaks: Path, out: Path, options: Options, progress: boo
     layout.check_vacant(out)
     with IndexedFasta(fasta) as genome:
         found = bed.read(peaks)
-        with progress_bar("windows", 0, "window", progress) as bar:
+        with progress_bar("windows", 0, " windows", progress) as bar:
             making = _Making(genome, found, options, bar)
             making.note_input("fasta", fasta, places.sha256_of(genome.file))
             making.note_input("peaks", peaks, found.sha256)
