@@ -1,6 +1,7 @@
 """Directories that cannot be imported are refused in one line, before anything is compiled; others are told of."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -16,6 +17,7 @@ from vqdna_jax.rivals.importing import import_model
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 RATES = "hyena.backbone.layers.1.mixer.filter_fn.implicit_filter.3.freq"
 TABLE = "bert.embeddings.word_embeddings.weight"
+GAMMA = "bert.embeddings.LayerNorm.gamma"
 
 
 def tensors(path: pathlib.Path, change) -> None:
@@ -34,6 +36,29 @@ def config(path: pathlib.Path, **values) -> None:
 def words(path: pathlib.Path, change) -> None:
     lines = (path / "vocab.txt").read_text().splitlines()
     (path / "vocab.txt").write_text("\n".join(change(lines)) + "\n")
+
+
+def twice(path: pathlib.Path) -> None:
+    shutil.copy(path / "model.safetensors", path / "older.safetensors")
+
+
+def piped(path: pathlib.Path) -> None:
+    os.mkfifo(path / "more.safetensors")
+
+
+def byte_pairs(path: pathlib.Path, change) -> None:
+    stored = json.loads((path / "tokenizer.json").read_text())
+    change(stored["model"])
+    (path / "tokenizer.json").write_text(json.dumps(stored))
+
+
+def without_dna(model: dict) -> None:
+    model["vocab"] = {word if "[" in word else f"x{word}": id for word, id in model["vocab"].items()}
+    model["merges"] = []
+
+
+def characters(path: pathlib.Path, *found: str) -> None:
+    (path / "tokenizer_config.json").write_text(json.dumps({"characters": found}))
 
 
 def pickled(path: pathlib.Path) -> None:
@@ -73,6 +98,22 @@ def cut(path: pathlib.Path) -> None:
         ("hyenadna", lambda p: config(p, max_seq_len=50), "pos_emb.z is [1, 40, 5], config.json asks for [1, 50, 5]"),
         ("hyenadna", lambda p: config(p, vocab_size=11), "vocab_size is 11"),
         ("hyenadna", lambda p: tensors(p, lambda t: t.update({RATES: np.ones((1, 8))})), "one for all sines"),
+        ("hyenadna", lambda p: config(p, pad_vocab_size_multiple=10**12), "config.json asks for [1000000000000, 12]"),
+        ("hyenadna", lambda p: characters(p, *"AACGT"), "tokenizer_config.json: vocabulary: has the word 'A' twice"),
+        ("hyenadna", lambda p: characters(p, "A", "CG", *"GTN"), "tokenizer_config.json: vocabulary: has no word C"),
+        ("dnabert", twice, "older.safetensors: tensor bert.embeddings.LayerNorm.bias is in model.safetensors too"),
+        ("dnabert", lambda p: tensors(p, lambda t: t.update({GAMMA: np.ones(12)})), "LayerNorm.weight is in"),
+        ("nt", piped, "more.safetensors: is no file"),
+        ("nt", lambda p: (p / "more.safetensors").mkdir(), "more.safetensors: is no file"),
+        ("dnabert2", lambda p: tensors(p, lambda t: t[TABLE].fill(np.nan)), f"tensor {TABLE} has values that are no"),
+        ("dnabert2", lambda p: tensors(p, lambda t: t.update({TABLE: 1e300 + np.zeros((40, 12))})), "no finite"),
+        ("dnabert2", lambda p: config(p, max_position_embeddings=2), "positions for 0 tokens"),
+        ("dnabert2", lambda p: config(p, max_position_embeddings=2**55), "positions for 36,028,797,018,963,966 tokens"),
+        ("nt", lambda p: config(p, position_embedding_type="rotary", max_position_embeddings=3), "for 0 tokens"),
+        ("dnabert2", lambda p: byte_pairs(p, without_dna), "has no word of the letters A, C, G and T"),
+        ("dnabert2", lambda p: byte_pairs(p, lambda m: m["vocab"].update(ZZ=10**9)), "'ZZ' has the id 1,000,000,000"),
+        ("nt", lambda p: words(p, lambda w: [*map(str, range(200_000)), "199999"]), "has the word '199999' twice"),
+        ("nt", lambda p: ((p / "vocab.txt").unlink(), os.mkfifo(p / "vocab.txt")), "vocab.txt: is no file"),
     ],
 )  # fmt: skip
 def test_a_directory_that_does_not_fit_is_refused(name, damage, said, tmp_path):

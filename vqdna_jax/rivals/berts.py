@@ -2,15 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import numpy as np
 
-from vqdna_jax.errors import InputError
 from vqdna_jax.models.bert import BertConfig
 from vqdna_jax.rivals.bert_tensors import bert, bert_layer, esm, mosaic_layer
-from vqdna_jax.rivals.directory import Tensors, lines, settings
+from vqdna_jax.rivals.directory import Tensors, lines, of_vocabulary, settings
 from vqdna_jax.rivals.published import Published
 from vqdna_jax.runtime.files import read_json
 from vqdna_jax.runtime.typed import Positive, PositiveNumber, expect, one_of
@@ -18,7 +16,7 @@ from vqdna_jax.tokenizers.vocabulary import (
     VocabularyBytePairs,
     VocabularyKmers,
     VocabularyOverlapping,
-    VocabularyTokenizer,
+    is_dna,
 )
 
 VOCABULARY, MERGES = "vocab.txt", "tokenizer.json"
@@ -90,8 +88,8 @@ def dnabert(path: pathlib.Path) -> Published:
     of = settings(path, _Bert)
     tensors = Tensors(path, "bert", ("cls.",))
     words = lines(path / VOCABULARY)
-    k = next((len(word) for word in words if word and set(word) <= set("ACGT")), 1)
-    tokenizer = _of_vocabulary(path / VOCABULARY, lambda: VocabularyOverlapping.read(k, words), of.vocab_size)
+    k = next((len(word) for word in words if is_dna(word)), 1)
+    tokenizer = of_vocabulary(path / VOCABULARY, lambda: VocabularyOverlapping.read(k, words), of.vocab_size)
     network = of.network(slots=of.max_position_embeddings, head=_head(tensors, HEAD, "tied"))
     weights = bert(tensors, network, words, bert_layer)
     tensors.refuse_rest(r"pooler|position_ids|cls\.seq_relationship|cls\.predictions\.decoder")
@@ -104,13 +102,13 @@ def dnabert2(path: pathlib.Path) -> Published:
     of = settings(path, _MosaicBert)
     tensors = Tensors(path, "bert", ("cls.",))
     stored = read_json(path / MERGES, "the vocabulary of byte pairs; download it too")
-    tokenizer = _of_vocabulary(path / MERGES, lambda: VocabularyBytePairs.read(0, stored), of.vocab_size)
+    tokenizer = of_vocabulary(path / MERGES, lambda: VocabularyBytePairs.read(0, stored), of.vocab_size)
     head = _head(tensors, HEAD, "tied")
     network = of.network(activation="geglu", up_bias=False, positions="alibi", slots=0, head=head)
     weights = bert(tensors, network, tokenizer.words, mosaic_layer)
     tensors.refuse_rest(r"pooler|position_ids|cls\.predictions\.decoder|cls\.seq_relationship")
     length, source = of.max_position_embeddings - 2, tensors.digests(MERGES)
-    bases = round(length * float(np.mean([len(word) for word in tokenizer.words if set(word) <= set("ACGT")])))
+    bases = round(length * float(np.mean([len(word) for word in tokenizer.words if is_dna(word)])))
     return Published("DNABERT-2", LICENCE, tokenizer, network, weights, bases, length, source)
 
 
@@ -119,8 +117,8 @@ def nt(path: pathlib.Path) -> Published:
     of = settings(path, _Esm)
     tensors = Tensors(path, "esm", ("lm_head.",))
     words = lines(path / VOCABULARY)
-    k = max((len(word) for word in words if set(word) <= set("ACGT")), default=1)
-    tokenizer = _of_vocabulary(path / VOCABULARY, lambda: VocabularyKmers.read(k, words), of.vocab_size)
+    k = max((len(word) for word in words if is_dna(word)), default=1)
+    tokenizer = of_vocabulary(path / VOCABULARY, lambda: VocabularyKmers.read(k, words), of.vocab_size)
     learned = of.position_embedding_type == "absolute"
     slots = of.max_position_embeddings - ESM_PADS
     up, _ = tensors.shape("esm.encoder.layer.0.intermediate.dense.weight")
@@ -141,18 +139,6 @@ def nt(path: pathlib.Path) -> Published:
     licence = "The Nucleotide Transformer's weights are under CC BY-NC-SA 4.0: not for commercial use."
     source = tensors.digests(VOCABULARY)
     return Published("Nucleotide Transformer", licence, tokenizer, network, weights, k * length, length, source)
-
-
-def _of_vocabulary(path: pathlib.Path, read: Callable[[], VocabularyTokenizer], size: int) -> VocabularyTokenizer:
-    """Raises InputError that names the file: it is none, or has other words than the weights have rows."""
-    try:
-        tokenizer = read()
-    except InputError as error:
-        raise InputError(f"{path}: {error}; download it again") from error
-    if tokenizer.vocabulary != size:
-        told = f"has {tokenizer.vocabulary:,} words, and the config's vocab_size is {size:,}"
-        raise InputError(f"{path}: {told}; take both from the same directory")
-    return tokenizer
 
 
 def _head(tensors: Tensors, name: str, kind: str) -> str:

@@ -7,7 +7,8 @@ import dataclasses
 import hashlib
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import safetensors
@@ -15,7 +16,9 @@ import safetensors
 from vqdna_jax.errors import InputError
 from vqdna_jax.runtime.files import read_json
 from vqdna_jax.runtime.typed import BadField, Fields, read
+from vqdna_jax.tokenizers.vocabulary import VocabularyTokenizer
 
+Vocabulary = TypeVar("Vocabulary", bound=VocabularyTokenizer)
 CONFIG = "config.json"
 _PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.joblib")
 _OLD = {"gamma": "weight", "beta": "bias"}  # of norms, in files of 2019
@@ -34,9 +37,25 @@ def settings(path: pathlib.Path, kind: type[Fields]) -> Fields:
 def lines(path: pathlib.Path) -> list[str]:
     """Of a text file, a vocabulary. Raises InputError."""
     try:
+        if path.exists() and not path.is_file():  # what is a device may have no end
+            raise InputError(f"{path}: is no file; download the vocabulary too")
         return path.read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); download the vocabulary too") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); download the vocabulary too") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is no text ({error}); download the vocabulary again") from error
+
+
+def of_vocabulary(path: pathlib.Path, read: Callable[[], Vocabulary], size: int) -> Vocabulary:
+    """Raises InputError that names the file: it is none, or has other words than the weights have rows."""
+    try:
+        tokenizer = read()
+    except InputError as error:
+        raise InputError(f"{path}: {error}; download it again") from error
+    if tokenizer.vocabulary != size:
+        told = f"has {tokenizer.vocabulary:,} words, and the config's vocab_size is {size:,}"
+        raise InputError(f"{path}: {told}; take both from the same directory")
+    return tokenizer
 
 
 class Tensors:
@@ -49,16 +68,15 @@ class Tensors:
         files = sorted(path.glob("*.safetensors"))
         if not files:
             raise InputError(_without_tensors(path))
-        try:
-            self._files = {file: safetensors.safe_open(file, "numpy") for file in files}
-            stored = {name: file for file, opened in self._files.items() for name in opened.keys()}  # noqa: SIM118
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InputError(f"{path}: a .safetensors file is damaged ({error}); download it again") from error
-        bare = not any(name.startswith(f"{trunk}.") for name in stored)
-        self._places = {
-            _named(name, "" if name.startswith(heads) or not bare else f"{trunk}."): (name, file)
-            for name, file in stored.items()
-        }
+        self._files = {file: _opened(file) for file in files}
+        stored = [(name, file) for file, opened in self._files.items() for name in opened.keys()]  # noqa: SIM118
+        bare = not any(name.startswith(f"{trunk}.") for name, _ in stored)
+        self._places: dict[str, tuple[str, pathlib.Path]] = {}
+        for name, file in stored:
+            ours = _named(name, "" if name.startswith(heads) or not bare else f"{trunk}.")
+            if (other := self._places.setdefault(ours, (name, file))) != (name, file):
+                told = f"tensor {name} is in {other[1].name} too, as {other[0]}"
+                raise InputError(f"{file}: {told}; leave one of the files in the directory")
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -77,9 +95,13 @@ class Tensors:
             raise InputError(f"{file}: {told}; download the directory again")
         self._taken.add(name)
         try:
-            return self._files[file].get_tensor(stored).astype(np.float32)
+            with np.errstate(over="ignore"):  # said below
+                tensor = self._files[file].get_tensor(stored).astype(np.float32)
         except (safetensors.SafetensorError, TypeError, ValueError) as error:
             raise InputError(f"{file}: tensor {stored} cannot be read ({error}); store it as float32") from error
+        if not np.isfinite(tensor).all():
+            raise InputError(f"{file}: tensor {stored} has values that are no finite float32; download it again")
+        return tensor
 
     def linear(self, name: str, ours: str, inward: int, outward: int, bias: bool = True) -> dict[str, np.ndarray]:
         """A matrix [in, out], of torch's [out, in], and its bias."""
@@ -108,6 +130,15 @@ class Tensors:
                 f"{self.path}: tensor {name} is missing; is this the whole directory of the model you named?"
             )
         return self._places[name]
+
+
+def _opened(file: pathlib.Path) -> safetensors.safe_open:
+    try:
+        if not file.is_file():  # of a pipe one would wait for
+            raise InputError(f"{file}: is no file; download it again, or remove it")
+        return safetensors.safe_open(file, "numpy")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{file}: is damaged ({error}); download it again") from error
 
 
 def _named(name: str, prefix: str) -> str:

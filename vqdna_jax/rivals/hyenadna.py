@@ -10,7 +10,7 @@ import numpy as np
 from vqdna_jax.errors import InputError
 from vqdna_jax.models.hyena import HyenaConfig
 from vqdna_jax.models.layers import Params
-from vqdna_jax.rivals.directory import Tensors, settings
+from vqdna_jax.rivals.directory import Tensors, of_vocabulary, settings
 from vqdna_jax.rivals.published import Published
 from vqdna_jax.runtime.files import read_json
 from vqdna_jax.runtime.typed import Positive, PositiveNumber, one_of
@@ -50,6 +50,7 @@ def hyenadna(path: pathlib.Path) -> Published:
         told = f"{len(SPECIAL)} special tokens and characters {''.join(characters)}, and vocab_size is {of.vocab_size}"
         raise InputError(f"{path / CHARACTERS}: {told}; download the directory again")
     rows = -(-of.vocab_size // of.pad_vocab_size_multiple) * of.pad_vocab_size_multiple
+    table_VxD = tensors.take(f"{TRUNK}.embeddings.word_embeddings.weight", rows, of.d_model)
     words = [*SPECIAL, *characters, *[""] * (rows - of.vocab_size)]
     head = "tied" if of.tie_word_embeddings else "own" if "lm_head.weight" in tensors else "none"
     network = HyenaConfig(
@@ -64,11 +65,12 @@ def hyenadna(path: pathlib.Path) -> Published:
         epsilon=of.layer_norm_epsilon,
         head=head,
     )
-    weights = _weights(tensors, network, words, of.activation_freq)
+    weights = _weights(tensors, network, table_VxD, of.activation_freq)
     tensors.refuse_rest(r"^lm_head\.weight$" if head == "tied" else r"^$")
     licence = "HyenaDNA is published under BSD-3-Clause."
     length = of.max_seq_len - 2  # the bases that it was trained on
-    tokenizer, source = VocabularyKmers.read(1, words), tensors.digests(CHARACTERS)
+    tokenizer = of_vocabulary(path / CHARACTERS, lambda: VocabularyKmers.read(1, words), rows)
+    source = tensors.digests(CHARACTERS)
     return Published("HyenaDNA", licence, tokenizer, network, weights, length, length, source)
 
 
@@ -82,12 +84,11 @@ def _characters(path: pathlib.Path) -> list[str]:
     return characters
 
 
-def _weights(tensors: Tensors, c: HyenaConfig, words: list[str], rate: float) -> Params:
-    table_VxD = tensors.take(f"{TRUNK}.embeddings.word_embeddings.weight", len(words), c.width)
+def _weights(tensors: Tensors, c: HyenaConfig, table_VxD: np.ndarray, rate: float) -> Params:
     each = [_layer(tensors, c, f"{TRUNK}.layers.{i}.", rate) for i in range(c.layers)]
     network = {name: np.stack([layer[name] for layer in each]) for name in each[0]}
-    network |= {"mask": table_VxD[words.index("[MASK]")]} | tensors.norm(f"{TRUNK}.ln_f", "norm", c.width)
-    heads = {"matrix": tensors.take("lm_head.weight", len(words), c.width)} if c.head == "own" else {}
+    network |= {"mask": table_VxD[SPECIAL.index("[MASK]")]} | tensors.norm(f"{TRUNK}.ln_f", "norm", c.width)
+    heads = {"matrix": tensors.take("lm_head.weight", len(table_VxD), c.width)} if c.head == "own" else {}
     return {"transformer": network, "heads": heads, "table": table_VxD}
 
 

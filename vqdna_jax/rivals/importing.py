@@ -18,6 +18,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.inference.saved.formats import parameters
 from vqdna_jax.rivals import berts, hyenadna
+from vqdna_jax.rivals.directory import CONFIG
 from vqdna_jax.rivals.published import Published
 from vqdna_jax.runtime import exports
 from vqdna_jax.runtime.files import behind_links, check_directory
@@ -50,9 +51,12 @@ def import_model(rival: str, directory: str | os.PathLike, out: str | os.PathLik
         raise InputError(f"{out}: is the directory that is imported; name another one")
     check_directory(out)
     found = RIVALS[rival](path)
+    if not 0 < found.length <= found.window_bp <= exports.LARGEST:
+        sizes = f"has positions for {found.length:,} tokens, about {found.window_bp:,} bases"
+        raise InputError(f"{path / CONFIG}: {sizes}; expected 1 or more, and no more than fit; download it again")
     card = {key: getattr(found, key) for key in ("title", "licence", "source")}
-    sizes = found.window_bp, found.length
-    digest = pretrained.save(out, found.tokenizer, found.network, found.weights, *sizes, card)
+    lengths = found.window_bp, found.length
+    digest = pretrained.save(out, found.tokenizer, found.network, found.weights, *lengths, card)
     told = {key: getattr(found, key) for key in ("title", "licence", "length")}
     return told | {
         "parameters": parameters(exports.flat(found.weights)),

@@ -48,7 +48,7 @@ _OF_FINETUNED = (
 _POSITIVE = {"window_bp", "length", "table_width"}
 _LATER = {"model": {"reach": 0}}  # what is meant where a key is not there that came after the schema
 _PARTS = {"layers", "blocks"}  # of which each has tensors of its own, or a row of those that all share
-_LARGEST = 1 << 40  # of sizes, more than any is
+LARGEST = 1 << 40  # of sizes, more than any is
 # All that was ever written. A change that older versions cannot read gets a new number, and a line here.
 SCHEMAS = {
     TOKENIZER: _schema("a tokenizer", "model", "tokenizer_digest", "window_bp"),
@@ -171,7 +171,7 @@ def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -
         raise InputError(f"{path}: no key {sorted(missing)[0]!r}; copy the export directory again")
     for key, value in described.items():
         recorded = value is not None or schema != TOKENIZER  # it may be unknown what a tokenizer was trained on
-        if key in _POSITIVE and recorded and not (type(value) is int and 0 < value <= _LARGEST):
+        if key in _POSITIVE and recorded and not (type(value) is int and 0 < value <= LARGEST):
             raise InputError(f"{path}: key {key} is {value!r}, expected a positive integer; copy the directory again")
         if key.endswith("digest") and not isinstance(value, str):
             raise InputError(f"{path}: key {key} is {value!r}, expected a text; copy the export directory again")

@@ -4,6 +4,7 @@ A vocabulary is its words in the order of their ids, special ones among them; th
 no base is N here, as everywhere in this package.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -211,6 +212,8 @@ class VocabularyBytePairs(VocabularyTokenizer):
         self = cls(found.to_str())
         if not set(checked(list(self.words))) & set(UNKNOWN):
             raise InputError(f"vocabulary: has none of {', '.join(UNKNOWN)}, the word for what is unknown")
+        if not any(map(is_dna, self.words)):
+            raise InputError("vocabulary: has no word of the letters A, C, G and T")
         return self
 
     def described(self) -> dict[str, Any]:
@@ -220,7 +223,10 @@ class VocabularyBytePairs(VocabularyTokenizer):
     def words(self) -> tuple[str, ...]:  # type: ignore[override]
         ids = self._encoder.get_vocab(with_added_tokens=True)
         by_id = {id: word for word, id in ids.items()}
-        return tuple(by_id.get(id, "") for id in range(max(by_id, default=-1) + 1))
+        last = max(by_id, default=-1)
+        if last >= BIGGEST:
+            raise InputError(f"vocabulary: {by_id[last][:20]!r} has the id {last:,}, expected 0 to {BIGGEST - 1:,}")
+        return tuple(by_id.get(id, "") for id in range(last + 1))
 
     def codes_of(self, bases: int) -> None:
         return None
@@ -238,14 +244,18 @@ class VocabularyBytePairs(VocabularyTokenizer):
         return byte_pairs.library().Tokenizer.from_str(self.stored)
 
 
+def is_dna(word: str) -> bool:
+    """Whether it stands for bases that are known."""
+    return bool(word) and set(word) <= set(LETTERS[:4])
+
+
 def checked(words: object) -> tuple[str, ...]:
     """Words by their ids. Raises InputError: not a list of texts, none, too many, one twice."""
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         raise InputError("vocabulary: expected a list of words")
     if not 0 < len(words) <= BIGGEST:
         raise InputError(f"vocabulary: {len(words):,} words, expected 1 to {BIGGEST:,}")
-    named = [word for word in words if word]
-    if len(set(named)) < len(named):
-        twice = next(word for i, word in enumerate(named) if word in named[:i])
+    (twice, count), *_ = [*collections.Counter(filter(None, words)).most_common(1), ("", 0)]
+    if count > 1:
         raise InputError(f"vocabulary: has the word {twice!r} twice; expected a word a line, each once")
     return tuple(words)
