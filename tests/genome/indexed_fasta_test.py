@@ -82,10 +82,40 @@ def test_stretches_are_those_of_the_whole(records, kind, tmp_path):
 def test_an_index_that_is_there_is_used_as_it_is(records, tmp_path):
     path = write(records, "plain", tmp_path)
     pysam.faidx(str(path))
-    index = tmp_path / "x.fa.fai"
-    index.write_text(index.read_text().replace("one\t", "uno\t"))
+    path.write_bytes(path.read_bytes().replace(b">one words\ng", b">one words\n!"))  # which reading all would find
+    os.utime(path, (1, 1))
     with IndexedFasta(path) as genome:
-        assert "uno" in genome.lengths and genome.notes == []
+        assert genome.bases("20", 0, 40_000).size == 40_000 and genome.notes == []
+
+
+def entered(path) -> str:
+    """Why it cannot be."""
+    return refusal(IndexedFasta(path).__enter__)
+
+
+OTHERS = {
+    "name": lambda lines: lines[1].replace("one", "uno"),
+    "length": lambda lines: lines[0].replace("40000", "39999"),
+    "longer": lambda lines: lines[-1].replace("511", "512"),
+    "line": lambda lines: lines[0].replace("\t61\t", "\t60\t"),
+    "one is missing": lambda lines: "",
+    "one more": lambda lines: lines[0] + lines[0].replace("20", "21"),
+}
+
+
+@pytest.mark.parametrize("end", ["plain", "crlf"])
+@pytest.mark.parametrize("change", OTHERS)
+def test_an_index_that_says_other_places_is_refused_however_new(records, change, end, tmp_path):
+    path = write(records, end, tmp_path)
+    pysam.faidx(str(path))
+    index = tmp_path / "x.fa.fai"
+    lines = index.read_text().splitlines(keepends=True)
+    which = {"name": 1, "longer": -1}.get(change, 0)
+    assert (changed := OTHERS[change](lines)) != lines[which]
+    lines[which] = changed
+    index.write_text("".join(lines))
+    assert re.match(r".*x.fa: .*x.fa.fai says another place for .*; fetch the file again, or", entered(path))
+    assert index.read_text() == "".join(lines)
 
 
 @pytest.mark.parametrize("harm", ["old", "damaged"])
@@ -147,7 +177,4 @@ def test_a_file_that_ends_before_its_index_says_is_refused(records, tmp_path):
     with open(path, "r+b") as file:
         file.truncate(size - 400)
     os.utime(path, (1, 1))
-    with IndexedFasta(path) as genome:
-        name = list(genome.lengths)[-1]
-        message = refusal(genome.bases, name, 0, genome.lengths[name])
-    assert message.startswith(f"{path}: {name}:1-") and "fetch" in message
+    assert "says another place" in (message := entered(path)) and message.startswith(f"{path}: ")

@@ -4,16 +4,17 @@
         genome.bases("chr20", 1_000_000, 1_000_100)     uint8 [100]
 
 The index is that of samtools, FILE.fai (of bgzip with FILE.gzi). One that is there and not older than the file is
-used. Else the file is read once by the strict reader, so that a name that occurs twice or what is no DNA is an error
-with its line, and the index is put beside it, or in a temporary place where that cannot be written. What htslib cannot
-index (plain gzip, .2bit, standard input, remote files, lines of unequal lengths) is unpacked to a temporary file first.
+used; of a plain file all records have to lie as it says, since what was put in another's place may be older. Else the
+file is read once by the strict reader, so that a name that occurs twice or what is no DNA is an error with its line,
+and the index is put beside it, or in a temporary place where that cannot be written. What htslib cannot index (plain
+gzip, .2bit, standard input, remote files, lines of unequal lengths) is unpacked to a temporary file first.
 """
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
 import pysam
@@ -23,6 +24,7 @@ from vqdna_jax.genome import htslib
 from vqdna_jax.genome.alphabet import to_bases, to_text
 from vqdna_jax.genome.fasta import FastaReader
 from vqdna_jax.genome.fasta_files import describe_skipped, open_reader
+from vqdna_jax.genome.faults import MAX_HEADER_BYTES
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.genome.streams import GZIP_MAGIC, is_bgzip
@@ -45,6 +47,11 @@ class _Index(NamedTuple):
     @property
     def files(self) -> list[Path]:
         return [self.fai, *([self.gzi] if self.gzi else [])]
+
+
+def files_of(fasta: str | os.PathLike) -> list[Path]:
+    """What a FASTA file may be read from, beside itself."""
+    return _Index.beside(fasta, packed=True).files
 
 
 class IndexedFasta(contextlib.AbstractContextManager):
@@ -94,6 +101,7 @@ class IndexedFasta(contextlib.AbstractContextManager):
         packed = is_bgzip(self.file)
         index = _Index.beside(self.file, packed)
         if _is_fresh(index, self.file) and (found := _opened(self.file, index)):
+            _check_places(index, self.file)
             return found
         reader = open_reader(self.file)
         for _ in reader:  # raises where it is no DNA
@@ -159,6 +167,58 @@ def _is_fresh(index: _Index, fasta: str | os.PathLike) -> bool:
         return all(os.stat(file).st_mtime >= os.stat(fasta).st_mtime for file in index.files)
     except OSError:
         return False
+
+
+def _check_places(index: _Index, fasta: str | os.PathLike) -> None:
+    """Raises InputError where a record of a plain file does not begin and end where the index says, or there is
+    another. Places within bgzip are not to be had before it is opened."""
+    places_of = None if index.gzi else _places_of(index)
+    if places_of is None:
+        return
+    with open(fasta, "rb") as file:
+        before = 0
+        for name, first, behind in places_of:
+            if not _is_header(_gap(file, before, first), name, begins=not before):
+                raise _other(index, fasta, name)
+            before = behind
+        rest = _gap(file, before, max(before, file.seek(0, os.SEEK_END)))
+    if not rest[:1].strip() or rest[1:].strip(b"\r\n"):
+        raise _other(index, fasta, name)
+
+
+def _places_of(index: _Index) -> list[tuple[bytes, int, int]] | None:
+    """Of each record its name, where its bases begin and where the last is; None where the index is none."""
+    found = []
+    for line in index.fai.read_bytes().splitlines():
+        name, *numbers = line.split(b"\t")
+        if len(numbers) != 4 or not all(number.isdigit() and len(number) < 16 for number in numbers):
+            return None
+        length, start, bases, width = map(int, numbers)
+        if length and not 0 < bases < width:
+            return None
+        rows, rest = divmod(max(length - 1, 0), bases or 1)
+        found.append((name, start, start + rows * width + rest))
+    return found or None
+
+
+def _gap(file: BinaryIO, start: int, stop: int) -> bytes:
+    """What lies between the last base of a record and the first of the next; nothing where that is no header."""
+    file.seek(start)
+    return file.read(stop - start) if 0 <= stop - start <= 2 * MAX_HEADER_BYTES else b""
+
+
+def _is_header(text: bytes, name: bytes, begins: bool) -> bool:
+    """Whether this is the last base of a record, where one was before, and the header of one with this name."""
+    base, line = (b"", text) if begins else (text[:1], text[1:])
+    newline = begins or (base.strip() and line[:1] in (b"\r", b"\n"))
+    header = line.strip(b"\r\n")
+    is_one = line.endswith(b"\n") and b"\n" not in header and header[:1] == b">"
+    return bool(newline and is_one and header[1:].split()[:1] == [name])
+
+
+def _other(index: _Index, fasta: str | os.PathLike, name: bytes) -> InputError:
+    told = f"{shown(index.fai)} says another place for {name[:80].decode('utf-8', 'backslashreplace')}, or for its end"
+    return InputError(f"{shown(fasta)}: {told}; fetch the file again, or remove the index if it is of another file")
 
 
 def _build(fasta: str | os.PathLike, index: _Index) -> bool:
