@@ -17,7 +17,7 @@ import numpy as np
 
 from vqdna_jax import version
 from vqdna_jax.errors import InputError, shown
-from vqdna_jax.genome import contigs
+from vqdna_jax.genome import contigs, indexed_fasta
 from vqdna_jax.genome.indexed_fasta import IndexedFasta
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import StreamCheck
@@ -129,7 +129,7 @@ def _open(
     batch: int | None,
 ) -> tuple[Pretrained, str]:
     """(what scores, its digest). Raises InputError as `score_vcf`, of what can be known before anything is read."""
-    inputs = [file, fasta, *files_of(model_dir)]
+    inputs = [file, fasta, *indexed_fasta.files_of(fasta), *files_of(model_dir)]
     check_output(out, inputs, streams=True)
     if embeddings is not None:
         check_output(embeddings, [*inputs, out])

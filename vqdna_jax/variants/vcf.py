@@ -5,18 +5,20 @@ pysam (htslib) reads and writes BCF, checks headers and packs bgzip.
 """
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import pysam
+import pysam.bcftools
 
 from vqdna_jax.errors import InputError, shown
+from vqdna_jax.genome import htslib
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.streams import lines_of, read_chunks
 from vqdna_jax.runtime.files import replacing, writing
+from vqdna_jax.variants import bcf
 from vqdna_jax.variants.fields import MADE_BY, NAMES, Values, as_text
 
 _COLUMNS = 8  # that a record has at least; the last is INFO
@@ -82,8 +84,22 @@ def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
 
 def sites(path: str | os.PathLike) -> Iterator[Site]:
     """Raises InputError: a record that is none, with its number; else as `lines`."""
-    records = (line for line in lines(path) if not line.startswith(b"#"))
-    return (_site(path, number, line) for number, line in enumerate(records, start=1))
+    columns, number = 0, 0
+    for line in lines(path):
+        if line.startswith(_TITLES):
+            columns = 1 + line.count(b"\t")
+        if not line.startswith(b"#"):
+            number += 1
+            site = _site(path, number, line)
+            _check_samples(path, number, line, columns)
+            yield site
+
+
+def _check_samples(path: str | os.PathLike, number: int, line: bytes, titles: int) -> None:
+    """What has samples has each of them in every record; htslib would drop others from BCF."""
+    if titles > _COLUMNS + 1 and (found := 1 + line.count(b"\t")) != titles:
+        told = f"{found:,} columns, {line[:30]!r}; expected {titles:,}, as #CHROM has; give the file whole"
+        raise InputError(f"{shown(path)}: record {number}: {told}")
 
 
 def _site(path: str | os.PathLike, number: int, line: bytes) -> Site:
@@ -140,7 +156,8 @@ def _write_bcf(source: str | os.PathLike, new: Path, header: list[str], added: I
     """Of BCF by records, whose numbers keep all their digits; of text by htslib, which may know of a record only what
     the header says, so that it says all first."""
     if _is_bcf(source):
-        _copy(source, new, header, added)
+        with _htslib(source):
+            bcf.copy(source, new, header, _OURS, added)
         return
     with places.scratch() as directory:
         text, whole = directory / "text.vcf", directory / "whole.vcf"
@@ -149,24 +166,16 @@ def _write_bcf(source: str | os.PathLike, new: Path, header: list[str], added: I
         with open(whole, "wb") as file:
             file.write(str(_header(places.Copy(text, source))).encode("utf-8", "surrogateescape"))
             file.writelines(line + b"\n" for line in lines(text) if not line.startswith(b"#"))
-        _copy(places.Copy(whole, source), new, [], itertools.repeat({}))
+        _packed(source, whole, new)
 
 
-def _copy(source: str | os.PathLike, new: Path, header: list[str], added: Iterable[Values]) -> None:
-    """Records keep the header that they were read with: htslib ends the process rather than translate some. What has no
-    values stays as it is."""
-    with _htslib(source), pysam.VariantFile(os.fspath(source)) as file:
-        for line in [line for line in file.header.records if header and line.key == MADE_BY]:
-            line.remove()
-        for text in header:
-            file.header.add_line(text)
-        with pysam.VariantFile(os.fspath(new), "wb", header=file.header) as out:
-            for record, values in zip(file, added):
-                for name in set(NAMES) & set(record.info) if values else ():
-                    del record.info[name]
-                for name, column in values.items():
-                    record.info[name] = column
-                out.write(record)
+def _packed(source: str | os.PathLike, text: Path, new: Path) -> None:
+    """pysam would set or take away a record's END, which bcftools leaves as it is."""
+    with htslib.quiet():
+        try:
+            pysam.bcftools.view("--no-version", "-Ob", "-o", str(new), str(text), catch_stdout=False)
+        except pysam.SamtoolsError as error:
+            raise InputError(f"{shown(source)}: does not become BCF ({' '.join(str(error).split())})") from error
 
 
 def _header(path: str | os.PathLike) -> pysam.VariantHeader:
