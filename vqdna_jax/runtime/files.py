@@ -177,6 +177,8 @@ def behind_links(path: str | os.PathLike) -> pathlib.Path:
 
 def check_directory(path: str | os.PathLike) -> None:
     """Raises where no directory can be made or written. What is missing above it may be made, too."""
+    if is_stream(path):
+        raise InputError(f"{path}: is a pipe, a device or standard output; name a directory to write")
     try:
         with tempfile.TemporaryDirectory(prefix=".vqdna-", dir=_nearest(behind_links(path))):
             return

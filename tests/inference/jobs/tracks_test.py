@@ -226,6 +226,10 @@ REFUSED = {
     "nothing but N": (["chr1:151-230"], b"", "in.fa: holds nothing but N in chr1:151-230"),
     "an empty file": ([], b"\n", "in.fa:2: the file is empty"),
     "a name twice": ([], b">a\nACGT\n>a b\nACGT\n", "in.fa:3: "),
+    **{
+        f"the name {name}": ([], f">z\nACGT\n>{name}\nACGTACGT\n".encode(), "in.fa: a contig is named")
+        for name in ("#a", "track", "browser", "a\1b", "a\u2028b")
+    },
     "no DNA": ([], b">a\nACGT\n>b\tx\nACXT\n", "in.fa:4: "),
 }
 
@@ -248,6 +252,13 @@ def test_what_is_there_stays_and_other_models_are_refused(place, tmp_path):
     save_tiny_over_fixed(place / "model3", Kmers(3))
     assert "tracks needs a model over learned codes" in refusal(write, place, tmp_path / "new", 3)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(("out", "said"), [("-", "-: is a pipe"), ("", "is empty"), ("/dev/null", "exists")])
+def test_what_is_no_place_for_a_directory_is_refused(place, out, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in refusal(tracks.write_tracks, place / "in.fa", place / "model1", out)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ class Staging(NamedTuple):
 def check(out: str) -> None:
     """Raises where no corpus can be put, as far as can be known before it is built; follows links."""
     places.check_spelling(out)
+    if not out:
+        raise InputError("the name of the output is empty; name a directory to write")
     try:
         vacant = places.is_vacant(out if places.is_remote(out) else os.path.realpath(out))
     except OSError as error:

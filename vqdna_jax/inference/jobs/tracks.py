@@ -142,6 +142,7 @@ def write_tracks(
     assert isinstance(tokenizer, LearnedTokenizer), "scorer has looked"
     with IndexedFasta(fasta) as genome:
         job, spans, notes = Job(model, tokenizer, genome), *spans_of(genome.lengths, regions)
+        _check_names(fasta, spans)
         meta = {
             "schema": SCHEMA,
             "pretrained_digest": model.digest,
@@ -176,6 +177,14 @@ def spans_of(lengths: Mapping[str, int], regions: Sequence[Region]) -> tuple[lis
         else:
             spans.append(span)
     return spans, contigs.describe({name: contig for name, contig in resolved.items() if contig in order})
+
+
+def _check_names(fasta: str | os.PathLike, spans: Sequence[Span]) -> None:
+    """Raises InputError: a line of BED that begins so is a comment or a setting, or XML has no such letter."""
+    for name in dict.fromkeys(span.contig for span in spans):
+        if name.startswith("#") or name in ("track", "browser") or not name.isprintable():
+            told = f"a contig is named {name[:80]!r}, which no track can say"
+            raise InputError(f"{shown(fasta)}: {told}; rename it, or name others by --region")
 
 
 def _span(lengths: Mapping[str, int], resolved: Mapping[str, str], region: Region) -> Span:

@@ -22,6 +22,7 @@ from vqdna_jax.runtime.progress import progress_bar
 
 GC_MATCHED, SHUFFLED = "gc-matched", "shuffled"
 LONGEST = 1_000_000  # bases of a window
+MOST_NEGATIVES = 100  # for each peak; each is looked for by itself
 Path = str | os.PathLike
 ByStretch = dict[Stretch, list[Row]]
 BySplit = dict[str, list[Row]]
@@ -55,8 +56,8 @@ class Options:
     def __post_init__(self):
         if not 1 <= self.width <= LONGEST:
             raise InputError(f"--width={self.width}: expected bases, from 1 to {LONGEST:,}")
-        if self.ratio < 1:
-            raise InputError(f"--ratio={self.ratio}: expected negatives for each peak, 1 or more")
+        if not 1 <= self.ratio <= MOST_NEGATIVES:
+            raise InputError(f"--ratio={self.ratio}: expected negatives for each peak, from 1 to {MOST_NEGATIVES}")
 
     @property
     def kind(self) -> str:
