@@ -1,14 +1,15 @@
 """The networks that read the vectors of codes, by their names on disk. Who embeds or fine-tunes with one knows it by
-`NetworkConfig` alone: a new one is a file here, and a line of PUBLISHED."""
+`NetworkConfig` alone: a new one is a file here, and a line of PUBLISHED, or of TRAINED if stage 2 trains it."""
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import flax.linen as nn
 
 from vqdna_jax.models.bert import BertConfig
 from vqdna_jax.models.heads import LanguageHead
 from vqdna_jax.models.hyena import HyenaConfig
-from vqdna_jax.models.transformer import Compute
+from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
+from vqdna_jax.models.transformer import Compute, TransformerConfig
 
 
 class NetworkConfig(Protocol):
@@ -54,8 +55,10 @@ class PublishedConfig(NetworkConfig, Protocol):
         """What names tokens; None where the weights came without it."""
 
 
+TrainedConfig: TypeAlias = TransformerConfig | HyenaEncoderConfig
 PUBLISHED: dict[str, type[PublishedConfig]] = {"bert": BertConfig, "hyena": HyenaConfig}
+TRAINED: dict[str, type[TrainedConfig]] = {"transformer": TransformerConfig, "hyena": HyenaEncoderConfig}
 
 
-def name_of(config: PublishedConfig) -> str:
-    return next(name for name, kind in PUBLISHED.items() if type(config) is kind)
+def name_of(config: NetworkConfig) -> str:
+    return next(name for name, kind in (*PUBLISHED.items(), *TRAINED.items()) if type(config) is kind)

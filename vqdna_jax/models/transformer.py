@@ -114,7 +114,7 @@ class Transformer(nn.Module):
     ) -> tuple[Array, Array | None]:
         """`lengths_B`: codes of each sequence, CLS included; `layers`: how many to run, without the last norm then."""
         c = self.config
-        x_BxLxD = self._embed(vectors_BxLxNxE, masked_BxL, replaced_B)
+        x_BxLxD = embedded(self, c.width, c.dtype, vectors_BxLxNxE, masked_BxL, replaced_B)
         if c.cls:
             cls_D = self.param("cls", sharded(truncated_normal(0.02), None), (c.width,))
             first = jnp.broadcast_to(cls_D.astype(c.dtype)[None, None], (len(x_BxLxD), 1, c.width))
@@ -127,33 +127,46 @@ class Transformer(nn.Module):
             x_BxLxD = _norm(x_BxLxD, norm_D, c.dtype)
         return (x_BxLxD[:, 1:], x_BxLxD[:, 0]) if c.cls else (x_BxLxD, None)
 
-    def _embed(self, vectors_BxLxNxE: Array, masked_BxL: Array, replaced_B: Array) -> Array:
-        width, dtype = self.config.width, self.config.dtype
-        shape = (*vectors_BxLxNxE.shape[2:], width)
-        init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
-        project_NxExD = self.param("project", sharded(init, None, None, "embed"), shape)
-        mask_D = self.param("mask", sharded(truncated_normal(0.02), None), (width,))
-        project_NxExD = gathered(project_NxExD, None, None, "embed").astype(dtype)
-        x_BxLxD = jnp.einsum("blne,ned->bld", vectors_BxLxNxE.astype(dtype), project_NxExD)
-        gone_BxL = masked_BxL & replaced_B[:, None]
-        x_BxLxD = jnp.where(gone_BxL[..., None], 0, x_BxLxD)
-        return x_BxLxD + masked_BxL[..., None].astype(dtype) * mask_D.astype(dtype)[None, None]
-
     def _weight(self, name: str) -> Array:
         c = self.config
         channels = c.width // c.heads
-        fan_in = functools.partial(variance_scaling, mode="fan_in", distribution="truncated_normal", batch_axis=(0,))
-        inward, outward = fan_in(1.0, in_axis=1), 1.0 / (2 * c.layers)  # the residual stream sums 2 layers of these
-        ones = nn.initializers.ones
-        init, shape = {
-            "attention_norm": (ones, (c.width,)),
-            "qkv": (fan_in(1.0, in_axis=1, out_axis=(2, 3, 4)), (c.width, 3, c.heads, channels)),
-            "out": (fan_in(outward, in_axis=(1, 2), out_axis=3), (c.heads, channels, c.width)),
-            "mlp_norm": (ones, (c.width,)),
-            "up": (inward, (c.width, c.matrices_up, c.hidden)),
-            "down": (fan_in(outward, in_axis=1, out_axis=2), (c.hidden, c.width)),
+        shape = {
+            "attention_norm": (c.width,),
+            "qkv": (c.width, 3, c.heads, channels),
+            "out": (c.heads, channels, c.width),
+            "mlp_norm": (c.width,),
+            "up": (c.width, c.matrices_up, c.hidden),
+            "down": (c.hidden, c.width),
         }[name]
+        init = matrices_of(c.layers).get(name, nn.initializers.ones)
         return self.param(name, sharded(init, "layer", *WEIGHT_AXES[name]), (c.layers, *shape))
+
+
+def embedded(
+    module: nn.Module, width: int, dtype: str, vectors_BxLxNxE: Array, masked_BxL: Array, replaced_B: Array
+) -> Array:
+    """[B, L, D], by `project` and `mask`, which are made as parameters of the `module`."""
+    shape = (*vectors_BxLxNxE.shape[2:], width)
+    init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
+    project_NxExD = module.param("project", sharded(init, None, None, "embed"), shape)
+    mask_D = module.param("mask", sharded(truncated_normal(0.02), None), (width,))
+    project_NxExD = gathered(project_NxExD, None, None, "embed").astype(dtype)
+    x_BxLxD = jnp.einsum("blne,ned->bld", vectors_BxLxNxE.astype(dtype), project_NxExD)
+    gone_BxL = masked_BxL & replaced_B[:, None]
+    x_BxLxD = jnp.where(gone_BxL[..., None], 0, x_BxLxD)
+    return x_BxLxD + masked_BxL[..., None].astype(dtype) * mask_D.astype(dtype)[None, None]
+
+
+def matrices_of(layers: int) -> dict[str, nn.initializers.Initializer]:
+    """Of the matrices of so many layers, before training."""
+    fan_in = functools.partial(variance_scaling, mode="fan_in", distribution="truncated_normal", batch_axis=(0,))
+    outward = 1.0 / (2 * layers)  # the residual stream sums 2 layers of these
+    return {
+        "qkv": fan_in(1.0, in_axis=1, out_axis=(2, 3, 4)),
+        "out": fan_in(outward, in_axis=(1, 2), out_axis=3),
+        "up": fan_in(1.0, in_axis=1),
+        "down": fan_in(outward, in_axis=1, out_axis=2),
+    }
 
 
 def attention_of(compute: Compute) -> Kernel:
