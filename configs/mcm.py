@@ -11,6 +11,9 @@ base (the default): the paper's 12 x 768 with 12 heads (86 M parameters), AdamW 
 500,000 steps, 25 % masked. What the paper does not say is this project's choice: what hides a base, betas, weight
 decay, warm-up, clipping, window.
 large: 24 x 2048 with 16 heads (1.2 billion parameters), to show that the sharding carries it.
+
+--config.model.kind=hyena --config.model.cls=False: Hyena in the transformer's place; over single bases as HyenaDNA, but
+seeing both sides, or over any other tokenizer (docs/pretraining.md).
 """
 
 from ml_collections import config_dict
@@ -37,6 +40,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         ),
         base_weight=1.0,  # of the loss of the head that names bases; 0: the paper's objective
         model=dict(
+            kind="transformer",  # or hyena
             layers=12,
             width=768,
             heads=12,
@@ -45,6 +49,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             window=0,  # codes seen on both sides; 0: all
             cls=True,
             rope_base=10000.0,
+            causal=False,  # of hyena alone
             dtype="bfloat16",
         ),
         compute=dict(

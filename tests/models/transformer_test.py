@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import mcm
-from vqdna_jax import partition
+from vqdna_jax import partition, stages
 from vqdna_jax.models import attention, transformer
 from vqdna_jax.models.heads import Heads
 from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
@@ -139,8 +139,7 @@ def test_flops_by_formula_are_xlas_count(activation):
 
 
 def sizes(preset, activation="gelu"):
-    config = mcm.get_config(preset)
-    model = TransformerConfig(**config.model)
+    model = stages.read_settings(mcm.get_config(preset)).model.network(512)
     codes = tuple(jax.ShapeDtypeStruct((size, 384), jnp.float32) for size in (1024, 2048))
     shapes = [jax.ShapeDtypeStruct(s, d) for s, d in (((1, 8, 2, 384), jnp.float32), ((1, 8), bool), ((1,), bool))]
     network = jax.eval_shape(Transformer(model).init, jax.random.key(0), *shapes)

@@ -34,6 +34,7 @@ BAD_VALUES = {
     "seed": -1,
 }
 
+HYENA = {"model.kind": "hyena", "model.cls": False}
 
 PRESETS = [
     (experiment, preset)
@@ -130,6 +131,11 @@ def test_an_unknown_task_names_the_known_ones():
         (hrq, {"train.total_epochs": 1.0}, "keys train.total_steps and train.total_epochs: set one of them"),
         (finetune, {"train.total_epochs": 0.0}, "keys train.total_steps and train.total_epochs: set one of them"),
         (mcm, {"model.heads": 3}, "key model.width: found 128, expected a multiple of 2 x model.heads=3"),
+        (mcm, {"model.kind": "mamba"}, "key model.kind: found 'mamba', expected one of transformer, hyena"),
+        (mcm, {"model.causal": True}, "key model.causal: found True, expected False with model.kind=transformer"),
+        (mcm, {"model.kind": "hyena"}, "key model.cls: found True, expected False with model.kind=hyena"),
+        (mcm, HYENA | {"model.window": 8}, "key model.window: found 8, expected 0 with model.kind=hyena"),
+        (mcm, HYENA | {"model.activation": "geglu"}, "key model.activation: found 'geglu', expected gelu with"),
         (
             mcm,
             {"train.microbatches": 3},
@@ -158,6 +164,8 @@ def test_values_that_do_not_fit_together(experiment, values, complaint):
         (finetune, {"eval.batch": 20}, 8, "eval.batch: found 20, expected a multiple of the 8 shards"),
         (hrq, {"mesh.fsdp": 5}, 1, "model.width: found 96, expected a multiple of mesh.fsdp=5"),
         (mcm, {"mesh.tensor": 8, "model.heads": 4}, 1, "model.heads: found 4, expected a multiple of mesh.tensor=8"),
+        (mcm, HYENA | {"mesh.tensor": 2}, 1, "mesh.tensor: found 2, expected 1: model.kind=hyena splits no layer"),
+        (mcm, HYENA | {"mesh.fsdp": 3}, 1, "model.width: found 128, expected a multiple of mesh.fsdp=3"),
         (mcm, {"mesh.tensor": 4, "model.hidden": 6}, 1, "model.hidden: found 6, expected a multiple of mesh.tensor=4"),
     ],
 )

@@ -6,7 +6,7 @@ description beside the export that the config names.
 
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.classifier import POSITIONS, Classifier
 from vqdna_jax.models.networks import NetworkConfig, PublishedConfig
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
-from vqdna_jax.models.transformer import Compute, TransformerConfig
+from vqdna_jax.models.transformer import Compute
 from vqdna_jax.partition import Tree, abstract_state, batch_shards, local_mesh, spec
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.stages.finetune import finetune_task
@@ -33,8 +33,6 @@ from vqdna_jax.tokenizers import load as tokenizers
 from vqdna_jax.training import settings
 from vqdna_jax.training.experiments import beside, find, read_config
 from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, StageSettings, VocabularySettings
-
-Shape = TypeVar("Shape", TokenizerConfig, TransformerConfig)
 
 
 class Row(NamedTuple):
@@ -96,8 +94,10 @@ def make_task(run: StageSettings, source: str) -> Planned:
         raise InputError('config key compute.attention: found "cudnn", which is for GPUs; expected auto, splash or xla')
     if isinstance(run, FinetuneSettings):
         return _finetune(run, source)
-    tokenizer = _exported(run.tokenizer, "model", TokenizerConfig, (exports.TOKENIZER, exports.PRETRAINED))
-    tokenizer = tokenizer or _beside(source, "hrq", VocabularySettings).model
+    if run.tokenizer:
+        tokenizer = _tokenizer(*_described(run.tokenizer, (exports.TOKENIZER, exports.PRETRAINED)))
+    else:
+        tokenizer = _beside(source, "hrq", VocabularySettings).model
     return Planned(masked_codes_task(run, tokenizer, "tpu"), tokenizer, run.data.window_bp)
 
 
@@ -128,30 +128,24 @@ def base_parameters(planned: Planned) -> int | None:
 
 def _base(directory: str, source: str) -> tuple[NetworkConfig, TokenizerConfig | Tokens, int]:
     """(network, tokenizer, bases of a window) of a pretrained model."""
-    if directory and _described(directory, (exports.PRETRAINED, exports.IMPORTED))[1]["schema"] == exports.IMPORTED:
-        return _imported(directory)
-    schemas = (exports.PRETRAINED,)
-    transformer = _exported(directory, "transformer", TransformerConfig, schemas)
-    tokenizer = _exported(directory, "model", TokenizerConfig, schemas)
-    if transformer and tokenizer:
-        return transformer, tokenizer, _described(directory, schemas)[1]["window_bp"]
-    base = _beside(source, "mcm", MaskedCodesSettings)
-    return base.model, _beside(source, "hrq", VocabularySettings).model, base.data.window_bp
+    if directory:
+        path, described = _described(directory, (exports.PRETRAINED, exports.IMPORTED))
+        if described["schema"] == exports.IMPORTED:
+            return _imported(path, described)
+        return formats.trained_network(path, described), _tokenizer(path, described), described["window_bp"]
+    base, tokenizer = _beside(source, "mcm", MaskedCodesSettings), _beside(source, "hrq", VocabularySettings).model
+    window_bp = base.data.window_bp
+    return base.model.network(window_bp // tokenizer.bases_per_code), tokenizer, window_bp
 
 
-def _imported(directory: str) -> tuple[NetworkConfig, Tokens, int]:
-    path, described = _described(directory, (exports.IMPORTED,))
+def _imported(path: pathlib.Path, described: dict) -> tuple[NetworkConfig, Tokens, int]:
     network = formats.read_network(path, described)
     words = tokenizers.from_described(described["tokenizer"], f"{path}: key tokenizer").vocabulary
     return network, Tokens((words,), network.width, described["length"]), described["window_bp"]
 
 
-def _exported(directory: str, key: str, kind: type[Shape], schemas) -> Shape | None:
-    """What the config.json of an export says of its `key`; None where the config names no directory."""
-    if not directory:
-        return None
-    path, described = _described(directory, schemas)
-    return exports.typed(path, key, described[key], kind)
+def _tokenizer(path: pathlib.Path, described: dict) -> TokenizerConfig:
+    return exports.typed(path, "model", described["model"], TokenizerConfig)
 
 
 def _described(directory: str, schemas) -> tuple[pathlib.Path, dict]:

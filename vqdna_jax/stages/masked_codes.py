@@ -16,8 +16,8 @@ from vqdna_jax.inference import load
 from vqdna_jax.inference.model import Model
 from vqdna_jax.inference.saved import pretrained
 from vqdna_jax.models.attention import best_kernel
+from vqdna_jax.models.networks import TrainedConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
-from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.partition import replicated
 from vqdna_jax.runtime.exports import PRETRAINED
 from vqdna_jax.stages import start
@@ -105,7 +105,7 @@ class MaskedCodesStage(WindowStage):
         run.close(result)
         _say(result, run.workdir)
 
-    def _parts(self, weights: Params) -> tuple[LearnedTokenizer, TransformerConfig, Params, int, int]:
+    def _parts(self, weights: Params) -> tuple[LearnedTokenizer, TrainedConfig, Params, int, int]:
         """What a pretrained model is saved, or made, of."""
         tokenizer, model, window_bp = self.tokenizer, self.task.model, self.settings.data.window_bp
         return tokenizer, model, weights, window_bp, window_bp // tokenizer.bases_per_code - model.cls
@@ -126,7 +126,7 @@ def masked_codes_task(settings: MaskedCodesSettings, tokenizer: TokenizerConfig,
             f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases per code,"
             f" at least {8 * r}"
         )
-    model, masking, compute = settings.model, settings.masking, settings.compute
+    model, masking, compute = settings.model.network(window_bp // r), settings.masking, settings.compute
     validate_masking(masking, window_bp // r - model.cls, r)
     if compute.attention == "auto":
         kernel = best_kernel(platform, window_bp // r, model.window, model.dtype)

@@ -93,7 +93,7 @@ def masked_tokens_task(
     settings: MaskedCodesSettings, tokenizer: FixedTokenizer, laid_out: Layout, platform: str
 ) -> MaskedTokens:
     """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open."""
-    model, compute = settings.model, settings.compute
+    model, compute = settings.model.network(laid_out.length + settings.model.cls), settings.compute
     if compute.attention == "auto":
         padded = kernel_of_padded(platform, model.window, model.dtype)
         whole = best_kernel(platform, laid_out.length + model.cls, model.window, model.dtype)

@@ -7,9 +7,11 @@ import jax
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.inference import load
+from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import pretrained
+from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
 from vqdna_jax.models.layers import Params
-from vqdna_jax.models.networks import NetworkConfig
+from vqdna_jax.models.networks import NetworkConfig, name_of
 from vqdna_jax.models.quantize import Codebook
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.partition import AnyArray
@@ -73,8 +75,21 @@ def of_masked(settings: MaskedCodesSettings, tokenizer: Tokenizer, schema: str) 
             f"config key init_from: {name} is over the tokenizer {model.tokenizer.digest[:12]}, and"
             f" tokenizer={settings.tokenizer} is {tokenizer.digest[:12]}; set --config.tokenizer={name}"
         )
-    _check_network(name, model.transformer, settings.model)
+    slots = _check_kind(name, model, settings)
+    _check_network(name, model.transformer, settings.model.network(slots))
     return Start(name, model.digest, jax.device_get(model.weights))
+
+
+def _check_kind(name: str, model: Pretrained, settings: MaskedCodesSettings) -> int:
+    """Codes of the export's windows. Raises InputError: another kind of network, or filters for other windows."""
+    kind, window_bp = name_of(model.transformer), model.window_bp
+    if kind != settings.model.kind:
+        found = f"{name} has another network: its model.kind is {kind}, the config's {settings.model.kind}"
+        raise InputError(f"config key init_from: {found}; set --config.model.kind={kind}")
+    if isinstance(model.transformer, HyenaEncoderConfig) and window_bp != settings.data.window_bp:
+        found = f"{name} has filters for windows of {window_bp} bases, the config's are of {settings.data.window_bp}"
+        raise InputError(f"config key init_from: {found}; set --config.data.window_bp={window_bp}")
+    return model.context
 
 
 def digests(start: Start | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,10 @@ from vqdna_jax.genome.windows import Windows
 from vqdna_jax.models import quantize
 from vqdna_jax.models.heads import Heads
 from vqdna_jax.models.layers import apply
+from vqdna_jax.models.networks import TrainedConfig
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.tokenizer import TokenizerConfig, encode
-from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
+from vqdna_jax.models.transformer import Compute
 from vqdna_jax.partition import replicated, spec, take
 from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, cross_entropy, mean_of, random_strand
 from vqdna_jax.tasks.masking import Masked, Masking, draw
@@ -40,7 +42,7 @@ class MaskedCodes:
     """
 
     tokenizer: TokenizerConfig
-    model: TransformerConfig
+    model: TrainedConfig
     compute: Compute
     masking: Masking
     base_weight: float
@@ -147,8 +149,8 @@ class MaskedCodes:
         return len(self.tokenizer.codebook_sizes)
 
     @property
-    def transformer(self) -> Transformer:
-        return Transformer(self.model, self.compute)
+    def transformer(self) -> nn.Module:
+        return self.model.module(self.compute)
 
     @property
     def heads(self) -> Heads:

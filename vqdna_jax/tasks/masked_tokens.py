@@ -8,6 +8,7 @@ each of its tokens is one of four: a loss per such token says little beside that
 import dataclasses
 from typing import ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +16,9 @@ from jax import Array
 
 from vqdna_jax.models.heads import TokenHead
 from vqdna_jax.models.layers import apply, truncated_normal
+from vqdna_jax.models.networks import TrainedConfig
 from vqdna_jax.models.quantize import code_vectors
-from vqdna_jax.models.transformer import Compute, Transformer, TransformerConfig
+from vqdna_jax.models.transformer import Compute
 from vqdna_jax.partition import gathered, replicated, sharded, take
 from vqdna_jax.tasks.base import Codebooks, Metrics, Params, cross_entropy
 from vqdna_jax.tasks.masking import Masked, Masking, draw
@@ -40,7 +42,7 @@ class MaskedTokens:
         microbatches, params_ema_decay: as of `MaskedCodes`.
     """
 
-    model: TransformerConfig
+    model: TrainedConfig
     compute: Compute
     vocabulary: int
     table_width: int
@@ -106,8 +108,8 @@ class MaskedTokens:
         return code_vectors((gathered(table_KxE, None, "embed"),), tokens_BxL[..., None])
 
     @property
-    def transformer(self) -> Transformer:
-        return Transformer(self.model, self.compute)
+    def transformer(self) -> nn.Module:
+        return self.model.module(self.compute)
 
     @property
     def head(self) -> TokenHead:

@@ -10,7 +10,10 @@ from typing import Annotated, Literal, get_args
 from vqdna_jax.labels.batches import Strands
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models.classifier import POSITIONS, READOUTS, Alignment, Method
+from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
 from vqdna_jax.models.lora import LoraConfig
+from vqdna_jax.models.networks import TRAINED, TrainedConfig
+from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.runtime import typed
 from vqdna_jax.runtime.typed import (
     InnerShare,
@@ -149,6 +152,37 @@ class MaskedCodesEvalSettings(WindowEvalSettings):
 
     probe: str
     probe_rows: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings(TransformerConfig):
+    """The network of stage 2.
+
+    Attributes:
+        kind: "hyena" has long convolutions (arXiv 2302.10866) in the attention's place: heads and rope_base say nothing
+            of it, and there is no CLS.
+        causal: of "hyena": a code sees none behind it, as published; else there is a filter for each side.
+    """
+
+    kind: Annotated[str, one_of(*TRAINED)] = "transformer"
+    causal: bool = False
+
+    def check_fields(self, prefix: str) -> None:
+        """Raises BadField: as `TransformerConfig`; a key that the other kind alone has."""
+        if self.kind == "transformer":
+            super().check_fields(prefix)
+            expect(not self.causal, f"{prefix}causal", self.causal, f"False with {prefix}kind=transformer")
+            return
+        for name, only in (("cls", False), ("window", 0), ("activation", "gelu")):
+            value = getattr(self, name)
+            expect(value == only, f"{prefix}{name}", value, f"{only} with {prefix}kind={self.kind}")
+
+    def network(self, slots: int) -> TrainedConfig:
+        """For windows of so many codes, CLS included."""
+        if self.kind == "hyena":
+            sizes = self.layers, self.width, self.hidden, slots
+            return HyenaEncoderConfig(*sizes, dtype=self.dtype, causal=self.causal)
+        return TransformerConfig(**{f.name: getattr(self, f.name) for f in dataclasses.fields(TransformerConfig)})
 
 
 @dataclasses.dataclass(frozen=True)

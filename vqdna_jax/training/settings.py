@@ -13,7 +13,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.models.classifier import ATTENTION, Method
 from vqdna_jax.models.networks import NetworkConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
-from vqdna_jax.models.transformer import Compute, TransformerConfig
+from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime import typed
 from vqdna_jax.runtime.typed import NonNegative, NonNegativeNumber, Share, expect, flat
 from vqdna_jax.tasks.masking import Masking
@@ -25,6 +25,7 @@ from vqdna_jax.training.groups import (
     LabelledData,
     MaskedCodesEvalSettings,
     MeshSettings,
+    NetworkSettings,
     OptimizerSettings,
     TrainSettings,
     TuningSettings,
@@ -137,7 +138,7 @@ class MaskedCodesSettings(Settings):
     data: WindowData
     masking: Masking
     base_weight: NonNegativeNumber
-    model: TransformerConfig
+    model: NetworkSettings
     compute: Compute
     eval: MaskedCodesEvalSettings
     init_from: str = ""
@@ -146,6 +147,8 @@ class MaskedCodesSettings(Settings):
         super().check(shards)
         _check_width(self.model.width, self.mesh)
         tensor = self.mesh.tensor
+        if self.model.kind == "hyena" and tensor > 1:
+            raise InputError(f"config key mesh.tensor: found {tensor}, expected 1: model.kind=hyena splits no layer")
         for name in ("heads", "hidden"):
             _check_divided(f"model.{name}", getattr(self.model, name), tensor, f"mesh.tensor={tensor}")
 

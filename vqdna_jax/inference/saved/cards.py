@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
+from vqdna_jax.models.networks import TrainedConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
-from vqdna_jax.models.transformer import TransformerConfig
 
 # YAML front matter is what model hubs read the library from.
 TOKENIZER = """\
@@ -100,7 +101,7 @@ tags: [dna, genomics, masked-language-model, jax]
 # A DNA language model over {tokens}
 
 A baseline beside models over learned codes, made by vqdna_jax with the same network and training.
-{layers} layers of width {width}, {heads} heads; a vocabulary of {vocabulary:,}; windows of {window_bp:,} bases, or
+{layers}; a vocabulary of {vocabulary:,}; windows of {window_bp:,} bases, or
 {length:,} tokens.
 Digest: `{digest}`.
 
@@ -210,14 +211,12 @@ def of_tokenizer(config: TokenizerConfig, digest: str, card: Mapping[str, Any]) 
     )
 
 
-def of_pretrained(
-    tokenizer: TokenizerConfig, transformer: TransformerConfig, digest: str, card: Mapping[str, Any]
-) -> str:
+def of_pretrained(tokenizer: TokenizerConfig, transformer: TrainedConfig, digest: str, card: Mapping[str, Any]) -> str:
     """The text of a pretrained model's card, as `of_tokenizer`."""
     c = transformer
     summary = (
-        f"{c.layers} layers of width {c.width}, {c.heads} heads, hidden {c.hidden} ({c.activation}), on the codes of a"
-        f" tokenizer (quantizer {tokenizer.quantizer}, bases per code: {tokenizer.bases_per_code})."
+        f"{_layers(c)}, on the codes of a tokenizer (quantizer {tokenizer.quantizer}, bases per code:"
+        f" {tokenizer.bases_per_code})."
     )
     return PRETRAINED.format(
         summary=summary,
@@ -231,7 +230,7 @@ def of_pretrained(
 def of_fixed_pretrained(
     tokens: str,
     vocabulary: int,
-    transformer: TransformerConfig,
+    transformer: TrainedConfig,
     window_bp: int,
     length: int,
     digest: str,
@@ -241,7 +240,7 @@ def of_fixed_pretrained(
     facts = {name: value for name, value in (card.get("result") or {}).items() if isinstance(value, int | float)}
     return FIXED_PRETRAINED.format(
         **{key: card.get(key) or "not recorded" for key in ("date", "command", "steps")},
-        **{key: getattr(transformer, key) for key in ("layers", "width", "heads")},
+        layers=_layers(transformer),
         tokens=tokens,
         vocabulary=vocabulary,
         window_bp=window_bp,
@@ -271,7 +270,14 @@ def _corpus(bases_by_species: Mapping[str, int]) -> str:
     return table(("species", "bases"), [*rows, ("all", f"{sum(bases_by_species.values()):,}")] if rows else [])
 
 
-def _run(config: TokenizerConfig | TransformerConfig | None, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _layers(c: TrainedConfig) -> str:
+    if isinstance(c, HyenaEncoderConfig):
+        sides = "causal" if c.causal else "a filter for each side"
+        return f"{c.layers} Hyena layers of width {c.width} ({sides}), hidden {c.hidden}"
+    return f"{c.layers} layers of width {c.width}, {c.heads} heads, hidden {c.hidden} ({c.activation})"
+
+
+def _run(config: TokenizerConfig | TrainedConfig | None, card: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     run = card.get("config") or {}
     data, began = run.get("data", {}), card.get("init_from_digest")
     facts = {

@@ -22,11 +22,10 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
 from vqdna_jax.inference.saved import cards, imported_card
-from vqdna_jax.models import networks
 from vqdna_jax.models.heads import Heads, TokenHead
 from vqdna_jax.models.hyena import KEPT
 from vqdna_jax.models.layers import Params
-from vqdna_jax.models.networks import PUBLISHED, NetworkConfig, PublishedConfig
+from vqdna_jax.models.networks import PUBLISHED, TRAINED, NetworkConfig, PublishedConfig, TrainedConfig, name_of
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
 from vqdna_jax.runtime import exports
@@ -88,13 +87,13 @@ class Format(abc.ABC, Generic[OfTokenizer, OfNetwork]):
 
 
 @dataclasses.dataclass(frozen=True)
-class OverLearned(Format[LearnedTokenizer, TransformerConfig]):
+class OverLearned(Format[LearnedTokenizer, TrainedConfig]):
     schema: ClassVar[str] = PRETRAINED
     replaces: ClassVar[tuple[str, ...]] = (TOKENIZER, PRETRAINED)
 
     def _decides(self) -> dict[str, Any]:
         of_tokenizer = {"tokenizer": self.tokenizer.digest, "window_bp": self.window_bp}
-        return of_tokenizer | dataclasses.asdict(self.transformer)
+        return of_tokenizer | _named(self.transformer) | dataclasses.asdict(self.transformer)
 
     def tensors(self) -> Tensors:
         return {**self.tokenizer.tensors, **self.weights}
@@ -103,6 +102,7 @@ class OverLearned(Format[LearnedTokenizer, TransformerConfig]):
         return {
             "tokenizer_digest": self.tokenizer.digest,
             "model": self.tokenizer.config.described(),
+            **_named(self.transformer),
             "transformer": dataclasses.asdict(self.transformer),
             "window_bp": self.window_bp,
             "hidden_share": self.tokenizer.hidden_share,
@@ -118,7 +118,7 @@ class OverLearned(Format[LearnedTokenizer, TransformerConfig]):
     def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
         tensors = exports.read_tensors(path / TENSORS)
         config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig, tensors)
-        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig, tensors)
+        transformer = trained_network(path / CONFIG, described, tensors)
         codes = [(size, config.width) for size in config.codebook_sizes]
         weights = _expected(transformer, codes, Heads(config.bases_per_code, transformer.dtype).init)
         exports.check_tensors(path / TENSORS, tensors, learned.expected(config) | weights)
@@ -132,7 +132,7 @@ class OverLearned(Format[LearnedTokenizer, TransformerConfig]):
 
 
 @dataclasses.dataclass(frozen=True)
-class OverFixed(Format[FixedTokenizer, TransformerConfig]):
+class OverFixed(Format[FixedTokenizer, TrainedConfig]):
     schema: ClassVar[str] = FIXED_PRETRAINED
     replaces: ClassVar[tuple[str, ...]] = (FIXED_PRETRAINED,)
 
@@ -146,6 +146,7 @@ class OverFixed(Format[FixedTokenizer, TransformerConfig]):
         return {
             "tokenizer": self.tokenizer.described(),
             "tokenizer_digest": self.tokenizer.digest,
+            **_named(self.transformer),
             "transformer": dataclasses.asdict(self.transformer),
             "table_width": self.weights["table"].shape[1],
             "window_bp": self.window_bp,
@@ -161,7 +162,7 @@ class OverFixed(Format[FixedTokenizer, TransformerConfig]):
         tokenizer = tokenizers.from_described(described["tokenizer"], f"{path / CONFIG}: key tokenizer")
         exports.check_digest(path / CONFIG, tokenizer.digest, described["tokenizer_digest"])
         tensors = exports.read_tensors(path / TENSORS)
-        transformer = exports.typed(path / CONFIG, "transformer", described["transformer"], TransformerConfig, tensors)
+        transformer = trained_network(path / CONFIG, described, tensors)
         table, head = (tokenizer.vocabulary, described["table_width"]), TokenHead(transformer.dtype)
         expected = _expected(transformer, [table], lambda key, h, tables: head.init(key, h, *tables))
         expected["table"] = jax.ShapeDtypeStruct(table, jnp.float32)
@@ -184,7 +185,7 @@ class Imported(Format[FixedTokenizer, PublishedConfig]):
         return {
             "tokenizer": self.tokenizer.described(),
             "tokenizer_digest": self.tokenizer.digest,
-            "network": networks.name_of(self.transformer),
+            "network": name_of(self.transformer),
             "transformer": dataclasses.asdict(self.transformer),
             "window_bp": self.window_bp,
             "length": self.length,
@@ -211,13 +212,30 @@ def laid_out(tokenizer: Tokenizer, transformer: NetworkConfig, weights: Params, 
     """A model in the format that is for its network and tokenizer."""
     said = exports.flat(weights), window_bp, length
     if isinstance(tokenizer, LearnedTokenizer):
-        assert isinstance(transformer, TransformerConfig), "no other network reads learned codes"
+        assert isinstance(transformer, TrainedConfig), "no other network reads learned codes"
         return OverLearned(tokenizer, transformer, *said)
     assert isinstance(tokenizer, FixedTokenizer), "there are formats for these two"
-    if isinstance(transformer, TransformerConfig):
+    if isinstance(transformer, TrainedConfig):
         return OverFixed(tokenizer, transformer, *said)
     assert isinstance(transformer, PublishedConfig)
     return Imported(tokenizer, transformer, *said)
+
+
+def trained_network(path: pathlib.Path, described: Mapping[str, Any], tensors: Tensors | None = None) -> TrainedConfig:
+    """Of a config.json that is read, as `exports.typed`; one that names no network is older than there were two."""
+    kind = _kind(path, described.get("network", "transformer"), TRAINED)
+    return exports.typed(path, "transformer", described["transformer"], kind, tensors)
+
+
+def _named(transformer: TrainedConfig) -> dict[str, str]:
+    return {} if isinstance(transformer, TransformerConfig) else {"network": name_of(transformer)}
+
+
+def _kind(path: pathlib.Path, name: object, known: Mapping[str, type[OfNetwork]]) -> type[OfNetwork]:
+    for each, kind in known.items():
+        if each == name:
+            return kind
+    raise InputError(f"{path}: key network is {name!r}, expected one of {', '.join(known)}; copy the directory again")
 
 
 def _expected(
@@ -239,10 +257,7 @@ def _expected(
 
 def read_network(path: pathlib.Path, described: Mapping[str, Any], tensors: Tensors | None = None) -> PublishedConfig:
     """That of an imported model, by its config.json, `path`. Raises InputError as `exports.typed`, or no such kind."""
-    kind = PUBLISHED.get(str(described["network"]))
-    if kind is None:
-        found = f"{path}: key network is {described['network']!r}"
-        raise InputError(f"{found}, expected one of {', '.join(PUBLISHED)}; copy the directory again")
+    kind = _kind(path, described["network"], PUBLISHED)
     return exports.typed(path, "transformer", described["transformer"], kind, tensors)
 
 

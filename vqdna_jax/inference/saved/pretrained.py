@@ -14,8 +14,7 @@ from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
 from vqdna_jax.inference.saved.formats import FORMATS, Saved, Tensors, laid_out
 from vqdna_jax.models.layers import Params
-from vqdna_jax.models.networks import NetworkConfig
-from vqdna_jax.models.transformer import TransformerConfig
+from vqdna_jax.models.networks import NetworkConfig, TrainedConfig
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.runtime.exports import CONFIG, TENSORS
 from vqdna_jax.tokenizers.base import Tokenizer
@@ -75,7 +74,7 @@ def _read(path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Saved
 
 
 def in_memory(
-    tokenizer: LearnedTokenizer, transformer: TransformerConfig, weights: Params, window_bp: int, length: int
+    tokenizer: LearnedTokenizer, transformer: TrainedConfig, weights: Params, window_bp: int, length: int
 ) -> Pretrained:
     """The model that `save` would write and `load` read, on the first local device."""
     mesh = partition.local_mesh()
