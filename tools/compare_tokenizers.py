@@ -2,9 +2,10 @@
 
     python tools/compare_tokenizers.py --corpus=CORPUS --data=GUE --budget=hours --out=runs/tokenizers
 
-One-hot (a base a token), overlapping 3-mers (DNABERT), 6-mers side by side (NT), byte pairs (DNABERT-2), VQVAE and HRQ;
-each with its untrained twin, and linear models of k-mer counts and of bases by position. Stopped, it goes on where it
-was; with --shard=0/2 and --shard=1/2 two processes share the benchmark. Ends with a table and a page.
+One-hot (a base a token), the same with Hyena, of both sides, in the transformer's place (HyenaDNA), overlapping 3-mers
+(DNABERT), 6-mers side by side (NT), byte pairs (DNABERT-2), VQVAE and HRQ; each with its untrained twin, and linear
+models of k-mer counts and of bases by position. Stopped, it goes on where it was; with --shard=0/2 and --shard=1/2 two
+processes share the benchmark. Ends with a table and a page.
 """
 
 import argparse
@@ -86,6 +87,9 @@ FIXED = {
     "6-mer": Kmers(6),
     "BPE": None,  # trained on the corpus
 }
+NETWORKS = {  # another than the transformer: its tokenizer, and what stage 2 has other
+    "Hyena": ("one-hot", {"model.kind": "hyena", "model.cls": False}),
+}
 LEARNED = ("vqvae", "hrq")
 
 
@@ -97,7 +101,7 @@ def main() -> None:
     parser.add_argument("--budget", choices=BUDGETS, default="hours")
     parser.add_argument(
         "--tokenizers",
-        default="one-hot,3-mer,6-mer,BPE,VQVAE-1,HRQ-1,VQVAE-4,HRQ-4",
+        default="one-hot,Hyena,3-mer,6-mer,BPE,VQVAE-1,HRQ-1,VQVAE-4,HRQ-4",
         help="learned ones with their bases per code",
     )
     parser.add_argument("--tasks", default="", help="names of sets; all that are found")
@@ -113,7 +117,8 @@ def compare(arguments) -> int:
     budget, out = BUDGETS[arguments.budget], arguments.out
     models = {}
     for name in arguments.tokenizers.split(","):
-        models[name] = pretrain(name, tokenizer(name, arguments, budget), arguments, budget)
+        of, other = NETWORKS.get(name, (name, {}))
+        models[name] = pretrain(name, tokenizer(of, arguments, budget), other, arguments, budget)
         save_untrained(models[name], out / "untrained" / name)
     table, own = rows_of(models, [method for method in arguments.methods.split(",") if method], out / "untrained")
     settings = [f"{key}={value}" for key, value in budget.finetuning.items()] + arguments.set
@@ -144,9 +149,11 @@ def tokenizer(name: str, arguments, budget: Budget) -> pathlib.Path:
     return directory / "export"
 
 
-def pretrain(name: str, tokenizer_dir: pathlib.Path, arguments, budget: Budget) -> pathlib.Path:
+def pretrain(
+    name: str, tokenizer_dir: pathlib.Path, other: dict[str, object], arguments, budget: Budget
+) -> pathlib.Path:
     workdir = arguments.out / "pretrained" / name
-    train(f"mcm.py:{budget.preset}", workdir, budget.pretraining | {"tokenizer": tokenizer_dir}, arguments)
+    train(f"mcm.py:{budget.preset}", workdir, budget.pretraining | other | {"tokenizer": tokenizer_dir}, arguments)
     return workdir / "export"
 
 
