@@ -42,11 +42,14 @@ def test_auto_is_the_best_on_dev_of_those_that_it_names(place):
 def test_auto_takes_the_strands_that_are_better_on_dev(place, pool):
     found, _, _ = probe_of(changed(place, data__strands="auto", head__pool=pool, tuning__method="head"))
     (line,) = (line for line in found.lines if line.startswith("strands "))
-    tried = dict(part.split(" ") for part in line.partition("dev mcc ")[2].split(", "))
-    assert list(tried) == ["one", "both"] and line.startswith(f"strands    {found.model.strands}: ")
-    assert float(tried[found.model.strands]) == max(map(float, tried.values()))
-    for strands, value in tried.items():
-        alone = changed(place, data__strands=strands, head__pool=found.model.network.pool, tuning__method="head")
+    parts = [part.split(" ") for part in line.partition("dev mcc ")[2].split(", ")]
+    tried = {("".join(name) or pool, strands): value for *name, strands, value in parts}
+    assert len(tried) == 2 * (readout.FINALISTS if pool == "auto" else 1)
+    chosen = found.model.network.pool, found.model.strands
+    assert line.startswith(f"strands    {chosen[1]}: ") and float(tried[chosen]) == max(map(float, tried.values()))
+    for strands in ("one", "both"):
+        value = tried[chosen[0], strands]
+        alone = changed(place, data__strands=strands, head__pool=chosen[0], tuning__method="head")
         assert probe_of(alone)[0].scores["dev"]["mcc"] == pytest.approx(float(value), abs=6e-4)
 
 
@@ -94,8 +97,10 @@ def test_what_is_tried_is_computed_once(place, monkeypatch):
     chosen = list(found.model.network.readouts)
     tests = 1 + (found.model.strands == "both")
     assert len(encoded["train"].codes) <= readout.TRIED_ROWS
-    # Of train and dev all that is tried, and the other strand of what was chosen; of test what was chosen.
-    assert sorted(seen) == sorted(parts * 2 + chosen * 2 + chosen * tests)
+    (line,) = (line for line in found.lines if line.startswith("strands "))
+    finalists = {name for tried in line.partition("dev mcc ")[2].split(", ") for name in tried.split(" ")[0].split("+")}
+    # Of train and dev all that is tried, and the other strand of the best three; of test what was chosen.
+    assert sorted(seen) == sorted(parts * 2 + list(finalists) * 2 + chosen * tests)
 
 
 def test_codes_alone_leave_the_transformer_a_say_that_begins_at_zero(place):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -25,13 +25,13 @@ CANDIDATES = (
     *("mean", "words", "pairs", "mean+words", "words+pairs"),
     *("segments:8", "segments:8+words", POSITIONAL, f"{POSITIONAL}+words"),
 )
+FINALISTS = 3  # of them, that "auto" tries on both strands
 TRIED_ROWS = 3000  # of train, and of dev, that "auto" chooses with
 MOST_NUMBERS = 10_000  # of positions: a linear model of more has more weights than most sets have bases
 MAPPED_ROWS = 500  # of train, whose vectors the map of positions is made of
 MOST_NOISE = 0.05  # variance of a logit by dropout
 FEW_ROWS = 30  # of dev: with fewer, one row more or less that is right decides
 
-Choice = TypeVar("Choice", bound=str)
 Tried = dict[str, float]  # the score on dev of each choice
 
 
@@ -66,13 +66,15 @@ def probe(
     fitting = _Fitting(settings, base, labelled_set, encoded, target)
     metric, lines = linear.METRICS[labelled_set.kind], []
     pool, strands = settings.head.pool, settings.data.given_strands
+    pools = [pool]
     if pool == AUTO:
-        pool, tried = fitting.best_pool(strands or "one")
+        pools, tried = fitting.best_pools(strands or "one")
         lines.append(f"           tried on dev: {_listed(tried)}")
-    if problem := fitting.problem(pool):
+    if problem := fitting.problem(pools[0]):
         raise InputError(f"config key head.pool: {problem}")
+    pool = pools[0]
     if strands is None:
-        strands, tried = fitting.best_strands(pool)
+        (pool, strands), tried = fitting.best_strands(pools)
         lines.append(f"strands    {strands}: dev {metric} {_listed(tried)}")
     elif strands == "both":
         lines.append("strands    both: the mean of their logits")
@@ -126,16 +128,25 @@ class _Fitting:
     encoded: Mapping[str, Encoded]
     target: tuple[float, float]
 
-    def best_pool(self, strands: Strands) -> tuple[str, Tried]:
-        """The best of CANDIDATES, the first of equals."""
+    def best_pools(self, strands: Strands) -> tuple[list[str], Tried]:
+        """The FINALISTS best of CANDIDATES, the best first, of equals the first."""
         names = [name for name in CANDIDATES if not self.problem(name)]
-        for split in ("train", "dev"):  # in one pass
-            self._features_of_some(split, "+".join(dict.fromkeys("+".join(names).split("+"))), strands)
-        return _best({name: self._tried(name, strands) for name in names})
+        self._read(names, strands)
+        tried = {name: self._tried(name, strands) for name in names}
+        return sorted(names, key=lambda name: -tried[name])[:FINALISTS], tried
 
-    def best_strands(self, pool: str) -> tuple[Strands, Tried]:
-        """The better, of equals one: it takes half of the time."""
-        return _best({strands: self._tried(pool, strands) for strands in get_args(Strands)})
+    def best_strands(self, pools: Sequence[str]) -> tuple[tuple[str, Strands], Tried]:
+        """The best of the readouts by one strand or both, of equals the first, and one: it takes half of the time. What
+        is best of one strand need not be of both."""
+        self._read(pools, "both")
+        tried = {(pool, strands): self._tried(pool, strands) for pool in pools for strands in get_args(Strands)}
+        named = {" ".join(choice[len(pools) == 1 :]): value for choice, value in tried.items()}
+        return max(tried, key=lambda choice: tried[choice]), named
+
+    def _read(self, pools: Sequence[str], strands: Strands) -> None:
+        """What is tried, in one pass."""
+        for split in ("train", "dev"):
+            self._features_of_some(split, "+".join(dict.fromkeys("+".join(pools).split("+"))), strands)
 
     def _tried(self, pool: str, strands: Strands) -> float:
         """The score on dev of a probe of some rows."""
@@ -235,10 +246,6 @@ class _Fitting:
     def score(self, found: linear.Linear, rows: linear.Rows) -> scores.Scores:
         outputs_BxV = found.outputs(rows.features_BxP)
         return scores.score(self.labelled_set.kind, rows.labels, outputs_BxV, self.labelled_set.classes)
-
-
-def _best(tried: dict[Choice, float]) -> tuple[Choice, Tried]:
-    return max(tried, key=lambda name: tried[name]), {str(name): value for name, value in tried.items()}
 
 
 def _strands(of: Encoded, strands: Strands) -> list[Sequence[np.ndarray]]:
