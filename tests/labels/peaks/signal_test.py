@@ -52,6 +52,24 @@ def test_contigs_without_signal_are_counted(genome, peaks, tmp_path):
     assert 10 < made.prepared.left_out["peaks"]["on contigs that the bigWig lacks"] <= 20
 
 
+@pytest.mark.parametrize("kept", [12, 64, 100, 300, 0.5])
+def test_a_file_cut_short_is_refused(genome, peaks, kept, tmp_path):
+    """The library ends its process for some of them."""
+    file = tmp_path / "x.bw"
+    write(file, ["chr1", "chr2"])
+    size = int(kept * file.stat().st_size) if kept < 1 else kept
+    file.write_bytes(file.read_bytes()[:size])
+    assert "x.bw: the bigWig is damaged" in refusal(prepare, genome, peaks, tmp_path / "set", Options(signal=file))
+
+
+def test_a_file_without_any_value_says_so(genome, peaks, tmp_path):
+    with pyBigWig.open(str(tmp_path / "x.bw"), "w") as file:
+        file.addHeader([("chr1", LENGTH), ("chr2", LENGTH)])
+    assert "has no value in any window" in refusal(
+        prepare, genome, peaks, tmp_path / "set", Options(signal=tmp_path / "x.bw")
+    )
+
+
 def bad(kind, path) -> None:
     names = ["zebra"] if kind == "names" else ["chr1", "chr2"]
     write(path, names, 14_999 if kind == "lengths" else LENGTH)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import tqdm
 
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, shown
 from vqdna_jax.genome import bed, contigs
 from vqdna_jax.genome.bed import Bed
 from vqdna_jax.genome.indexed_fasta import IndexedFasta
@@ -223,6 +223,8 @@ class _Making:
             self._notes += contigs.describe(names)
             known = [row for row in peaks if row.window.contig in names]
             found = [row._replace(label=f"{signal.mean(names[row.window.contig], row.window):.6g}") for row in known]
+            if known and signal.without == signal.bases:
+                raise InputError(f"{shown(path)}: has no value in any window; give one that covers the peaks")
             self._without_signal = signal.without / max(signal.bases, 1)
         self._rows.left_out[POSITIVE]["on contigs that the bigWig lacks"] += len(peaks) - len(found)
         self._check_filled(found)

@@ -1,24 +1,29 @@
 """A bigWig as the target of a regression: the mean of a window."""
 
 import contextlib
+import json
 import os
+import select
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Self
-
-import numpy as np
-import pyBigWig
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 from vqdna_jax.errors import InputError, shown
 from vqdna_jax.genome import contigs
 from vqdna_jax.genome.remote import places
+from vqdna_jax.labels.peaks import bigwig_reader
 from vqdna_jax.labels.peaks.windows import Window
 
+_PATIENCE_S = 60.0  # for a window, or for the file's beginning, that takes milliseconds
 _MAGIC = (0x888FFC26).to_bytes(4, "little"), (0x888FFC26).to_bytes(4, "big")
 
 
 class Signal(contextlib.AbstractContextManager):
     """Means of windows. Entering raises InputError: it is no bigWig.
+
+    libBigWig believes the offsets in a file, and one that is cut short or damaged may end its process or keep it busy
+    for ever: another process reads it.
 
     Attributes:
         bases, without: of all windows asked for, and how many had no value, which count as 0.
@@ -30,19 +35,25 @@ class Signal(contextlib.AbstractContextManager):
     def __enter__(self) -> Self:
         if not _begins_as_one(self._path):
             raise InputError(f"{shown(self._path)}: is no bigWig; expected a bigWig file on this machine")
+        command = [sys.executable, "-P", bigwig_reader.__file__, os.fspath(self._path)]
+        self._reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         try:
-            with _quiet():
-                self._file = pyBigWig.open(os.fspath(self._path))
-        except RuntimeError as error:
-            raise self._damaged() from error
+            self._lengths = self._answer()
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._reader.kill()
+        self._reader.communicate()
 
     def names_of(self, used: Iterable[str], lengths: Mapping[str, int]) -> dict[str, str]:
         """What it calls the contigs that it has. Raises InputError: one has another length here, or none is here."""
-        known = self._file.chroms()
+        known = self._lengths
         names = contigs.resolve(used, known)
         if not names:
             found = f"it has {contigs.few(known)}, the FASTA file {contigs.few(lengths)}"
@@ -55,14 +66,22 @@ class Signal(contextlib.AbstractContextManager):
 
     def mean(self, contig: str, window: Window) -> float:
         """Of a window on what it calls the contig."""
+        total, found = self._answer([contig, window.start, window.stop])
+        size = window.stop - window.start
+        self.bases, self.without = self.bases + size, self.without + size - found
+        return total / size
+
+    def _answer(self, question: object = None) -> Any:
+        asks, says = self._reader.stdin, self._reader.stdout
+        assert asks and says, "both are pipes"
         try:
-            with _quiet():
-                values = self._file.values(contig, window.start, window.stop, numpy=True)
-        except RuntimeError as error:
+            if question is not None:
+                asks.write(f"{json.dumps(question)}\n".encode())
+                asks.flush()
+            ready, _, _ = select.select([says], [], [], _PATIENCE_S)
+            return json.loads(says.readline() if ready else b"")
+        except (OSError, ValueError) as error:
             raise self._damaged() from error
-        found = np.isfinite(values)
-        self.bases, self.without = self.bases + values.size, self.without + int((~found).sum())
-        return float(values[found].sum(dtype=np.float64)) / values.size
 
     def _damaged(self) -> InputError:
         return InputError(f"{shown(self._path)}: the bigWig is damaged; fetch it again")
@@ -77,17 +96,3 @@ def _begins_as_one(path: str | os.PathLike) -> bool:
             return file.read(4) in _MAGIC
     except OSError as error:
         raise places.cannot_read(path, error) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What the library would write to stderr is said by the errors."""
-    sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nothing, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
