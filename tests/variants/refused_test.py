@@ -1,12 +1,15 @@
 """What is no VCF, or not the whole of one, is refused in one line before any work."""
 
+import resource
 import shutil
 
+import numpy as np
 import pysam
 import pytest
 from refusals import refusal
 from small_variants import HEADER, some_records
 
+from vqdna_jax.errors import StorageError
 from vqdna_jax.variants.score import score_vcf
 
 BAD = {
@@ -58,3 +61,21 @@ def test_a_file_cut_short_is_refused(kind, lost, contigs, fasta, model_dir, tmp_
     packed.write_bytes(packed.read_bytes()[:-lost])
     message = refusal(score_vcf, packed, fasta, model_dir, tmp_path / "out.vcf", progress=False)
     assert message.startswith(f"{packed}: ") and "truncated" in message
+
+
+@pytest.mark.parametrize(("ending", "given"), [(".vcf", 0), (".vcf.gz", 0), (".bcf", 0), (".bcf", ".bcf")])
+def test_an_output_that_finds_no_room_is_told_as_that(contigs, fasta, model_dir, tmp_path, ending, given):
+    """The system allows no larger file, as it would on a full disk; the input is as large."""
+    letters = np.random.default_rng(0).integers(65, 91, 60_000, np.uint8).tobytes().decode()
+    (tmp_path / "in.vcf").write_text(f"{HEADER[:-1].replace('#CHROM', f'##noise={letters}{chr(10)}#CHROM')}\n")
+    source, out = tmp_path / "in.vcf", tmp_path / f"out{ending}"
+    if given:
+        score_vcf(source, fasta, model_dir, source := tmp_path / "in.bcf", progress=False)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StorageError) as found:
+            score_vcf(source, fasta, model_dir, out, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert "cannot be written" in str(found.value) and "\n" not in str(found.value) and not out.exists()

@@ -26,7 +26,7 @@ from vqdna_jax.inference.effects import Change
 from vqdna_jax.inference.jobs.partial import PARTIAL, Partial
 from vqdna_jax.inference.pretrained import CALLS_A_GROUP, Pretrained
 from vqdna_jax.runtime.exports import files_of
-from vqdna_jax.runtime.files import check_directory, check_output, is_stream, replacing
+from vqdna_jax.runtime.files import check_directory, check_output, is_stream, writing
 from vqdna_jax.runtime.progress import progress_bar
 from vqdna_jax.tokenizers.stitch import neighbours
 from vqdna_jax.variants import alleles, fields, vcf
@@ -223,24 +223,21 @@ def _write(
     last = 1 + len(fields.SCORES)
     with contextlib.ExitStack() as stack:
         if embeddings is not None:
-            new = stack.enter_context(replacing(embeddings))
-            shape = partial.size // (4 * width), width - last
-            array = np.lib.format.open_memmap(new, "w+", np.float32, shape)
-            for at, rows_AxF in _read_back(partial, width):
-                array[at : at + len(rows_AxF)] = rows_AxF[:, last:]
-            array.flush()
-        rows = (row_F for _, rows_AxF in _read_back(partial, width) for row_F in rows_AxF[:, :last])
+            file = stack.enter_context(writing(embeddings))  # mapped, it would end the process where the disk is full
+            header = {"descr": "<f4", "fortran_order": False, "shape": (partial.size // (4 * width), width - last)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for rows_AxF in _read_back(partial, width):
+                file.write(np.ascontiguousarray(rows_AxF[:, last:]).data)
+        rows = (row_F for rows_AxF in _read_back(partial, width) for row_F in rows_AxF[:, :last])
         made = f'Version="{version.__version__}",PretrainedDigest="{model.digest}",WindowBp="{model.window_bp}"'
         made = f"##{fields.MADE_BY}=<{made}>"
         vcf.write(source, out, [*fields.definitions(), made], _values(source, rows))
 
 
-def _read_back(partial: Partial, width: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(number of the first, rows [A, F]) of all alleles."""
-    at = 0
+def _read_back(partial: Partial, width: int) -> Iterator[np.ndarray]:
+    """Rows [A, F] of all alleles, some at a time."""
     for piece in partial.pieces(4 * width * _ROWS_AT_ONCE):
-        yield at, np.frombuffer(piece, "<f4").reshape(-1, width)
-        at += _ROWS_AT_ONCE
+        yield np.frombuffer(piece, "<f4").reshape(-1, width)
 
 
 def _values(source: str | os.PathLike, rows: Iterable[np.ndarray]) -> Iterator[fields.Values]:

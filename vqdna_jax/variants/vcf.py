@@ -5,7 +5,9 @@ pysam (htslib) reads and writes BCF, checks headers and packs bgzip.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -122,10 +124,14 @@ def write(source: str | os.PathLike, out: str | os.PathLike, header: list[str], 
     """
     name = os.fspath(out).lower()
     if name.endswith(".bcf"):
-        with replacing(out) as new:
+        with htslib.quiet(), replacing(out) as new:
             _write_bcf(source, new, header, added)
     elif name.endswith((".gz", ".bgz")):
-        with replacing(out) as new, contextlib.closing(pysam.BGZFile(os.fspath(new), "wb", None)) as packed:
+        with (
+            htslib.quiet(),
+            replacing(out) as new,
+            contextlib.closing(pysam.BGZFile(os.fspath(new), "wb", None)) as packed,
+        ):
             _write_lines(packed, source, header, added)
     else:
         with writing(out) as file:
@@ -156,8 +162,7 @@ def _write_bcf(source: str | os.PathLike, new: Path, header: list[str], added: I
     """Of BCF by records, whose numbers keep all their digits; of text by htslib, which may know of a record only what
     the header says, so that it says all first."""
     if _is_bcf(source):
-        with _htslib(source):
-            bcf.copy(source, new, header, _OURS, added)
+        bcf.copy(source, new, header, _OURS, added)
         return
     with places.scratch() as directory:
         text, whole = directory / "text.vcf", directory / "whole.vcf"
@@ -171,11 +176,12 @@ def _write_bcf(source: str | os.PathLike, new: Path, header: list[str], added: I
 
 def _packed(source: str | os.PathLike, text: Path, new: Path) -> None:
     """pysam would set or take away a record's END, which bcftools leaves as it is."""
-    with htslib.quiet():
-        try:
-            pysam.bcftools.view("--no-version", "-Ob", "-o", str(new), str(text), catch_stdout=False)
-        except pysam.SamtoolsError as error:
-            raise InputError(f"{shown(source)}: does not become BCF ({' '.join(str(error).split())})") from error
+    try:
+        pysam.bcftools.view("--no-version", "-Ob", "-o", str(new), str(text), catch_stdout=False)
+    except pysam.SamtoolsError as error:
+        if shutil.disk_usage(new.parent).free < text.stat().st_size:  # it does not say which
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise InputError(f"{shown(source)}: does not become BCF ({' '.join(str(error).split())})") from error
 
 
 def _header(path: str | os.PathLike) -> pysam.VariantHeader:

@@ -19,6 +19,7 @@ from tiny_pretrained import save_tiny_over_fixed, save_tiny_pretrained
 from tiny_tokenizer import save_tiny
 
 from vqdna_jax import partition
+from vqdna_jax.errors import StorageError
 from vqdna_jax.evaluation import masked_bases
 from vqdna_jax.genome.alphabet import N, to_bases, to_text
 from vqdna_jax.genome.fasta import load_fasta
@@ -285,3 +286,12 @@ def test_the_bits_of_a_trained_model_are_those_of_its_evaluation(bundled, tmp_pa
     expected_P, found_P = hidden.bits_P[inside], found_S[hidden.positions_P[inside]]
     assert np.corrcoef(expected_P, found_P)[0, 1] > 0.9
     assert abs(expected_P.mean() - found_P.mean()) < 0.05
+
+
+def test_a_bigwig_that_is_cut_short_is_not_kept(place, whole, tmp_path):
+    """pyBigWig says nothing when it closes one on a full disk."""
+    (tmp_path / "x.bw").write_bytes((whole(4) / "entropy.bw").read_bytes())
+    track_files.check_end(tmp_path / "x.bw")
+    (tmp_path / "x.bw").write_bytes((whole(4) / "entropy.bw").read_bytes()[:-1])
+    with pytest.raises(StorageError, match="x.bw is cut short"), track_files.told_in_one_line(tmp_path):
+        track_files.check_end(tmp_path / "x.bw")

@@ -14,6 +14,7 @@ Text is bgzip with a tabix index. Numbers have four decimals; where a base is no
 import colorsys
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +35,7 @@ REFERENCE, SESSION, SIZES = "reference.fa", "session.xml", "chrom.sizes"
 DECIMALS = 4
 BYTES_A_CODE, BYTES_A_NUMBER = 20, 16  # of all files, at most
 _LINE, _LINES = 60, 20_000  # bases of a line of FASTA, lines at a time
+_BIGWIG = (0x888FFC26).to_bytes(4, sys.byteorder)  # at both ends of a file
 _LONGEST_TBI = 1 << 29  # bases of a contig; a .csi index has longer ones
 _STEPS = (5**0.5 - 1) / 2, 2**0.5 - 1, 3**0.5 - 1  # of hue, lightness, saturation: near numbers, far colours
 
@@ -128,9 +130,20 @@ class TrackWriter(contextlib.AbstractContextManager):
     ) -> None:
         self._close()
         if kind is None:
+            for track in TRACKS:
+                check_end(self._directory / f"{track.name}.bw")
             csi = max(self._lengths.values()) > _LONGEST_TBI
             for path in self._beds + self._graphs:
                 pysam.tabix_index(str(path), preset="bed", keep_original=True, csi=csi)
+
+
+def check_end(wig: Path) -> None:
+    """Raises RuntimeError where a bigWig is not whole, which pyBigWig, when it closes one, keeps for itself."""
+    with open(wig, "rb") as file:
+        start, size = file.read(len(_BIGWIG)), file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(_BIGWIG)))
+        if start != _BIGWIG or file.read() != _BIGWIG:
+            raise RuntimeError(f"{wig.name} is cut short")
 
 
 def _graph_lines(contig: str, start: int, values: np.ndarray) -> Iterator[str]:
