@@ -164,3 +164,14 @@ def test_dropout_moves_no_logit_of_a_probe_by_more_than_it_may(outputs):
     assert readout.dropout(0.1, np.zeros((4, outputs))) == 0.1
     shifted = kernel_PxV + (5.0 if outputs > 1 else 0.0)  # which changes no probability
     assert readout.dropout(0.1, shifted) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("pool, together", [("mean", False), ("words", True), ("mean+words", False)])
+def test_a_probe_is_fitted_on_each_strand_by_itself_but_for_counts(place, pool, together):
+    settings = changed(place, head__pool=pool, data__strands="both", tuning__method="head")
+    found, _, _ = probe_of(settings)
+    strands = np.stack([np.asarray(x_BxP) for x_BxP in found.features["train"].strands])
+    read = strands.mean(axis=0) if together else strands.reshape(-1, strands.shape[-1])
+    np.testing.assert_allclose(found.head["mean"], read.mean(axis=0), atol=1e-5)
+    varies = read.std(axis=0) > 1e-3
+    np.testing.assert_allclose(found.head["scale"][varies], read.std(axis=0)[varies], rtol=1e-3)

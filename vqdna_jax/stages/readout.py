@@ -86,6 +86,8 @@ def probe(
     blank = fitting.blank("+".join(readouts + silent))
     features = {name: fitting.features(name, pool, strands) for name in encoded}
     rows = {name: _rows(of) for name, of in features.items()}
+    if not set(readouts) <= set(OF_CODES):  # what the head says of counts is not trained
+        rows["train"] = _rows_of_each(features["train"])
     found = linear.choose(labelled_set.kind, rows["train"], rows["dev"], labelled_set.classes)
     head = fitting.head(found.model, fitting.standards(silent, strands), blank)
     scored = {name: fitting.score(found.model, of) for name, of in rows.items() if name != "train"}
@@ -116,6 +118,12 @@ def _rows(of: LabelledFeatures) -> linear.Rows:
     """The features, of both strands their mean: what a linear head says of it is the mean of what it says of each."""
     first_BxP, *other = (features_BxP for features_BxP in of.strands)
     return linear.Rows((first_BxP + other[0]) / 2 if other else first_BxP, of.labels)
+
+
+def _rows_of_each(of: LabelledFeatures) -> linear.Rows:
+    """Every strand by itself, as training reads them. Weights fitted on means are larger, for means vary less, and what
+    they say of one strand is noise that training would learn against."""
+    return linear.Rows(np.concatenate(of.strands), np.concatenate([of.labels] * len(of.strands)))
 
 
 @dataclasses.dataclass(frozen=True)
