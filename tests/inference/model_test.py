@@ -199,7 +199,7 @@ def test_a_file_of_embeddings_has_every_codes_place(place, name, tmp_path):
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_an_export_of_a_newer_version_says_to_upgrade(schema, tmp_path, capsys):
-    newer = f"{schema.rpartition('/')[0]}/3"
+    newer = f"{schema.rpartition('/')[0]}/9"
     (tmp_path / "config.json").write_text(json.dumps({"schema": newer}))
     message = refusal(vqdna_jax.load, tmp_path)
     assert repr(newer) in message and "pip install -U vqdna_jax" in message

@@ -197,6 +197,7 @@ def table_row(**changed) -> dict:
         "microbatches": 1,
         "compute": {},
         "parameters": 1e6,
+        "base_parameters": None,
         "state_bytes": GIB,
         "flops": 8e12,
         "flops_per_chip": 1e12,

@@ -21,7 +21,9 @@ NOT_OF_A_RUN = {
     "isal",
     "ml_collections",
     "packaging",
+    "pyBigWig",
     "pyarrow",
+    "pysam",
     "tokenizers",
     "tyro",
 }
