@@ -11,6 +11,7 @@ from tools.processes import TIMEOUT_S, Processes, model, rows
 STEPS = 30
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_nothing_comes_of_a_kill_and_a_flipped_bit(tmp_path):
     """One process of two is killed in the middle, then a bit of the newest checkpoint flips."""
