@@ -132,9 +132,8 @@ class OverLearned(Format[LearnedTokenizer, TrainedConfig]):
 
 
 @dataclasses.dataclass(frozen=True)
-class OverFixed(Format[FixedTokenizer, TrainedConfig]):
-    schema: ClassVar[str] = FIXED_PRETRAINED
-    replaces: ClassVar[tuple[str, ...]] = (FIXED_PRETRAINED,)
+class _OverTokens(Format[FixedTokenizer, OfNetwork]):
+    """Over a tokenizer that config.json describes whole; all tensors are the network's."""
 
     def _decides(self) -> dict[str, Any]:
         return {key: value for key, value in self.described().items() if key != "tokenizer"}
@@ -146,62 +145,67 @@ class OverFixed(Format[FixedTokenizer, TrainedConfig]):
         return {
             "tokenizer": self.tokenizer.described(),
             "tokenizer_digest": self.tokenizer.digest,
-            **_named(self.transformer),
             "transformer": dataclasses.asdict(self.transformer),
-            "table_width": self.weights["table"].shape[1],
             "window_bp": self.window_bp,
             "length": self.length,
         }
+
+    @classmethod
+    def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
+        tokenizer = tokenizers.from_described(described["tokenizer"], f"{path / CONFIG}: key tokenizer")
+        exports.check_digest(path / CONFIG, tokenizer.digest, described["tokenizer_digest"])
+        tensors = exports.read_tensors(path / TENSORS)
+        network, expected = cls._read_network(path, described, tokenizer.vocabulary, tensors)
+        exports.check_tensors(path / TENSORS, tensors, expected)
+        return cls(tokenizer, network, tensors, described["window_bp"], described["length"])
+
+    @classmethod
+    @abc.abstractmethod
+    def _read_network(
+        cls, path: pathlib.Path, described: Mapping[str, Any], vocabulary: int, tensors: Tensors
+    ) -> tuple[OfNetwork, Expected]:
+        """The network of config.json, and the tensors that it has over so many tokens. Raises InputError."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OverFixed(_OverTokens[TrainedConfig]):
+    schema: ClassVar[str] = FIXED_PRETRAINED
+    replaces: ClassVar[tuple[str, ...]] = (FIXED_PRETRAINED,)
+
+    def described(self) -> dict[str, Any]:
+        return super().described() | _named(self.transformer) | {"table_width": self.weights["table"].shape[1]}
 
     def card(self, told: Mapping[str, Any]) -> str:
         tokens = self.tokenizer.description, self.tokenizer.vocabulary
         return cards.of_fixed_pretrained(*tokens, self.transformer, self.window_bp, self.length, self.digest, told)
 
     @classmethod
-    def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
-        tokenizer = tokenizers.from_described(described["tokenizer"], f"{path / CONFIG}: key tokenizer")
-        exports.check_digest(path / CONFIG, tokenizer.digest, described["tokenizer_digest"])
-        tensors = exports.read_tensors(path / TENSORS)
+    def _read_network(
+        cls, path: pathlib.Path, described: Mapping[str, Any], vocabulary: int, tensors: Tensors
+    ) -> tuple[TrainedConfig, Expected]:
         transformer = trained_network(path / CONFIG, described, tensors)
-        table, head = (tokenizer.vocabulary, described["table_width"]), TokenHead(transformer.dtype)
+        table, head = (vocabulary, described["table_width"]), TokenHead(transformer.dtype)
         expected = _expected(transformer, [table], lambda key, h, tables: head.init(key, h, *tables))
-        expected["table"] = jax.ShapeDtypeStruct(table, jnp.float32)
-        exports.check_tensors(path / TENSORS, tensors, expected)
-        return cls(tokenizer, transformer, tensors, described["window_bp"], described["length"])
+        return transformer, expected | {"table": jax.ShapeDtypeStruct(table, jnp.float32)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Imported(Format[FixedTokenizer, PublishedConfig]):
+class Imported(_OverTokens[PublishedConfig]):
     schema: ClassVar[str] = IMPORTED
     replaces: ClassVar[tuple[str, ...]] = (IMPORTED,)
 
-    def _decides(self) -> dict[str, Any]:
-        return {key: value for key, value in self.described().items() if key != "tokenizer"}
-
-    def tensors(self) -> Tensors:
-        return self.weights
-
     def described(self) -> dict[str, Any]:
-        return {
-            "tokenizer": self.tokenizer.described(),
-            "tokenizer_digest": self.tokenizer.digest,
-            "network": name_of(self.transformer),
-            "transformer": dataclasses.asdict(self.transformer),
-            "window_bp": self.window_bp,
-            "length": self.length,
-        }
+        return super().described() | {"network": name_of(self.transformer)}
 
     def card(self, told: Mapping[str, Any]) -> str:
         return imported_card.text(self.tokenizer.description, self.transformer, self.length, self.digest, told)
 
     @classmethod
-    def read(cls, path: pathlib.Path, described: Mapping[str, Any], mesh: Mesh) -> Self:
-        tokenizer = tokenizers.from_described(described["tokenizer"], f"{path / CONFIG}: key tokenizer")
-        exports.check_digest(path / CONFIG, tokenizer.digest, described["tokenizer_digest"])
-        tensors = exports.read_tensors(path / TENSORS)
+    def _read_network(
+        cls, path: pathlib.Path, described: Mapping[str, Any], vocabulary: int, tensors: Tensors
+    ) -> tuple[PublishedConfig, Expected]:
         transformer = read_network(path / CONFIG, described, tensors)
-        exports.check_tensors(path / TENSORS, tensors, of_published(transformer, tokenizer.vocabulary))
-        return cls(tokenizer, transformer, tensors, described["window_bp"], described["length"])
+        return transformer, of_published(transformer, vocabulary)
 
 
 Saved = OverLearned | OverFixed | Imported
