@@ -10,7 +10,7 @@ import numpy as np
 from vqdna_jax.errors import InputError
 from vqdna_jax.models.bert import BertConfig
 from vqdna_jax.models.layers import Params
-from vqdna_jax.rivals.directory import Tensors
+from vqdna_jax.rivals.directory import Tensors, stacked
 
 Layer = dict[str, np.ndarray]
 
@@ -21,7 +21,7 @@ def bert(
     """Of DNABERT, or of DNABERT-2, whose layers are other ones."""
     embeddings, head = "bert.embeddings.", "cls.predictions."
     table_VxD = tensors.take(f"{embeddings}word_embeddings.weight", len(words), c.width)
-    network = _stacked(c.layers, lambda i: of_layer(tensors, c, f"bert.encoder.layer.{i}."))
+    network = stacked(c.layers, lambda i: of_layer(tensors, c, f"bert.encoder.layer.{i}."))
     network |= _special(tensors, table_VxD, words, cls="[CLS]", end="[SEP]", mask="[MASK]")
     network["segment"] = tensors.take(f"{embeddings}token_type_embeddings.weight", 2, c.width)[0]
     network |= tensors.norm(f"{embeddings}LayerNorm", "embed", c.width)
@@ -66,7 +66,7 @@ def mosaic_layer(tensors: Tensors, c: BertConfig, name: str) -> Layer:
 def esm(tensors: Tensors, c: BertConfig, words: Sequence[str], pads: int) -> Params:
     """Of the Nucleotide Transformer, whose table of positions begins with `pads` rows that no token has."""
     table_VxD = tensors.take("esm.embeddings.word_embeddings.weight", len(words), c.width)
-    network = _stacked(c.layers, lambda i: _esm_layer(tensors, c, f"esm.encoder.layer.{i}."))
+    network = stacked(c.layers, lambda i: _esm_layer(tensors, c, f"esm.encoder.layer.{i}."))
     network |= _special(tensors, table_VxD, words, cls="<cls>", mask="<mask>")
     network |= tensors.norm("esm.encoder.emb_layer_norm_after", "norm", c.width)
     if c.positions == "learned":
@@ -131,8 +131,3 @@ def _check_tied(tensors: Tensors, name: str, table_VxD: np.ndarray) -> None:
     """Raises InputError: a matrix that should be the table of tokens, where it is stored at all, is another."""
     if name in tensors and not np.array_equal(tensors.take(name, *table_VxD.shape), table_VxD):
         raise InputError(f"{tensors.path}: tensor {name} is not the table of tokens; is this the model you named?")
-
-
-def _stacked(layers: int, of_layer: Callable[[int], Layer]) -> Layer:
-    each = [of_layer(i) for i in range(layers)]
-    return {name: np.stack([layer.pop(name) for layer in each]) for name in list(each[0])}

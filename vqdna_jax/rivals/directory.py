@@ -4,7 +4,6 @@ Every complaint is one line; nothing here knows what the tensors are for.
 """
 
 import dataclasses
-import hashlib
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 import safetensors
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.genome.remote import places
 from vqdna_jax.runtime.files import read_json
 from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.tokenizers.vocabulary import VocabularyTokenizer
@@ -122,7 +122,7 @@ class Tensors:
     def digests(self, *beside: str) -> Mapping[str, str]:
         """sha256 of what was read: tensors, config.json and the files `beside` it."""
         files = [*self._files, *(self.path / name for name in (CONFIG, *beside))]
-        return {file.name: _sha256(file) for file in files if file.exists()}
+        return {file.name: places.sha256_of(file) for file in files if file.exists()}
 
     def _place(self, name: str) -> tuple[str, pathlib.Path]:
         if name not in self._places:
@@ -158,6 +158,7 @@ def _without_tensors(path: pathlib.Path) -> str:
     )
 
 
-def _sha256(file: pathlib.Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def stacked(layers: int, of_layer: Callable[[int], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The tensors of all layers, by name."""
+    each = [of_layer(i) for i in range(layers)]
+    return {name: np.stack([layer.pop(name) for layer in each]) for name in list(each[0])}

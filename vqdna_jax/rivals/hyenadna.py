@@ -10,7 +10,7 @@ import numpy as np
 from vqdna_jax.errors import InputError
 from vqdna_jax.models.hyena import HyenaConfig
 from vqdna_jax.models.layers import Params
-from vqdna_jax.rivals.directory import Tensors, of_vocabulary, settings
+from vqdna_jax.rivals.directory import Tensors, of_vocabulary, settings, stacked
 from vqdna_jax.rivals.published import Published
 from vqdna_jax.runtime.files import read_json
 from vqdna_jax.runtime.typed import Positive, PositiveNumber, one_of
@@ -85,8 +85,7 @@ def _characters(path: pathlib.Path) -> list[str]:
 
 
 def _weights(tensors: Tensors, c: HyenaConfig, table_VxD: np.ndarray, rate: float) -> Params:
-    each = [_layer(tensors, c, f"{TRUNK}.layers.{i}.", rate) for i in range(c.layers)]
-    network = {name: np.stack([layer[name] for layer in each]) for name in each[0]}
+    network = stacked(c.layers, lambda i: _layer(tensors, c, f"{TRUNK}.layers.{i}.", rate))
     network |= {"mask": table_VxD[SPECIAL.index("[MASK]")]} | tensors.norm(f"{TRUNK}.ln_f", "norm", c.width)
     heads = {"matrix": tensors.take("lm_head.weight", len(table_VxD), c.width)} if c.head == "own" else {}
     return {"transformer": network, "heads": heads, "table": table_VxD}
