@@ -117,17 +117,20 @@ class Hyena(nn.Module):
             x_BxLxD = run_layers(
                 functools.partial(layer, c, None), c.layers, self.compute, weights, x_BxLxD, layers, adapter
             )
-            scale_D = self.param("norm_scale", sharded(nn.initializers.ones, None), (c.width,))
-            bias_D = self.param("norm_bias", sharded(nn.initializers.zeros, None), (c.width,))
-            if layers is None:
-                x_BxLxD = affine_norm(x_BxLxD, scale_D, bias_D, c.epsilon).astype(c.dtype)
-        return x_BxLxD, None
+            return last_norm(self, c, x_BxLxD, layers), None
 
     def _weight(self, name: str) -> Array:
         c = self.config
         shape, axes = weights_of(c)[name]
         init = functools.partial(_kept, c, name) if name in KEPT else initial(name, shape)
         return self.param(name, sharded(init, "layer", *axes), (c.layers, *shape))
+
+
+def last_norm(module: nn.Module, c: HyenaLayers, x_BxLxD: Array, layers: int | None) -> Array:
+    """Of all layers, none if but some were run; by `norm_scale` and `norm_bias`, parameters of the `module`."""
+    scale_D = module.param("norm_scale", sharded(nn.initializers.ones, None), (c.width,))
+    bias_D = module.param("norm_bias", sharded(nn.initializers.zeros, None), (c.width,))
+    return x_BxLxD if layers is not None else affine_norm(x_BxLxD, scale_D, bias_D, c.epsilon).astype(c.dtype)
 
 
 def initial(name: str, shape: tuple[int, ...]) -> nn.initializers.Initializer:

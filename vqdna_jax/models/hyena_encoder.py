@@ -14,8 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from vqdna_jax.models import lora
-from vqdna_jax.models.hyena import KEPT, HyenaLayers, fixed_of, initial, layer, weights_of
-from vqdna_jax.models.layers import affine_norm
+from vqdna_jax.models.hyena import KEPT, HyenaLayers, fixed_of, initial, last_norm, layer, weights_of
 from vqdna_jax.models.transformer import Compute, embedded, matrices_of, run_layers
 from vqdna_jax.partition import sharded
 
@@ -59,11 +58,7 @@ class HyenaEncoder(nn.Module):
         weights = {name: self._weight(name) for name in weights_of(c) if name not in KEPT}
         body = functools.partial(_layer, c, valid_BxLx1, fixed_of(c, masked_BxL.shape[1]))
         x_BxLxD = run_layers(body, c.layers, self.compute, weights, x_BxLxD, layers, adapter)
-        scale_D = self.param("norm_scale", sharded(nn.initializers.ones, None), (c.width,))
-        bias_D = self.param("norm_bias", sharded(nn.initializers.zeros, None), (c.width,))
-        if layers is None:
-            x_BxLxD = affine_norm(x_BxLxD, scale_D, bias_D, c.epsilon).astype(c.dtype)
-        return x_BxLxD, None
+        return last_norm(self, c, x_BxLxD, layers), None
 
     def _weight(self, name: str) -> Array:
         c = self.config
