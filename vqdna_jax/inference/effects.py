@@ -40,6 +40,11 @@ class Change(NamedTuple):
         return self.reference_stop - self.start == self.alternative_stop - self.start == 1
 
     @property
+    def sides(self) -> tuple[tuple[np.ndarray, int], tuple[np.ndarray, int]]:
+        """Each sequence, and where it differs no more."""
+        return (self.reference, self.reference_stop), (self.alternative, self.alternative_stop)
+
+    @property
     def longest(self) -> int:
         """Bases that are scored, of the longer sequence."""
         return max(self.reference_stop, self.alternative_stop) - self.start + 2 * FLANK * (not self.is_one_for_one)
@@ -139,8 +144,8 @@ def _stretches(change: Change) -> list[Stretch]:
     """What is scored: of one base for another it is hidden once, and of all else in both sequences."""
     if change.is_one_for_one:
         return [Stretch(change.reference, change.start, change.reference_stop)]
-    sides = (change.reference, change.reference_stop), (change.alternative, change.alternative_stop)
-    return [Stretch(bases, max(0, change.start - FLANK), min(len(bases), stop + FLANK)) for bases, stop in sides]
+    start = max(0, change.start - FLANK)
+    return [Stretch(bases, start, min(len(bases), stop + FLANK)) for bases, stop in change.sides]
 
 
 def _log_ratio(change: Change, logs: Iterator[np.ndarray]) -> np.ndarray:
@@ -171,11 +176,10 @@ class _View(NamedTuple):
 def _views(model: Pretrained, change: Change) -> Iterator[_View]:
     size, r, beside = likelihood.window_bases(model), likelihood.phases(model), 0 if change.is_one_for_one else 1
     for c in (change, _other_strand(change)):
-        sides = (c.reference, c.reference_stop), (c.alternative, c.alternative_stop)
         for start in likelihood.starts(model, len(c.reference), c.start, c.reference_stop):
             first = (max(0, c.start - beside) - start) // r
-            stops = [(min(len(bases), stop + beside) - start - 1) // r + 1 for bases, stop in sides]
-            reference, alternative = (likelihood.cut(bases, start, size) for bases, _ in sides)
+            stops = [(min(len(bases), stop + beside) - start - 1) // r + 1 for bases, stop in c.sides]
+            reference, alternative = (likelihood.cut(bases, start, size) for bases, _ in c.sides)
             changed = slice(first, stops[0]), slice(first, stops[1])
             yield _View((reference, alternative), changed, c.reference_stop != c.alternative_stop)
 

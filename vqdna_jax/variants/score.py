@@ -94,9 +94,10 @@ def score_vcf(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(places.readable(file, StreamCheck(vcf.check_start, text=False)))
         opened = stack.enter_context(IndexedFasta(fasta))
-        names = contigs.resolve((site.contig for site in vcf.sites(source)), opened.lengths)
+        records = collections.Counter(site.contig for site in vcf.sites(source))
+        names = contigs.resolve(records, opened.lengths)
         genome = Genome(opened, names, 2 * likelihood.reach(model), likelihood.longest(model))
-        found = _examine(source, genome, progress)
+        found = _examine(source, genome, records.total(), progress)
         _check_references(file, fasta, found)
         kept = stack.enter_context(places.scratch()) / "score" if is_stream(out) else pathlib.Path(out)
         job = {"schema": SCHEMA, "pretrained_digest": digest, "variants": found.digest}
@@ -141,10 +142,9 @@ def _open(
     return model if window is None else model.with_window(window), model.digest
 
 
-def _examine(source: str | os.PathLike, genome: Genome, progress: bool) -> _Found:
-    """Looks all records up."""
+def _examine(source: str | os.PathLike, genome: Genome, total: int, progress: bool) -> _Found:
+    """Looks all records up, so many."""
     counts, reasons, sha, known, differ = list[int](), collections.Counter[str](), hashlib.sha256(), 0, 0
-    total = sum(1 for _ in vcf.sites(source))
     with progress_bar("reading", total, " records", progress) as bar:
         for site in vcf.sites(source):
             found = alleles.changes(genome, site)

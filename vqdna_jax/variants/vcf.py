@@ -194,14 +194,12 @@ def _header(path: str | os.PathLike) -> pysam.VariantHeader:
 
 @contextlib.contextmanager
 def _htslib(path: str | os.PathLike) -> Iterator[None]:
-    """What it would write to stderr, and raise, as an InputError of one line."""
-    before = pysam.set_verbosity(0)
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of what is written
-            raise
-        why = " ".join(str(error).split()).replace(repr(os.fspath(path).encode()), "it")
-        raise InputError(f"{shown(path)}: htslib cannot read it ({why}); {_EXPECTED}") from error
-    finally:
-        pysam.set_verbosity(before)
+    """What it raises as an InputError of one line."""
+    with htslib.quiet():
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # of what is written
+                raise
+            why = " ".join(str(error).split()).replace(repr(os.fspath(path).encode()), "it")
+            raise InputError(f"{shown(path)}: htslib cannot read it ({why}); {_EXPECTED}") from error
