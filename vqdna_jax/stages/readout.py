@@ -64,34 +64,20 @@ def probe(
     Raises InputError: the base cannot give the readout.
     """
     fitting = _Fitting(settings, base, labelled_set, encoded, target)
-    metric, lines = linear.METRICS[labelled_set.kind], []
-    pool, strands = settings.head.pool, settings.data.given_strands
-    pools = [pool]
-    if pool == AUTO:
-        pools, tried = fitting.best_pools(strands or "one")
-        lines.append(f"           tried on dev: {_listed(tried)}")
-    if problem := fitting.problem(pools[0]):
-        raise InputError(f"config key head.pool: {problem}")
-    pool = pools[0]
-    if strands is None:
-        (pool, strands), tried = fitting.best_strands(pools)
-        lines.append(f"strands    {strands}: dev {metric} {_listed(tried)}")
-    elif strands == "both":
-        lines.append("strands    both: the mean of their logits")
-    if AUTO in (settings.head.pool, settings.data.strands) and (few := len(encoded["dev"].codes)) < FEW_ROWS:
-        lines.append(f"           warning: dev has {few} rows, so what was chosen on it means little")
-    readouts = pool.split("+")
+    pool, strands, lines = fitting.chosen()
+    readouts, of_codes = pool.split("+"), set(pool.split("+")) <= set(OF_CODES)
     # Codes alone give the transformer nothing to learn by: beside them it has a say that begins at zero.
-    silent = ["mean"] if settings.tuning.method != "head" and set(readouts) <= set(OF_CODES) else []
+    silent = ["mean"] if of_codes and settings.tuning.method != "head" else []
     blank = fitting.blank("+".join(readouts + silent))
     features = {name: fitting.features(name, pool, strands) for name in encoded}
     rows = {name: _rows(of) for name, of in features.items()}
-    if not set(readouts) <= set(OF_CODES):  # what the head says of counts is not trained
+    if not of_codes:  # what the head says of counts is not trained
         rows["train"] = _rows_of_each(features["train"])
     found = linear.choose(labelled_set.kind, rows["train"], rows["dev"], labelled_set.classes)
     head = fitting.head(found.model, fitting.standards(silent, strands), blank)
     scored = {name: fitting.score(found.model, of) for name, of in rows.items() if name != "train"}
-    lines.insert(0, f"readout    {pool}, {rows['train'].features_BxP.shape[1]:,} features; {_described(found, metric)}")
+    said = _described(found, linear.METRICS[labelled_set.kind])
+    lines = [f"readout    {pool}, {rows['train'].features_BxP.shape[1]:,} features; {said}", *lines]
     return Probe(fitting.model(blank.network, head, strands), head, features, scored, lines)
 
 
@@ -116,7 +102,7 @@ def _described(found: linear.Chosen, metric: str) -> str:
 
 def _rows(of: LabelledFeatures) -> linear.Rows:
     """The features, of both strands their mean: what a linear head says of it is the mean of what it says of each."""
-    first_BxP, *other = (features_BxP for features_BxP in of.strands)
+    first_BxP, *other = of.strands
     return linear.Rows((first_BxP + other[0]) / 2 if other else first_BxP, of.labels)
 
 
@@ -135,6 +121,28 @@ class _Fitting:
     labelled_set: LabelledSet
     encoded: Mapping[str, Encoded]
     target: tuple[float, float]
+
+    def chosen(self) -> tuple[str, Strands, list[str]]:
+        """The readout and the strands that the config names, or the best on dev, and lines on what was tried.
+
+        Raises InputError: the base cannot give the readout.
+        """
+        asked, strands, lines = self.settings.head.pool, self.settings.data.given_strands, list[str]()
+        pools = [asked]
+        if asked == AUTO:
+            pools, tried = self.best_pools(strands or "one")
+            lines.append(f"           tried on dev: {_listed(tried)}")
+        elif problem := self.problem(asked):
+            raise InputError(f"config key head.pool: {problem}")
+        pool = pools[0]
+        if strands is None:
+            (pool, strands), tried = self.best_strands(pools)
+            lines.append(f"strands    {strands}: dev {linear.METRICS[self.labelled_set.kind]} {_listed(tried)}")
+        elif strands == "both":
+            lines.append("strands    both: the mean of their logits")
+        if AUTO in (asked, self.settings.data.strands) and (few := len(self.encoded["dev"].codes)) < FEW_ROWS:
+            lines.append(f"           warning: dev has {few} rows, so what was chosen on it means little")
+        return pool, strands, lines
 
     def best_pools(self, strands: Strands) -> tuple[list[str], Tried]:
         """The FINALISTS best of CANDIDATES, the best first, of equals the first."""
