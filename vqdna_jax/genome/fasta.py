@@ -7,6 +7,7 @@ Lower case is a soft mask beside the bases, IUPAC letters become N and are count
 by the record or the line; of all records only the names are kept, to find one that occurs twice.
 """
 
+import abc
 import itertools
 import os
 import re
@@ -100,7 +101,7 @@ def describe(header: str, id: str) -> str:
     return header.replace("\t", " ").strip()[len(id) :].strip()
 
 
-class Reader:
+class Reader(abc.ABC):
     """Reads a file once, in batches: each kind of file has its own.
 
     `advance` hears how many more bytes of the file were read. Readers with the same `names` refuse or rename what
@@ -122,8 +123,9 @@ class Reader:
         self._path, self._advance, self._rename = path, advance, on_duplicate == "rename"
         self._names = {} if names is None else names  # how often each was seen
 
+    @abc.abstractmethod
     def __iter__(self) -> Iterator[Batch]:
-        raise NotImplementedError
+        """The batches of the file, from its beginning."""
 
 
 class FastaReader(Reader):
