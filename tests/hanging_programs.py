@@ -59,6 +59,7 @@ HANGS = {
         def is_stopped():
             say(time.monotonic())
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(60)  # woken to print its stacks, it is still here
         with Watchdog(1) as dog:
             dog.beat(7)
             is_stopped()
@@ -67,6 +68,7 @@ HANGS = {
         def is_stopped():
             say(time.monotonic())
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(60)  # woken to print its stacks, it is still here
         Watchdog.beat = lambda *_: is_stopped()
         Watchdog(1).__enter__()
         """,
@@ -75,6 +77,7 @@ HANGS = {
             time.sleep(1.5)
             say(time.monotonic())
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(60)  # woken to print its stacks, it is still here
         with Watchdog(1) as dog:
             dog.beat(7)
             with dog.by_thread():
