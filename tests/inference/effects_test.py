@@ -7,12 +7,11 @@ import pytest
 import slow_scores
 from refusals import refusal
 from small_sequences import random_bases
-from tiny_pretrained import save_tiny_over_fixed, save_tiny_pretrained
+from tiny_pretrained import save_tiny_pretrained
 
 from vqdna_jax.genome.alphabet import reverse_complement, to_text
-from vqdna_jax.inference import effects
+from vqdna_jax.inference import changes
 from vqdna_jax.inference import load as inference_load
-from vqdna_jax.tokenizers.kmers import Kmers
 
 CLOSE = {"atol": 2e-4, "rtol": 1e-4}
 
@@ -54,7 +53,7 @@ def test_scores_are_what_their_definition_says(models, bases_per_code):
     alternatives = [changed(bases, *change) for change in CHANGES]
     found = model.score([bases] * len(CHANGES), alternatives)
     for i, alternative in enumerate(alternatives):
-        change = effects.change_of(bases, alternative)
+        change = changes.change_of(bases, alternative)
         ratio_R = slow_scores.log_ratio(model.pretrained, *change)
         assert abs(found.llr[i] - ratio_R.mean()) < 1e-3 and abs(found.llr_spread[i] - ratio_R.std()) < 1e-3
         mean, at, embedding = slow_scores.distances(model.pretrained, *change)
@@ -81,10 +80,10 @@ SHIFTED = [(0, 1, "one"), (0, 2, ""), (1, 1, "33"), (0, 3, "2")]
 def test_a_change_among_repeats_is_everywhere_it_could_be():
     reference = np.array([0, 1, 3, 1, 3, 1, 3, 2, 0], np.uint8)
     for first in (1, 2, 3, 4, 5):
-        change = effects.change_of(reference, replaced(reference, first, first + 2, ""))
+        change = changes.change_of(reference, replaced(reference, first, first + 2, ""))
         assert (change.start, change.reference_stop, change.alternative_stop) == (1, 7, 5)
-    assert effects.change_of(reference, reference.copy()) is None
-    insertion = effects.change_of(reference, replaced(reference, 8, 8, "2"))
+    assert changes.change_of(reference, reference.copy()) is None
+    insertion = changes.change_of(reference, replaced(reference, 8, 8, "2"))
     assert insertion[2:] == (7, 8, 9)
 
 
@@ -127,7 +126,5 @@ def test_what_cannot_be_scored_is_refused(models, reference, alternative, words)
     assert words in refusal(models(1).score, reference, alternative)
 
 
-def test_other_models_say_what_they_lack(tokenizer_dir, tmp_path):
-    save_tiny_over_fixed(tmp_path / "export", Kmers(3))
-    assert "whose heads name bases" in refusal(inference_load.load(tmp_path / "export").score, "ACGT", "ACCT")
+def test_a_tokenizer_says_what_it_lacks(tokenizer_dir):
     assert "score needs a pretrained model" in refusal(inference_load.load(tokenizer_dir).score, "ACGT", "ACCT")

@@ -159,6 +159,9 @@ def test_weights_without_a_language_head_are_imported_without_it(name, tmp_path)
     tensors(directory, lambda t: [t.pop(key) for key in list(t) if key.startswith(("cls.", "lm_head."))])
     import_model(name, directory, tmp_path / "export")
     assert json.loads((tmp_path / "export/config.json").read_text())["transformer"]["head"] == "none"
+    model = load.load(tmp_path / "export")
+    assert "without the head of its language model" in refusal(model.score, "ACGT" * 9, "ACGT" * 8 + "ACGA")
+    assert model.embed("ACGT" * 9).shape == (12,)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Scores of variants: what the model says of each change, in a file that is otherwise as it was."""
 
+import dataclasses
 import itertools
 import pathlib
 import re
@@ -15,8 +16,9 @@ from small_variants import CONTIG, HEADER, record, some_records, write_genome
 
 from vqdna_jax.genome.alphabet import to_bases, to_text
 from vqdna_jax.genome.fasta import load_fasta
-from vqdna_jax.inference import effects, load
+from vqdna_jax.inference import changes, load
 from vqdna_jax.inference.jobs import partial
+from vqdna_jax.rivals.importing import import_model
 from vqdna_jax.variants import fields
 from vqdna_jax.variants.score import score_vcf
 
@@ -61,7 +63,7 @@ def check_scores(model, contigs, rows: list[str], out: pathlib.Path, around: int
     assert {len(column) for column in found} == {len(pairs)}
     scored = [i for i, value in enumerate(found[0]) if value is not None]
     for i, pair in ((i, pairs[i]) for i in scored):
-        change = effects.change_of(*pair)
+        change = changes.change_of(*pair)
         ratio_R = slow_scores.log_ratio(model, *change)
         mean, at, _ = slow_scores.distances(model, *change)
         expected = [ratio_R.mean(), ratio_R.std(), mean, at]
@@ -313,3 +315,18 @@ def test_embeddings_are_of_the_reference_and_the_difference(score, contigs, mode
     scores = load.load(model_dir).score(*zip(*pairs))
     np.testing.assert_allclose(found[:-1], scores.embeddings, atol=1e-4)
     assert "name one that ends so" in refusal(score, rows, embeddings=tmp_path / "e.csv")
+
+
+@pytest.mark.parametrize("rival", ["dnabert2", "nt", "hyenadna"])
+def test_an_imported_model_scores_a_file_as_it_scores_whole_contigs(score, contigs, rival, tmp_path):
+    import_model(rival, pathlib.Path(__file__).parents[1] / "rivals/golden" / rival, tmp_path / "model")
+    rows = [*some_records(contigs, 3), record("short", 32, "A", "T"), record("short", 5, "T", "<DEL>")]
+    summary, out = score(rows, model_dir=tmp_path / "model", window=36)
+    assert summary["scored"] == summary["alleles"] - 1 and summary["reasons"] == {"symbolic": 1}
+    model = load.load(tmp_path / "model")
+    model = dataclasses.replace(model, pretrained=model.pretrained.with_window(36))
+    expected = model.score(*zip(*(pair for row in rows[:-1] for pair in haplotypes(contigs, row, 10**9))))
+    for name, values in zip(fields.SCORES, expected):
+        found = np.concatenate([np.ravel(value) for value in info(out, name)[:-1]])
+        np.testing.assert_allclose(found.astype(float), values, rtol=1e-4, atol=1e-4, err_msg=name)
+    assert "expected bases from 32 to" in refusal(score, rows, model_dir=tmp_path / "model", window=31)

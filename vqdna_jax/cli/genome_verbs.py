@@ -41,8 +41,8 @@ def score(
         vcf: VCF, plain, .gz or bgzip, or BCF, or - for standard input
         fasta: the genome that it was made on: FASTA, plain or bgzip (.gz and .2bit are unpacked to a temporary file);
             contigs may differ by a leading "chr"
-        model: a pretrained model over learned codes: the export directory of a run with configs/mcm.py, or the name of
-            a model that ships (`vqdna models`); of a fine-tuned model its base
+        model: a pretrained model: the export directory of a run with configs/mcm.py or of `vqdna import`, or the name
+            of a model that ships (`vqdna models`); of a fine-tuned model its base
         out: the file to write, VCF; .gz: bgzip; .bcf: BCF; or - for standard output
         embeddings: a .npy file to write, too: for each alternative allele the mean embedding of the reference's window,
             then the alternative's less that, in float32

@@ -78,7 +78,7 @@ def window_bases(model: Pretrained) -> int:
 
 def phases(model: Pretrained) -> int:
     """R, in how many ways codes can be laid over a sequence."""
-    return model.tokenizer.bases_per_code or 1
+    return model.tokenizer.phases
 
 
 def longest(model: Pretrained) -> int:

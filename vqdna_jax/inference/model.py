@@ -8,7 +8,8 @@ import numpy as np
 
 from vqdna_jax.errors import InputError, plainly
 from vqdna_jax.genome.alphabet import to_text
-from vqdna_jax.inference import effects, likelihood
+from vqdna_jax.inference import effects
+from vqdna_jax.inference.changes import change_of
 from vqdna_jax.inference.effects import Scores
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.pretrained import Pretrained
@@ -193,22 +194,25 @@ class Model:
         Both have the same bases around the change, and as many of them as there are: a window on both sides is the most
         that counts. Of a fine-tuned model it is its base that scores.
 
-        Raises InputError: as `encode`; there is no pretrained model, or one over fixed tokens; not as many references
-            as alternatives; both the same, a change of N or to N, a stretch over half a window.
+        Raises InputError: as `encode`; there is no pretrained model, or one without the head of its language model; not
+            as many references as alternatives; both the same, a change of N or to N, a stretch over half a window.
         """
         model = self.scorer()
         references, alternatives = (list(one_or_many(sequences)[1]) for sequences in (reference, alternative))
         if len(references) != len(alternatives):
             raise InputError(f"score: {len(references)} references, {len(alternatives)} alternatives; expected as many")
-        changes = map(effects.change_of, references, alternatives)
+        changes = map(change_of, references, alternatives)
         return effects.score_all(model, [effects.check(model, i, change) for i, change in enumerate(changes)])
 
-    def scorer(self, what: str = "score") -> Pretrained:
-        """The pretrained model, whose heads name bases, see `score`. Raises InputError where there is none, naming
-        `what` needs it."""
-        model = self.pretrained or self.embedder(what)
-        likelihood.check(model, self.name, what)
+    def scorer(self) -> Pretrained:
+        """The pretrained model, with a head that scores, see `score`. Raises InputError where there is none."""
+        model = self.base("score")
+        effects.check_model(model, self.name)
         return model
+
+    def base(self, what: str) -> Pretrained:
+        """The pretrained model as it was pretrained. Raises InputError where there is none, naming `what` needs it."""
+        return self.pretrained or self.embedder(what)
 
     def embedder(self, what: str = "embed") -> Pretrained:
         """The transformer that embeds, see `embed`. Raises InputError where there is none, naming `what` needs it."""

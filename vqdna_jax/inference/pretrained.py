@@ -95,7 +95,10 @@ class Pretrained:
         if bases % r or not least * r <= bases <= self.window_bp:
             wanted = f"a multiple of {r}" if r > 1 else "bases"
             raise InputError(f"window: {bases}; expected {wanted} from {least * r} to {self.window_bp}, as in training")
-        return dataclasses.replace(self, window_bp=bases, length=bases // r - self.transformer.cls)
+        cls = self.transformer.cls and self._standardises  # it takes the place of a learned code
+        return dataclasses.replace(
+            self, window_bp=bases, length=min(self.length, most_codes(self.tokenizer, bases) - cls)
+        )
 
     @property
     def context(self) -> int:

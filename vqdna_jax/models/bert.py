@@ -68,6 +68,7 @@ class BertConfig:
     dtype: Dtype = "float32"
 
     table_scale: ClassVar[float] = 0.02
+    predicts_next: ClassVar[bool] = False
     cls: ClassVar[bool] = True
     window: ClassVar[int] = 0
 

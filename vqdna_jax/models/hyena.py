@@ -83,6 +83,7 @@ class HyenaConfig(HyenaLayers):
     head: Annotated[str, one_of("none", "tied", "own")] = "own"
 
     table_scale: ClassVar[float] = 0.02
+    predicts_next: ClassVar[bool] = True
 
     def module(self, compute: Compute) -> "Hyena":
         return Hyena(self, compute)

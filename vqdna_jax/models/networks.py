@@ -51,6 +51,10 @@ class PublishedConfig(NetworkConfig, Protocol):
     def table_scale(self) -> float:
         """Of the table of tokens, before training."""
 
+    @property
+    def predicts_next(self) -> bool:
+        """Does the head name the token behind a vector's, and not its own, which was hidden?"""
+
     def language_head(self) -> LanguageHead | None:
         """What names tokens; None where the weights came without it."""
 

@@ -45,6 +45,10 @@ class Tokenizer(Protocol):
     def bases_per_code(self) -> int | None:
         """R, where code l stands for bases [l R, (l + 1) R) of any sequence and every code has bases; else None."""
 
+    @property
+    def phases(self) -> int:
+        """In how many ways codes can be laid over a sequence, by where they begin."""
+
     def codes_of(self, bases: int) -> int | None:
         """L of a sequence of `bases` bases; None where only encoding tells."""
 

@@ -82,6 +82,11 @@ class FixedTokenizer(abc.ABC):
         return exports.digest(self.described(), {})
 
     @property
+    def phases(self) -> int:
+        """As of any `Tokenizer`."""
+        return 1 if self.step else max(1, self.k)
+
+    @property
     def masked_together(self) -> int:
         """Tokens of a run that is masked as one; 0: each is masked alone."""
         return 0

@@ -92,6 +92,10 @@ class LearnedTokenizer:
     def bases_per_code(self) -> int:
         return self.config.bases_per_code
 
+    @property
+    def phases(self) -> int:
+        return self.bases_per_code
+
     def codes_of(self, bases: int) -> int:
         return -(-bases // self.bases_per_code)
 

@@ -8,8 +8,7 @@ import numpy as np
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_bases
 from vqdna_jax.genome.indexed_fasta import IndexedFasta
-from vqdna_jax.inference import effects
-from vqdna_jax.inference.effects import Change
+from vqdna_jax.inference.changes import Change, change_of
 from vqdna_jax.variants.vcf import Site
 
 DIFFERS = "reference_differs"
@@ -83,7 +82,7 @@ def _reference(genome: Genome, site: Site) -> _Reference | str:
 
 def _change(genome: Genome, there: _Reference, allele: str) -> Change | str:
     bases, start, stop = there
-    change = effects.change_of(bases, np.concatenate([bases[:start], to_bases(allele), bases[stop:]]))
+    change = change_of(bases, np.concatenate([bases[:start], to_bases(allele), bases[stop:]]))
     if change is None:
         return "same"
     return "too_long" if change.longest > genome.longest else change

@@ -7,7 +7,7 @@ import numpy as np
 PREFIX = "VQDNA_"
 SCORES = {  # in the order of `effects.Scores`
     "LLR": "Natural logarithm of how much likelier the model finds this allele than REF, where what changes is hidden"
-    " from it",
+    " from it; of a model of the next token, with all that follows",
     "LLR_SPREAD": "Standard deviation of VQDNA_LLR over the phases of the codes; 0 where a code stands for one base",
     "DISTANCE": "Euclidean distance between the mean embeddings of the windows with REF and with this allele",
     "DISTANCE_AT": "The same distance at the codes of what changes alone",

@@ -21,8 +21,8 @@ from vqdna_jax.genome import contigs, indexed_fasta
 from vqdna_jax.genome.indexed_fasta import IndexedFasta
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import StreamCheck
-from vqdna_jax.inference import effects, likelihood, load
-from vqdna_jax.inference.effects import Change
+from vqdna_jax.inference import effects, load
+from vqdna_jax.inference.changes import Change
 from vqdna_jax.inference.jobs.partial import PARTIAL, Partial
 from vqdna_jax.inference.pretrained import CALLS_A_GROUP, Pretrained
 from vqdna_jax.runtime.exports import files_of
@@ -85,7 +85,7 @@ def score_vcf(
         pretrained_digest, out.
 
     Raises:
-        InputError: neither VCF nor BCF, or damaged; no FASTA; no such model, or one whose heads name no bases; more
+        InputError: neither VCF nor BCF, or damaged; no FASTA; no such model, or one without a head that scores; more
             than a tenth of the records have another REF than the FASTA; unfinished work of another command in
             OUT.partial. StorageError: `out` cannot be written.
     """
@@ -96,7 +96,7 @@ def score_vcf(
         opened = stack.enter_context(IndexedFasta(fasta))
         records = collections.Counter(site.contig for site in vcf.sites(source))
         names = contigs.resolve(records, opened.lengths)
-        genome = Genome(opened, names, 2 * likelihood.reach(model), likelihood.longest(model))
+        genome = Genome(opened, names, 2 * effects.reach(model), effects.longest(model))
         found = _examine(source, genome, records.total(), progress)
         _check_references(file, fasta, found)
         kept = stack.enter_context(places.scratch()) / "score" if is_stream(out) else pathlib.Path(out)

@@ -138,8 +138,9 @@ def write_tracks(
     places.check_spelling(out, "pyBigWig")
     staging.check(os.fspath(out))
     found = load.load(model_dir, batch=batch)
-    model, tokenizer = found.scorer("tracks"), found.tokenizer
-    assert isinstance(tokenizer, LearnedTokenizer), "scorer has looked"
+    model, tokenizer = found.base("tracks"), found.tokenizer
+    likelihood.check(model, found.name, "tracks")
+    assert isinstance(tokenizer, LearnedTokenizer), "check has looked"
     with IndexedFasta(fasta) as genome:
         job, spans, notes = Job(model, tokenizer, genome), *spans_of(genome.lengths, regions)
         _check_names(fasta, spans)
