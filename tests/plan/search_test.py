@@ -198,6 +198,7 @@ def table_row(**changed) -> dict:
         "compute": {},
         "parameters": 1e6,
         "base_parameters": None,
+        "base_flops": None,
         "state_bytes": GIB,
         "flops": 8e12,
         "flops_per_chip": 1e12,

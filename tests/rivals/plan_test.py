@@ -36,6 +36,24 @@ def test_parameters_are_as_printed(network, vocabulary, printed):
     assert f"{parameters(of_published(network, vocabulary)) / 1e6:.{digits}f}" == printed
 
 
+@pytest.mark.parametrize(
+    ("network", "bases_per_token", "printed"),
+    [
+        (BertConfig(), 1, 3.27),
+        (NT, 6, 3.19),
+        (dataclasses.replace(NT, layers=32, width=2560, hidden=10240), 6, 19.44),
+        (DNABERT2, 4, 1.0),
+    ],
+)
+def test_what_they_cost_beside_dnabert_2_is_about_as_printed(network, bases_per_token, printed):
+    """As far as docs/rivals.md says."""
+    flops, relative = tasks.forward_flops(network, tasks.COMPARED_BASES / bases_per_token)
+    assert 0.7 * printed < relative < 1.01 * printed
+    expected = of_published(network, 1)
+    matrices = sum(expected[f"transformer/{name}"].size for name in ("qkv", "out", "up", "down"))
+    assert 1 < flops / (2 * matrices * tasks.COMPARED_BASES / bases_per_token) < 1.15  # the rest is attention
+
+
 @pytest.mark.parametrize("name", ["nt", "hyenadna"])
 def test_a_step_over_an_imported_base_is_planned(name, tmp_path):
     made = import_model(name, GOLDEN / name, tmp_path / "base")
@@ -45,3 +63,5 @@ def test_a_step_over_an_imported_base_is_planned(name, tmp_path):
     row = planned.row()
     assert (row.codes, row.bases) == (described["length"], described["window_bp"])
     assert tasks.base_parameters(planned) == made["parameters"]
+    tokens = 500 * described["length"] / described["window_bp"]
+    assert tasks.base_flops(planned) == tasks.forward_flops(planned.task.network.model, tokens)

@@ -25,7 +25,7 @@ from vqdna_jax.partition import abstract_state, batch_shards, make_mesh
 from vqdna_jax.plan import links
 from vqdna_jax.plan import search as plan_search
 from vqdna_jax.plan.collectives import Sent, collectives
-from vqdna_jax.plan.tasks import Planned, Row, abstract_inputs, base_parameters, make_task
+from vqdna_jax.plan.tasks import Planned, Row, abstract_inputs, base_flops, base_parameters, make_task
 from vqdna_jax.stages import read_settings
 from vqdna_jax.tasks.finetune import Finetune
 from vqdna_jax.tasks.masked_codes import MaskedCodes
@@ -166,6 +166,7 @@ def plan_row(settings: Settings, planned: Planned, mesh: Mesh, mfu: float, price
         "compute": dataclasses.asdict(compute) if (compute := _compute(task)) else {},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "base_parameters": base_parameters(planned),
+        "base_flops": base_flops(planned),
         "state_bytes": sum(map(_shard_bytes, jax.tree.leaves(state))),
         "flops": rows * one.flops,
         "flops_per_chip": rows * one.flops / mesh.size,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from vqdna_jax.plan.collectives import KINDS
 from vqdna_jax.plan.search import FIXED
+from vqdna_jax.plan.tasks import COMPARED_BASES
 
 GIB = 2**30
 Line = tuple[str, Callable[[dict], str]]
@@ -76,6 +77,13 @@ def _largest(row: dict) -> str:
     return f"{size}{other}; {found['compiled']} compiled"
 
 
+def _forward(row: dict) -> str:
+    if not row["base_flops"]:
+        return "-"
+    flops, relative = row["base_flops"]
+    return f"{_number(flops / 1e9)} GFLOP, {_number(relative)} of DNABERT-2's"
+
+
 def _alone(row: dict) -> str:
     if row["ici_s"] is None:
         return "-"
@@ -122,6 +130,7 @@ _LINES: list[Line] = [
     ("layers, remat, attention", lambda row: ", ".join(row["compute"].values()) or "-"),
     ("parameters", lambda row: f"{row['parameters'] / 1e6:,.2f} M"),
     ("of the base", lambda row: f"{row['base_parameters'] / 1e6:,.2f} M" if row["base_parameters"] else "-"),
+    (f"of a forward pass of {COMPARED_BASES} bases", _forward),
     ("state per chip", lambda row: f"{row['state_bytes'] / GIB:.3f} GiB"),
     _PEAK,
     ("model TFLOP per step, per chip", lambda row: f"{_tera(row['flops'])}, {_tera(row['flops_per_chip'])}"),

@@ -17,6 +17,7 @@ from vqdna_jax.genome.windows import Windows
 from vqdna_jax.inference.saved import formats
 from vqdna_jax.labels.batches import LabelledCodes, LabelledFeatures
 from vqdna_jax.labels.sets import Kind
+from vqdna_jax.models.bert import BertConfig
 from vqdna_jax.models.classifier import POSITIONS, Classifier
 from vqdna_jax.models.networks import NetworkConfig, PublishedConfig
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
@@ -33,6 +34,10 @@ from vqdna_jax.tokenizers import load as tokenizers
 from vqdna_jax.training import settings
 from vqdna_jax.training.experiments import beside, find, read_config
 from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings, StageSettings, VocabularySettings
+
+COMPARED_BASES = 500  # of one sequence, where papers compare what models cost
+_DNABERT2 = BertConfig(activation="geglu", up_bias=False, positions="alibi", slots=0)
+_ITS_TOKENS = COMPARED_BASES / 4  # at which DNABERT costs as much more as is printed; docs/rivals.md
 
 
 class Row(NamedTuple):
@@ -124,6 +129,21 @@ def base_parameters(planned: Planned) -> int | None:
         return formats.parameters(formats.of_published(model, tokenizer.codebook_sizes[0]))
     frozen = abstract_state(lambda: _frozen_base(task, tokenizer, 1).transformer, local_mesh())
     return sum(x.size for x in jax.tree.leaves(frozen))
+
+
+def base_flops(planned: Planned) -> tuple[float, float] | None:
+    """Of a forward pass of COMPARED_BASES through the network that is fine-tuned, and how many of DNABERT-2's; None of
+    other stages."""
+    if not isinstance(planned.task, Finetune):
+        return None
+    row = planned.row()
+    return forward_flops(planned.task.network.model, COMPARED_BASES * row.codes / row.bases)
+
+
+def forward_flops(network: NetworkConfig, tokens: float) -> tuple[float, float]:
+    """Of so many tokens, mostly of COMPARED_BASES, and how many of DNABERT-2's."""
+    flops, its = (n * of.flops_per_code(round(n)) for of, n in ((network, tokens), (_DNABERT2, _ITS_TOKENS)))
+    return flops, flops / its
 
 
 def _base(directory: str, source: str) -> tuple[NetworkConfig, TokenizerConfig | Tokens, int]:
