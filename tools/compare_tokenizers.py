@@ -2,6 +2,8 @@
 
     python tools/compare_tokenizers.py --corpus=CORPUS --data=GUE --budget=hours --out=runs/tokenizers
 
+the poster's six systems alone: --tokenizers=3-mer,6-mer,BPE,Hyena,VQVAE-1,HRQ-1 --methods=head,lora,full --seeds=3
+
 One-hot (a base a token), the same with Hyena, of both sides, in the transformer's place (HyenaDNA), overlapping 3-mers
 (DNABERT), 6-mers side by side (NT), byte pairs (DNABERT-2), VQVAE and HRQ; each with its untrained twin, and linear
 models of k-mer counts and of bases by position. Stopped, it goes on where it was; with --shard=0/2 and --shard=1/2 two
@@ -99,6 +101,7 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, required=True, help="a folder of GUE sets")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/tokenizers"))
     parser.add_argument("--budget", choices=BUDGETS, default="hours")
+    parser.add_argument("--seeds", type=int, default=0, help="of each model on each set; as the budget says")
     parser.add_argument(
         "--tokenizers",
         default="one-hot,Hyena,3-mer,6-mer,BPE,VQVAE-1,HRQ-1,VQVAE-4,HRQ-4",
@@ -124,7 +127,8 @@ def compare(arguments) -> int:
     settings = [f"{key}={value}" for key, value in budget.finetuning.items()] + arguments.set
     shard = shard_of(arguments.shard)
     tasks = [task for task in arguments.tasks.split(",") if task]
-    plan = Plan(arguments.data, table, out / "benchmark", tasks, budget.seeds, "tiny", settings, shard, own=own)
+    seeds = arguments.seeds or budget.seeds
+    plan = Plan(arguments.data, table, out / "benchmark", tasks, seeds, "tiny", settings, shard, own=own)
     code = runner.run(plan)
     if not code:
         facts = {"pretraining": text_of(budget.pretraining), "fine-tuning": " ".join(settings)}

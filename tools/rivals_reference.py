@@ -16,6 +16,9 @@ import importlib.metadata
 import itertools
 import json
 import pathlib
+import sys
+import tempfile
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -144,7 +147,9 @@ def byte_pairs(path: pathlib.Path):
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
     words = "".join(np.random.default_rng(0).choice(list("ACGT"), 4000))
-    tokenizer.train_from_iterator([words], trainers.BpeTrainer(vocab_size=40, special_tokens=special))
+    tokenizer.train_from_iterator(
+        [words], trainers.BpeTrainer(vocab_size=40, special_tokens=special, show_progress=False)
+    )
     ends = [("[CLS]", 1), ("[SEP]", 2)]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     tokenizer.save(str(path))
@@ -245,6 +250,20 @@ def write(name: str, size: argparse.Namespace) -> None:
     (size.out / f"{name}.json").write_text(json.dumps(told) + "\n")
 
 
+def serve(name: str, size: argparse.Namespace) -> None:
+    """Answers each line of stdin, rows and tokens, with the CPU seconds of a forward pass of so many."""
+    with tempfile.TemporaryDirectory() as directory:
+        model = REFERENCES[name](pathlib.Path(directory), size)[0]
+    trunk = next(model.children())
+    for line in sys.stdin:
+        shape = tuple(map(int, line.split()))
+        ids = torch.randint(5, model.config.vocab_size, shape)
+        with torch.no_grad():
+            began = time.process_time()
+            trunk(input_ids=ids, attention_mask=torch.ones_like(ids))
+            print(time.process_time() - began, flush=True)
+
+
 def versions() -> dict[str, str]:
     found = {}
     for package in ("torch", "transformers", "multimolecule", "tokenizers"):
@@ -266,11 +285,15 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=40, help="of learned positions, and of Hyena's longest input")
     parser.add_argument("--length", type=int, default=0, help="bases of one more sequence")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--serve", action="store_true", help="write nothing; be timed by tools/bench_rivals.py")
     size = parser.parse_args()
     longest = "".join(np.random.default_rng(size.seed).choice(list("ACGT"), size.length))
     size.sequences = [*SEQUENCES, *([longest] if longest else [])]
     torch.set_num_threads(1)
     for name in size.rival or REFERENCES:
+        if size.serve:
+            serve(name, size)
+            continue
         write(name, size)
         print(f"{name}: written to {size.out / name}")
 
