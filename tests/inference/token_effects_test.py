@@ -62,6 +62,7 @@ def test_scores_are_what_their_definition_says(models, name):
         ratio_R = slow_token_scores.log_ratio(model.pretrained, *changes.change_of(bases, alternative))
         np.testing.assert_allclose([found.llr[i], found.llr_spread[i]], [ratio_R.mean(), ratio_R.std()], **CLOSE)
     assert np.ptp(found.llr) > 0.1
+    assert model.tokenizer.phases == (3 if name == "nt" else 1) and found.llr_spread.any() == (name == "nt")
 
 
 @pytest.mark.parametrize("name", IMPORTED)
