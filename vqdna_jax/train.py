@@ -137,7 +137,7 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
             stopped = f" {after(done)}"
         with run.phase("save", done):
             log.close()
-            checkpoints.save(done, state, meta)
+            checkpoints.save_whole(done, state, meta)
             checkpoints.close()
         if stopped:
             raise Stopped(stopped)

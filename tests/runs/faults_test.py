@@ -1,11 +1,16 @@
 """What goes wrong in real runs: damaged checkpoints, small corpora, an export that fails, another mesh, a full disk."""
 
+import contextlib
 import errno
 import json
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
+from full_disk import largest_file
+from ml_collections import ConfigDict
 from small_run import STEPS, rows_of, run, small_config, stop_at
 
 from vqdna_jax import partition, train
@@ -102,6 +107,59 @@ def test_an_export_that_fails_is_made_by_the_next_run(tmp_path, monkeypatch):
     assert not (tmp_path / "result.json").exists()
     assert run(small_config(), tmp_path) == 0
     assert (tmp_path / "result.json").exists() and (tmp_path / "export/model.safetensors").exists()
+
+
+def no_save_goes_on() -> None:
+    """Waits for the thread of orbax that ends a save."""
+    while any(thread.name == "save_finalize" for thread in threading.enumerate()):
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def failing_saves(monkeypatch, steps: range):
+    """From before the first to before the last of them no file may be as large as those of a checkpoint; the log is
+    smaller."""
+    original = train.train_iterator
+
+    def limited(batches, first_step):
+        for index, batch in enumerate(original(batches, first_step), start=first_step):
+            if index in (steps.start, steps.stop):
+                no_save_goes_on()
+            if index == steps.start:
+                limit.enter_context(largest_file(20_000))
+            if index == steps.stop:
+                limit.close()
+            yield batch
+
+    with contextlib.ExitStack() as limit, monkeypatch.context() as patch:
+        patch.setattr(train, "train_iterator", limited)
+        yield
+
+
+def often() -> ConfigDict:
+    config = small_config()
+    config.train.checkpoint_every_steps = 2
+    return config
+
+
+def test_a_save_that_fails_costs_nothing_but_that_checkpoint(finished, tmp_path, monkeypatch, capsys):
+    """Those of steps 2 and 4 cannot be written, that of 6 can: the run is the undisturbed one."""
+    with failing_saves(monkeypatch, range(1, 5)):
+        assert run(often(), tmp_path) == 0
+    first, second = (line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: "))
+    assert "checkpoint 2 could not" in first and "checkpoint 4 could not" in second and "(2 of 3 failures" in second
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"6", str(STEPS)}
+    assert rows_of(tmp_path) == rows_of(finished)
+
+
+def test_a_disk_that_stays_full_ends_the_run_and_the_next_goes_on(finished, tmp_path, monkeypatch, capsys):
+    with failing_saves(monkeypatch, range(3, 99)), pytest.raises(SystemExit) as ended, report_and_exit():
+        run(often(), tmp_path)
+    assert ended.value.code == 45
+    said = [line for line in capsys.readouterr().err.splitlines() if "could not be written" in line]
+    assert [line.split(":")[0] for line in said] == ["warning", "warning", "error"]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()} == {"2"}
+    assert run(often(), tmp_path) == 0 and rows_of(tmp_path) == rows_of(finished)
 
 
 def test_a_collapsed_codebook_is_warned_of(tmp_path, capsys):

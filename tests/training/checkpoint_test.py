@@ -1,5 +1,6 @@
 """Digests see every changed bit and no sharding; what is saved is what is restored, on any mesh, or nothing is."""
 
+import contextlib
 import pathlib
 import random
 import shutil
@@ -8,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from full_disk import largest_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refusal
 from small_mesh import mesh_of
 
 from vqdna_jax.errors import PeerError, StorageError
 from vqdna_jax.runtime import files as runtime_files
 from vqdna_jax.training import checkpoint
-from vqdna_jax.training.checkpoint import Checkpoints
+from vqdna_jax.training.checkpoint import FAILURES, Checkpoints
 from vqdna_jax.training.digest import leaf_digests
 
 
@@ -189,10 +192,18 @@ def test_without_the_seal_no_wrong_weight_gets_through_either(two_saved, tmp_pat
     assert taken == {1, 2}  # 2 where the bit is in one of orbax's second copies
 
 
-FULL = OSError(28, "No space left on device")
-COLLECTIVE = ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
-BARRIER = TimeoutError("Timed out while waiting for async_write_complete barrier.")
-BARRIER.__cause__ = jax.errors.JaxRuntimeError("UNAVAILABLE: RPC: /xla.coordination.CoordinationService/Barrier")
+def full() -> Exception:
+    return OSError(28, "No space left on device")
+
+
+def collective() -> Exception:
+    return ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+
+
+def barrier() -> Exception:
+    error = TimeoutError("Timed out while waiting for async_write_complete barrier.")
+    error.__cause__ = jax.errors.JaxRuntimeError("UNAVAILABLE: RPC: /xla.coordination.CoordinationService/Barrier")
+    return error
 
 
 def fails_as_orbax(cause: Exception, then_the_barrier: bool) -> None:
@@ -205,9 +216,88 @@ def fails_as_orbax(cause: Exception, then_the_barrier: bool) -> None:
 
 
 @pytest.mark.parametrize("then_the_barrier", [False, True])
-@pytest.mark.parametrize("cause, kind", [(FULL, StorageError), (COLLECTIVE, PeerError), (BARRIER, PeerError)])
+@pytest.mark.parametrize("cause, kind", [(full, StorageError), (collective, PeerError), (barrier, PeerError)])
 def test_a_full_disk_and_a_lost_process_are_told_apart(tmp_path, monkeypatch, cause, kind, then_the_barrier):
     checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
-    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lambda: fails_as_orbax(cause, then_the_barrier))
+    checkpoints.save(1, state_on(mesh_of(1, 1)), {})
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lambda: fails_as_orbax(cause(), then_the_barrier))
     with pytest.raises(kind, match="No space left" if kind is StorageError else "the network is gone"):
-        checkpoints.save(1, {}, {})
+        checkpoints.close()
+
+
+def scaled(factor: int):
+    """What `restored_step` expects of the checkpoint with this number."""
+    return jax.tree.map(lambda x: factor * x, state_on(mesh_of(1, 1)))
+
+
+def settled(checkpoints: Checkpoints, step: int) -> None:
+    """A save, until it is known how it went."""
+    checkpoints.save(step, scaled(step), {"config": {}})
+    checkpoints._settle(FAILURES)
+
+
+def steps_in(directory: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+# Fails at orbax's metadata, at the arrays, at the seal, which is written last.
+LIMITS = [0, 100, 300, 1000]
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_save_that_fails_is_told_and_the_next_ones_are_made(tmp_path, capsys, limit):
+    """It is not taken for saved, by this process nor the next; the next is made; the older ones are pruned as ever."""
+    run = tmp_path / "run"
+    checkpoints = Checkpoints(run, keep=2, run_id="this")
+    settled(checkpoints, 1)
+    with largest_file(limit):
+        settled(checkpoints, 2)
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert f"{run}: checkpoint 2 could not be written" in told and f"(1 of {FAILURES} failures" in told
+    assert restored_step(shutil.copytree(run, tmp_path / "killed")) == 1
+    for step in (2, 3, 4):
+        settled(checkpoints, step)
+    checkpoints.close()
+    assert "warning" not in capsys.readouterr().err
+    assert steps_in(run) == ["3", "4"] and restored_step(run) == 4
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_so_many_saves_in_a_row_that_fail_end_the_run(tmp_path, capsys, limit):
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    settled(checkpoints, 1)
+    for step in range(2, 2 + FAILURES):  # a save that goes well starts the count anew
+        with largest_file(limit):
+            settled(checkpoints, 10 * step)
+        settled(checkpoints, step)
+    with largest_file(limit):
+        for step in range(10, 9 + FAILURES):
+            settled(checkpoints, step)
+        message = refusal(settled, checkpoints, 20, error=StorageError)
+    assert "checkpoint 20 could not be written" in message and "run the same command again" in message
+    assert restored_step(tmp_path) == 1 + FAILURES
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_the_last_save_of_a_run_is_whole_or_an_error(tmp_path, capsys, limit):
+    """Also where it is of the same step as one that has failed unseen."""
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    with largest_file(limit):
+        refusal(checkpoints.save_whole, 1, scaled(1), {"config": {}}, error=StorageError)
+        checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+        checkpoints.save(1, scaled(1), {"config": {}})
+        with contextlib.suppress(OSError, ValueError):
+            checkpoints._manager.wait_until_finished()
+    checkpoints.save_whole(1, scaled(1), {"config": {}})
+    checkpoints.close()
+    assert restored_step(tmp_path) == 1
+
+
+def test_a_save_that_is_left_out_is_said(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    settled(checkpoints, 1)
+    assert capsys.readouterr().err == ""
+    checkpoints.save_whole(1, scaled(3), {"config": {}})
+    checkpoints.close()
+    assert capsys.readouterr().err == "checkpoint 1 is there already: not saved again\n"
+    assert restored_step(tmp_path) == 1
