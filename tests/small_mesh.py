@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from vqdna_jax import partition
 
 
-def mesh_of(data: int = 1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+def mesh_of(data: int = 1, fsdp: int = 1, tensor: int = 1, context: int = 1) -> Mesh:
     """Of the first devices."""
-    return partition.make_mesh(data, fsdp, tensor, devices=jax.devices()[: data * fsdp * tensor])
+    count = data * fsdp * tensor * context
+    return partition.make_mesh(data, fsdp, tensor, context, devices=jax.devices()[:count])

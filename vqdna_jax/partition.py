@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, Mesh
 
 from vqdna_jax.errors import InputError
@@ -21,11 +22,12 @@ AnyArray = Any  # numpy on the host, jax on devices, of `plan` shapes alone; a u
 
 AXES = ("data", "fsdp", "tensor", "context")
 BATCH = ("data", "fsdp")  # the axes that split the global batch
+LENGTH = "context"  # the axis that splits a sequence
 
 # Activations have names of their own, so that a width can be split in a parameter and whole in an activation.
 RULES: dict[str, str | tuple[str, ...] | None] = {
     "batch": BATCH,
-    "length": None,  # "context" once a model splits its sequence
+    "length": LENGTH,  # not where the axis has one device: of an array that is whole any slice can be taken
     "act_embed": None,
     "act_mlp": "tensor",
     "act_heads": "tensor",
@@ -40,8 +42,10 @@ RULES: dict[str, str | tuple[str, ...] | None] = {
 
 
 def spec(*logical: str | None) -> jax.P:
-    """Mesh axes of an array with these logical axes. Raises ValueError when one mesh axis would be used twice."""
-    mesh_axes = [RULES[name] if name else None for name in logical]
+    """Mesh axes, of the mesh that is set, of an array with these logical axes. Raises ValueError when one mesh axis
+    would be used twice."""
+    rules = RULES if length_shards() > 1 else RULES | {"length": None}
+    mesh_axes = [rules[name] if name else None for name in logical]
     used = [axis for entry in mesh_axes if entry for axis in ((entry,) if isinstance(entry, str) else entry)]
     if len(used) != len(set(used)):
         raise ValueError(f"one mesh axis used twice: {logical} -> {mesh_axes}")
@@ -131,6 +135,83 @@ def batch_shards(mesh: Mesh) -> int:
     return int(np.prod([mesh.shape[axis] for axis in BATCH]))
 
 
+def length_shards() -> int:
+    """Among how many devices of the mesh that is set a sequence is split."""
+    return jax.sharding.get_abstract_mesh().shape.get(LENGTH, 1)
+
+
+def split_length(x_BxLxX: AnyArray) -> AnyArray:
+    """x with its positions split among the devices that share a sequence, as "length" has them."""
+    return _along(x_BxLxX, "length")
+
+
+def whole_length(x_BxLxX: AnyArray) -> AnyArray:
+    """x with all positions on each of the devices that share a sequence."""
+    return _along(x_BxLxX, None)
+
+
+def _along(x_BxLxX: AnyArray, length: str | None) -> AnyArray:
+    if length_shards() == 1:
+        return x_BxLxX
+    return jax.reshard(x_BxLxX, spec("batch", length, *[None] * (x_BxLxX.ndim - 2)))
+
+
+def first_here(length: int) -> AnyArray:
+    """Inside a shard_map: the position of the first of the `length` ones on this device."""
+    return lax.axis_index(LENGTH) * length if length_shards() > 1 else 0
+
+
+def whole_here(x_BxLxX: AnyArray) -> AnyArray:
+    """Inside a shard_map: x of all devices that share a sequence, one after the other."""
+    return lax.all_gather(x_BxLxX, LENGTH, axis=1, tiled=True) if length_shards() > 1 else x_BxLxX
+
+
+def by_channels(x_BxLxD: AnyArray) -> AnyArray:
+    """Inside a shard_map: of a split sequence all positions of this device's share of the channels."""
+    return lax.all_to_all(x_BxLxD, LENGTH, 2, 1, tiled=True) if length_shards() > 1 else x_BxLxD
+
+
+def by_positions(x_BxLxD: AnyArray) -> AnyArray:
+    """Inside a shard_map: what `by_channels` makes, split along the sequence again."""
+    return lax.all_to_all(x_BxLxD, LENGTH, 1, 2, tiled=True) if length_shards() > 1 else x_BxLxD
+
+
+def summed(tree: Tree) -> Tree:
+    """Inside a shard_map: sums over all devices that have parts of the batch."""
+    return lax.psum(tree, (*BATCH, LENGTH) if length_shards() > 1 else BATCH)
+
+
+def halo(x_BxLxX: AnyArray, left: int, right: int) -> AnyArray:
+    """Inside a shard_map: x with so many positions of the devices before and after, zeros beyond the ends."""
+    shards, length = length_shards(), x_BxLxX.shape[1]
+
+    def parts(reach: int, step: int) -> list[AnyArray]:
+        """Nearest first."""
+        found = []
+        for hop in range(1, -(-reach // length) + 1):
+            size = min(length, reach - (hop - 1) * length)
+            sent = x_BxLxX[:, -size:] if step > 0 else x_BxLxX[:, :size]
+            pairs = [(i, i + step * hop) for i in range(shards) if 0 <= i + step * hop < shards]
+            found.append(lax.ppermute(sent, LENGTH, pairs))
+        return found
+
+    return jnp.concatenate([*reversed(parts(left, 1)), x_BxLxX, *parts(right, -1)], axis=1)
+
+
+def with_halo(local: Callable[..., AnyArray], reach: int, x_BxLxX: AnyArray, *whole: AnyArray) -> AnyArray:
+    """local(x, *whole), of which position l depends on x at l - reach to l + reach; beyond the ends there are zeros."""
+    if length_shards() == 1 or not reach:
+        return local(x_BxLxX, *whole)
+
+    def on_shard(x: AnyArray, *whole: AnyArray) -> AnyArray:
+        length = x.shape[1]
+        whole = jax.tree.map(lambda w: lax.pcast(w, (*BATCH, LENGTH), to="varying"), whole)
+        return local(halo(x, reach, reach), *whole)[:, reach : reach + length]
+
+    rows = spec("batch", "length", *[None] * (x_BxLxX.ndim - 2))
+    return jax.shard_map(on_shard, in_specs=(rows, *[jax.P()] * len(whole)), out_specs=rows)(x_BxLxX, *whole)
+
+
 def batch_to_devices(batch: Tree, mesh: Mesh, global_batch: int) -> Tree:
     """This process's rows of a global batch, a tree, as global arrays [global_batch, ...], split over BATCH."""
 
@@ -183,7 +264,7 @@ def abstract_state(init: Callable, mesh: Mesh, *arguments):
 
 
 def take(x_BxLxX: jax.Array, positions_BxM: jax.Array) -> jax.Array:
-    """x at the positions of each window, [B, M, ...]; every device has whole windows."""
+    """x, whole along L, at the positions of each window, [B, M, ...]."""
     rows = spec("batch", *[None] * (x_BxLxX.ndim - 1))
     local = jax.vmap(lambda x, positions: x[positions])
     return jax.shard_map(local, in_specs=(rows, spec("batch", None)), out_specs=rows)(x_BxLxX, positions_BxM)

@@ -54,19 +54,19 @@ def test_a_process_alone_waits_for_the_coordinator_only_so_long(tmp_path):
 
 @pytest.mark.timeout(600)
 def test_a_run_goes_on_with_other_processes_and_devices(tmp_path):
-    """Two processes, then one with four devices, then two with two each: same batches, losses that agree to 1e-5 with
-    those of one process with one device.
+    """Two processes, then one with four devices, then two with two each that share sequences: same batches, losses
+    that agree to 1e-5 with those of one process with one device.
 
     The first is stopped by SIGTERM to one of its processes, the second is killed.
     """
     alone = Processes(tmp_path / "alone", 1, SETTINGS)
     moved, ends = tmp_path / "moved", []
-    for count, devices, number, step in (
-        (2, 1, signal.SIGTERM, 8),
-        (1, 4, signal.SIGKILL, 21),
-        (2, 2, None, 0),
+    for count, devices, context, number, step in (
+        (2, 1, 1, signal.SIGTERM, 8),
+        (1, 4, 1, signal.SIGKILL, 21),
+        (2, 2, 2, None, 0),
     ):
-        started = Processes(moved, count, SETTINGS, {"JAX_NUM_CPU_DEVICES": str(devices)})
+        started = Processes(moved, count, SETTINGS | {"mesh.context": context}, {"JAX_NUM_CPU_DEVICES": str(devices)})
         if number:
             started.wait_for_step(moved, step, 12 * TIMEOUT_S)
             started.all[-1].send_signal(number)

@@ -57,13 +57,13 @@ def test_no_whole_checkpoint_stops_the_run_and_never_starts_afresh(finished, tmp
 
 
 def test_a_run_stopped_on_one_mesh_goes_on_on_another(finished, tmp_path, monkeypatch):
-    """Eight devices as data 2 x fsdp 2 x tensor 2, then data 4 x fsdp 2: evaluation, checkpoint and export included."""
+    """Data 2 x fsdp 2 x tensor 2, then data 4 x context 2: evaluation, checkpoint and export included."""
     config = small_config()
     config.mesh.update(fsdp=2, tensor=2)
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
         assert run(config, tmp_path, devices=8) == EXIT_STOPPED
-    config.mesh.update(fsdp=2, tensor=1)
+    config.mesh.update(fsdp=1, tensor=1, context=2)
     assert run(config, tmp_path, devices=8) == 0
     losses, expected = np.array(rows_of(tmp_path)), np.array(rows_of(finished))
     np.testing.assert_array_equal(losses[:, 0], expected[:, 0])

@@ -10,6 +10,8 @@ import pytest
 from configs import finetune, hrq, mcm, vqvae
 from vqdna_jax import partition, stages
 from vqdna_jax.errors import InputError
+from vqdna_jax.models.hyena import HyenaConfig
+from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
 from vqdna_jax.models.transformer import TransformerConfig
 from vqdna_jax.runtime import typed
 from vqdna_jax.training import settings
@@ -30,7 +32,7 @@ BAD_VALUES = {
     "optimizer.learning_rate": float("nan"),
     "train.total_steps": -5,
     "eval.batch": 0,
-    "mesh.context": 2,
+    "mesh.context": 0,
     "seed": -1,
 }
 
@@ -166,6 +168,9 @@ def test_values_that_do_not_fit_together(experiment, values, complaint):
         (mcm, {"mesh.tensor": 8, "model.heads": 4}, 1, "model.heads: found 4, expected a multiple of mesh.tensor=8"),
         (mcm, HYENA | {"mesh.tensor": 2}, 1, "mesh.tensor: found 2, expected 1: model.kind=hyena splits no layer"),
         (mcm, HYENA | {"mesh.fsdp": 3}, 1, "model.width: found 128, expected a multiple of mesh.fsdp=3"),
+        (hrq, {"mesh.context": 3}, 1, "mesh.context: found 3, expected a divisor of the 256 codes of a window; "),
+        (hrq, {"mesh.context": 8, "data.window_bp": 4}, 1, "mesh.context: found 8, expected a divisor of the 4 codes"),
+        (mcm, HYENA | {"mesh.context": 3}, 1, "model.width: found 128, expected a multiple of mesh.context=3"),
         (mcm, {"mesh.tensor": 4, "model.hidden": 6}, 1, "model.hidden: found 6, expected a multiple of mesh.tensor=4"),
     ],
 )
@@ -177,11 +182,26 @@ def test_what_no_mesh_can_split(experiment, values, shards, complaint):
 
 def test_a_mesh_divides_the_base_that_is_fine_tuned():
     base = TransformerConfig(width=12, heads=6, hidden=8)
-    stages.read_settings(changed(finetune, {"mesh.tensor": 2, "mesh.fsdp": 3})).check_base(base)
+    stages.read_settings(changed(finetune, {"mesh.tensor": 2, "mesh.fsdp": 3, "mesh.context": 4})).check_base(base, 64)
     for key, size, named in (("tensor", 4, "heads=6"), ("tensor", 3, "hidden=8"), ("fsdp", 5, "width=12")):
         read = stages.read_settings(changed(finetune, {f"mesh.{key}": size}))
         with pytest.raises(InputError, match=f"mesh.{key}: found {size}, expected a divisor of the base's {named}"):
-            read.check_base(base)
+            read.check_base(base, 64)
+
+
+@pytest.mark.parametrize(
+    ("base", "context", "complaint"),
+    [
+        (TransformerConfig(), 2, "found 2, expected a divisor of the 63 codes of the base's windows, CLS included"),
+        (TransformerConfig(), 3, "found 3, expected a divisor of 8"),
+        (HyenaEncoderConfig(width=12), 8, "found 8, expected a divisor of the base's width=12"),
+        (HyenaConfig(), 2, "found 2, expected 1: a published network is not split"),
+    ],
+)
+def test_what_devices_cannot_share_of_a_base_is_refused(base, context, complaint):
+    read = stages.read_settings(changed(finetune, {"mesh.context": context}))
+    with pytest.raises(InputError, match=f"^config key mesh.context: {complaint}"):
+        read.check_base(base, 64 if isinstance(base, HyenaEncoderConfig) else 63)
 
 
 @pytest.mark.parametrize("values", [{"seed": 7}, {"data.global_batch": 32, "train.microbatches": 4}])

@@ -12,7 +12,7 @@ from vqdna_jax.labels.sets import Split
 from vqdna_jax.partition import AnyArray
 
 _ENDLESS = 1 << 48  # steps; grain asks for a length
-_SLOTS = 8  # a window's codes and CLS are a multiple of this
+SLOTS = 8  # a window's codes and CLS are a multiple of this
 _QUANTILES = (0.25, 0.5, 0.75, 1.0)  # of the lengths, where padding stops growing
 
 Strands = Literal["one", "both"]  # of a sequence, that are read
@@ -126,7 +126,7 @@ def shapes_of(lengths: np.ndarray, size: int, cls: bool) -> list[Shape]:
     """
     short = lengths[lengths <= size]
     limits = set(np.quantile(short, _QUANTILES, method="higher").tolist() if short.size else ())
-    slots = {min(-(-(limit + cls) // _SLOTS) * _SLOTS, size + cls) for limit in limits}
+    slots = {min(-(-(limit + cls) // SLOTS) * SLOTS, size + cls) for limit in limits}
     windows = {1 << (-(-int(n) // size) - 1).bit_length() for n in np.unique(lengths[lengths > size])}
     return [Shape(1, s - cls) for s in sorted(slots)] + [Shape(w, size) for w in sorted(windows)]
 

@@ -4,6 +4,7 @@ No kernel is given a mask array: a local window is a property of the kernel, and
 their lengths.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from vqdna_jax.models import cpu_attention
-from vqdna_jax.partition import spec
+from vqdna_jax.partition import first_here, halo, length_shards, spec, whole_here
 
 HEADS = ("batch", "length", "act_heads", None)
 Kernel = Literal["xla", "cpu", "splash", "cudnn"]
@@ -52,47 +53,75 @@ def attention(
     """
     if slopes_H is not None:
         return _with_alibi(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, lengths_B, slopes_H)
-    if kernel == "splash" and lengths_B is None and q_BxLxHxC.shape[1] % LANES == 0:
+    if kernel == "splash" and lengths_B is None and q_BxLxHxC.shape[1] % (LANES * length_shards()) == 0:
         return _splash(q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, window)
     dense: Literal["xla", "cpu", "cudnn"] = "xla" if kernel == "splash" else kernel
 
     def local(q: Array, k: Array, v: Array, lengths: Array | None) -> Array:
         lengths = lengths if lengths is None else lengths.astype(jnp.int32)
+        (k, v), places = _in_sight((k, v), window)
         if dense == "cpu":
-            return cpu_attention.attention(q, k, v, window, lengths)
+            return cpu_attention.attention(q, k, v, window, lengths, places)
+        if window and length_shards() > 1:  # the window of some of the rows of a square of scores
+            mask = cpu_attention.seen(q.shape[1], k.shape[1], window, lengths, places)
+            return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=dense)
         return jax.nn.dot_product_attention(
             q, k, v, implementation=dense, local_window_size=window or None, key_value_seq_lengths=lengths
         )
 
-    # Every device has whole sequences and whole heads: nothing is exchanged.
     heads = spec(*HEADS)
     return jax.shard_map(local, in_specs=(heads, heads, heads, spec("batch")), out_specs=heads)(
         q_BxLxHxC, k_BxLxHxC, v_BxLxHxC, lengths_B
     )
 
 
+def _in_sight(keys_BxLxHxC: Sequence[Array], window: int) -> tuple[list[Array], cpu_attention.Places]:
+    """Inside a shard_map: keys and values that this device's queries see, and where they lie: all of the sequence, or
+    its own and as many of its neighbours' as the window reaches.
+
+    Whole heads are on every device: but for this nothing is exchanged.
+    """
+    length, shards = keys_BxLxHxC[0].shape[1], length_shards()
+    if shards == 1:
+        return list(keys_BxLxHxC), cpu_attention.ALL_HERE
+    first = first_here(length)
+    if window and length + 2 * window < length * shards:
+        near = [halo(x, window, window) for x in keys_BxLxHxC]
+        return near, cpu_attention.Places(first, first - window, length * shards)
+    return [whole_here(x) for x in keys_BxLxHxC], cpu_attention.Places(first)
+
+
 def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -> Array:
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-    def local(q_BxHxLxC: Array, k_BxHxLxC: Array, v_BxHxLxC: Array) -> Array:
-        heads, length = q_BxHxLxC.shape[1:3]
-        shape = (length, length)
-        mask = splash.LocalMask(shape, (window, window), 0) if window else splash.FullMask(shape)
-        block = next(size for size in (SPLASH_BLOCK, 256, LANES) if length % size == 0)
+    total = q_BxLxHxC.shape[1]
+    window = window if window < total else 0
+    reach = -(-window // LANES) * LANES if length_shards() > 1 else 0  # into other shards
+
+    def local(q_BxHxQxC: Array, k_BxHxLxC: Array, v_BxHxLxC: Array) -> Array:
+        heads, queries = q_BxHxQxC.shape[1:3]
+        k_BxHxLxC, v_BxHxLxC = (_keys_of_shards(x, reach) for x in (k_BxHxLxC, v_BxHxLxC))
+        shape, ends = (queries, k_BxHxLxC.shape[2]), None
+        mask = splash.LocalMask(shape, (window, window), reach) if window else splash.FullMask(shape)
+        if reach:  # beyond the ends there are zeros, which are to be seen by none
+            at_L = first_here(queries) - reach + jnp.arange(shape[1])
+            outside_L = ((at_L < 0) | (at_L >= total)).astype(jnp.int32)
+            ends = splash.SegmentIds(jnp.zeros(queries, jnp.int32), outside_L)
+        of_q, of_kv = (next(size for size in (SPLASH_BLOCK, 256, LANES) if n % size == 0) for n in shape)
         kernel = splash.make_splash_mha_single_device(
             splash.MultiHeadMask([mask] * heads),
             block_sizes=splash.BlockSizes(
-                block_q=block,
-                block_kv=block,
-                block_kv_compute=block,
-                block_q_dkv=block,
-                block_kv_dkv=block,
-                block_kv_dkv_compute=block,
-                block_q_dq=block,
-                block_kv_dq=block,
+                block_q=of_q,
+                block_kv=of_kv,
+                block_kv_compute=of_kv,
+                block_q_dkv=of_q,
+                block_kv_dkv=of_kv,
+                block_kv_dkv_compute=of_kv,
+                block_q_dq=of_q,
+                block_kv_dq=of_kv,
             ),
         )
-        return jax.vmap(kernel)(q_BxHxLxC, k_BxHxLxC, v_BxHxLxC)
+        return jax.vmap(lambda q, k, v: kernel(q, k, v, ends))(q_BxHxQxC, k_BxHxLxC, v_BxHxLxC)
 
     scaled = q_BxLxHxC * jnp.asarray(q_BxLxHxC.shape[-1] ** -0.5, q_BxLxHxC.dtype)
     heads_first = [x.transpose(0, 2, 1, 3) for x in (scaled, k_BxLxHxC, v_BxLxHxC)]
@@ -100,6 +129,14 @@ def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -
     # Pallas kernels carry no replication types, so their check is off.
     out = jax.shard_map(local, in_specs=(heads,) * 3, out_specs=heads, check_vma=False)(*heads_first)
     return out.transpose(0, 2, 1, 3)
+
+
+def _keys_of_shards(x_BxHxLxC: Array, reach: int) -> Array:
+    """All of them, or with a `reach` so many of the neighbours'."""
+    if length_shards() == 1:
+        return x_BxHxLxC
+    x_BxLxHxC = x_BxHxLxC.swapaxes(1, 2)
+    return (halo(x_BxLxHxC, reach, reach) if reach else whole_here(x_BxLxHxC)).swapaxes(1, 2)
 
 
 def _with_alibi(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, lengths_B, slopes_H: np.ndarray) -> Array:

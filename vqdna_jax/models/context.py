@@ -67,7 +67,7 @@ def around(config: TokenizerConfig, bases_BxS: Array) -> Array:
     """The bases around each code [B, L, O], N beyond the ends."""
     r, before = config.bases_per_code, config.reach // config.bases_per_code
     length = bases_BxS.shape[1] // r
-    bases_BxLxR = jnp.reshape(bases_BxS, (len(bases_BxS), length, r), out_sharding=spec("batch", "length", None))
+    bases_BxLxR = jnp.reshape(bases_BxS, (len(bases_BxS), length, r), out_sharding=spec("batch", None, None))
     padded = jnp.pad(bases_BxLxR, ((0, 0), (before, before), (0, 0)), constant_values=N)
     parts = [padded[:, k : k + length] for k in range(2 * before + 1)]
     return jnp.concatenate(parts, axis=-1)

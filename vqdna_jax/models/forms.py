@@ -3,6 +3,7 @@
 The functions are the same to rounding, in value and gradient.
 """
 
+import functools
 import math
 from typing import cast
 
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from vqdna_jax.partition import is_for_cpu
+from vqdna_jax.partition import is_for_cpu, with_halo
 
 SECTIONS = 4  # of a sequence
 
@@ -109,11 +110,15 @@ def depthwise(x_BxLxD: Array, kernel_KxD: Array) -> Array:
 
     For a CPU each of the three passes is one loop over the padded array: XLA there would keep an array for every tap.
     """
-    return (_depthwise if is_for_cpu() else _taps)(x_BxLxD, kernel_KxD)
+    return with_halo(_depthwise if is_for_cpu() else _taps, len(kernel_KxD) // 2, x_BxLxD, kernel_KxD)
 
 
 def shift(x_BxLxD: Array, by: int) -> Array:
     """x moved along L so that position l holds x[l + by]; zeros come in at the ends ("same" padding)."""
+    return with_halo(functools.partial(_shift, by=by), abs(by), x_BxLxD)
+
+
+def _shift(x_BxLxD: Array, by: int) -> Array:
     left, right = max(-by, 0), max(by, 0)
     padded = jnp.pad(x_BxLxD, ((0, 0), (left, right), (0, 0)))
     return lax.slice_in_dim(padded, right, right + x_BxLxD.shape[1], axis=1)
@@ -126,7 +131,7 @@ def offsets(kernel_size: int) -> range:
 
 def _taps(x_BxLxD: Array, kernel_KxD: Array) -> Array:
     taps = offsets(len(kernel_KxD))
-    return cast(Array, sum(shift(x_BxLxD, i) * kernel_KxD[k][None, None] for k, i in enumerate(taps)))
+    return cast(Array, sum(_shift(x_BxLxD, i) * kernel_KxD[k][None, None] for k, i in enumerate(taps)))
 
 
 def _padded(x_BxLxD: Array, size: int) -> Array:

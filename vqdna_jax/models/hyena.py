@@ -23,7 +23,7 @@ from vqdna_jax.models.forms import gelu, project, shift
 from vqdna_jax.models.heads import LanguageHead
 from vqdna_jax.models.layers import ACTIVATION, Dtype, affine_norm, precision_of
 from vqdna_jax.models.transformer import WEIGHT_AXES, Compute, run_layers
-from vqdna_jax.partition import gathered, sharded, spec
+from vqdna_jax.partition import by_channels, by_positions, gathered, sharded, spec
 from vqdna_jax.runtime.typed import Positive, PositiveNumber, one_of
 
 DECAYED_TO = 0.05  # of a filter's values far away, which are not let fall to 0
@@ -238,16 +238,17 @@ def _sides(c: HyenaLayers) -> int:
 
 def convolved(x_BxLxD: Array, filter_LxD: Array) -> Array:
     """f32: y[l] is the sum over m <= l of filter[l - m] x[m], each channel for itself; of a filter [2 L, D] over all m,
-    where l - m < 0 counts from its end."""
+    where l - m < 0 counts from its end. Where devices share a sequence, each has some channels of all of it."""
     length = x_BxLxD.shape[1]
 
     def local(x: Array, filter_LxD: Array) -> Array:
+        x = by_channels(x)
         spectrum = jnp.fft.rfft(x.astype(jnp.float32), 2 * length, axis=1)
         of_filter = jnp.fft.rfft(filter_LxD.astype(jnp.float32), 2 * length, axis=0)
-        return jnp.fft.irfft(spectrum * of_filter[None], 2 * length, axis=1)[:, :length]
+        return by_positions(jnp.fft.irfft(spectrum * of_filter[None], 2 * length, axis=1)[:, :length])
 
-    rows = spec("batch", None, None)
-    return jax.shard_map(local, in_specs=(rows, jax.P()), out_specs=rows)(x_BxLxD, filter_LxD)
+    rows, channels = spec("batch", "length", None), spec(None, "length")
+    return jax.shard_map(local, in_specs=(rows, channels), out_specs=rows)(x_BxLxD, jax.reshard(filter_LxD, channels))
 
 
 def weights_of(c: HyenaLayers) -> dict[str, tuple[tuple[int, ...], tuple[str | None, ...]]]:

@@ -16,7 +16,7 @@ from jax import Array
 from vqdna_jax.models import lora
 from vqdna_jax.models.hyena import KEPT, HyenaLayers, fixed_of, initial, last_norm, layer, weights_of
 from vqdna_jax.models.transformer import Compute, embedded, matrices_of, run_layers
-from vqdna_jax.partition import sharded
+from vqdna_jax.partition import sharded, split_length, whole_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +52,13 @@ class HyenaEncoder(nn.Module):
     ) -> tuple[Array, None]:
         """`lengths_B`: codes of each sequence; `layers`: how many to run, without the last norm then."""
         c, valid_BxLx1 = self.config, None
-        x_BxLxD = embedded(self, c.width, c.dtype, vectors_BxLxNxE, masked_BxL, replaced_B)
+        x_BxLxD = split_length(embedded(self, c.width, c.dtype, vectors_BxLxNxE, masked_BxL, replaced_B))
         if lengths_B is not None:
             valid_BxLx1 = jnp.arange(masked_BxL.shape[1])[None, :, None] < lengths_B[:, None, None]
         weights = {name: self._weight(name) for name in weights_of(c) if name not in KEPT}
         body = functools.partial(_layer, c, valid_BxLx1, fixed_of(c, masked_BxL.shape[1]))
         x_BxLxD = run_layers(body, c.layers, self.compute, weights, x_BxLxD, layers, adapter)
-        return last_norm(self, c, x_BxLxD, layers), None
+        return whole_length(last_norm(self, c, x_BxLxD, layers)), None
 
     def _weight(self, name: str) -> Array:
         c = self.config

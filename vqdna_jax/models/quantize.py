@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from vqdna_jax.models.forms import argmax
-from vqdna_jax.partition import BATCH, spec
+from vqdna_jax.partition import BATCH, first_here, spec, summed
 
 BLOCK_TOKENS = 1024  # the scores of one block stay in a core's cache
 TOKENS = ("batch", "length", "act_embed")
@@ -121,7 +121,9 @@ def nearest(z_TxD: Array, codes_KxD: Array) -> Array:
 
 
 def look_up(codes_BxL: Array, codes_KxD: Array) -> Array:
-    return codes_KxD.at[codes_BxL].get(out_sharding=spec(*TOKENS))
+    """The vectors of codes, split as these are."""
+    rows, length = spec("batch")[0], jax.typeof(codes_BxL).sharding.spec[1]
+    return codes_KxD.at[codes_BxL].get(out_sharding=jax.P(rows, length, None))
 
 
 def statistics(h_BxLxD: Array, codes_BxL: Array, codebook_size: int, key: Array, every: int = 1) -> Assignments:
@@ -139,10 +141,11 @@ def statistics(h_BxLxD: Array, codes_BxL: Array, codebook_size: int, key: Array,
         codes = jnp.where(counts_B[:, None], codes, codebook_size)  # beyond the codebook: counted nowhere
         counts_K, sums_KxD = sum_by_code(h.reshape(-1, h.shape[-1]), codes.ravel(), codebook_size)
         row_K = drawn_K // length * every - first_row
-        here_K = (row_K >= 0) & (row_K < h.shape[0])
-        vectors_KxD = h[jnp.where(here_K, row_K, 0), drawn_K % length]
+        at_K = drawn_K % length - first_here(h.shape[1])
+        here_K = (row_K >= 0) & (row_K < h.shape[0]) & (at_K >= 0) & (at_K < h.shape[1])
+        vectors_KxD = h[jnp.where(here_K, row_K, 0), jnp.where(here_K, at_K, 0)]
         candidates_KxD = jnp.where(here_K[:, None], vectors_KxD, 0).astype(jnp.float32)
-        return lax.psum(Assignments(counts_K, sums_KxD, candidates_KxD), BATCH)
+        return summed(Assignments(counts_K, sums_KxD, candidates_KxD))
 
     in_specs = (spec(*TOKENS), spec("batch", "length"), jax.P())
     return jax.shard_map(local, in_specs=in_specs, out_specs=jax.P())(h_BxLxD, codes_BxL, drawn_K)

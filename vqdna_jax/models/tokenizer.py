@@ -14,7 +14,7 @@ from jax import Array
 from vqdna_jax.models import quantize
 from vqdna_jax.models.forms import gelu
 from vqdna_jax.models.layers import ACTIVATION, Conv1d, ConvNeXtBlock, Dtype, LayerNorm, apply, variance_scaling
-from vqdna_jax.partition import gathered, sharded, spec
+from vqdna_jax.partition import gathered, sharded, spec, split_length
 from vqdna_jax.runtime.typed import NonNegative, OddSize, Positive, expect, one_of
 
 BASES_PER_CODE = (1, 2, 4, 8, 16)
@@ -109,7 +109,7 @@ class Encoder(nn.Module):
     def __call__(self, bases_BxS: Array, valid_BxL: Array | None = None) -> tuple[Array, ...]:
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         # An unknown base (N, or one hidden on purpose) is the zero vector: it says nothing about which base it is.
-        one_hot_BxSx4 = nn.one_hot(bases_BxS, 4, dtype=dtype)
+        one_hot_BxSx4 = nn.one_hot(split_length(bases_BxS), 4, dtype=dtype)
         x_BxSxC = Conv1d(c.stem_channels, c.stem_kernel_size, dtype, name="stem")(one_hot_BxSx4)
         x_BxSxC = gelu(LayerNorm(dtype, name="stem_norm")(x_BxSxC))
         x_BxLxD = Patches(c.bases_per_code, c.width, dtype, name="patches")(x_BxSxC)

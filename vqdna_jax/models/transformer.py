@@ -18,7 +18,7 @@ from vqdna_jax.models.attention import Kernel, attention
 from vqdna_jax.models.forms import apart, gelu, project
 from vqdna_jax.models.layers import ACTIVATION, Dtype, normalise, truncated_normal, variance_scaling
 from vqdna_jax.models.rotary import rotate
-from vqdna_jax.partition import gathered, is_for_cpu, sharded, spec
+from vqdna_jax.partition import gathered, is_for_cpu, sharded, spec, split_length, whole_length
 from vqdna_jax.runtime.typed import NonNegative, Positive, Rule, expect, one_of
 
 ACTIVATIONS, LOOPS, REMATS = ("gelu", "geglu"), ("unrolled", "scanned"), ("none", "dots", "full")
@@ -97,6 +97,7 @@ class Transformer(nn.Module):
     """(code vectors [B, L, N, E], masked [B, L], replaced [B]) -> context vectors [B, L, D], and of CLS [B, D].
 
     Of a masked code the learned mask vector is added to the projected vectors, or takes their place where `replaced`.
+    Where devices share a sequence they share the layers' work; what goes in and what comes out each has whole.
     """
 
     config: TransformerConfig
@@ -119,12 +120,14 @@ class Transformer(nn.Module):
             cls_D = self.param("cls", sharded(truncated_normal(0.02), None), (c.width,))
             first = jnp.broadcast_to(cls_D.astype(c.dtype)[None, None], (len(x_BxLxD), 1, c.width))
             x_BxLxD = jnp.concatenate([jax.reshard(first, jax.typeof(x_BxLxD).sharding.spec), x_BxLxD], axis=1)
+        x_BxLxD = split_length(x_BxLxD)
         weights = {name: self._weight(name) for name in WEIGHT_AXES}
         body = functools.partial(layer, c, attention_of(self.compute), lengths_B)
         x_BxLxD = run_layers(body, c.layers, self.compute, weights, x_BxLxD, layers, adapter)
         norm_D = self.param("norm", sharded(nn.initializers.ones, None), (c.width,))
         if layers is None:
             x_BxLxD = _norm(x_BxLxD, norm_D, c.dtype)
+        x_BxLxD = whole_length(x_BxLxD)
         return (x_BxLxD[:, 1:], x_BxLxD[:, 0]) if c.cls else (x_BxLxD, None)
 
     def _weight(self, name: str) -> Array:

@@ -161,7 +161,7 @@ def plan_row(settings: Settings, planned: Planned, mesh: Mesh, mfu: float, price
         "mesh": {axis: size for axis, size in mesh.shape.items() if size > 1},
         "global_batch": rows,
         "rows_per_chip": each,
-        "codes_per_chip": each * one.codes,
+        "codes_per_chip": each * one.codes // mesh.shape["context"],
         "microbatches": task.microbatches,
         "compute": dataclasses.asdict(compute) if (compute := _compute(task)) else {},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),

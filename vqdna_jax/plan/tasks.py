@@ -22,7 +22,7 @@ from vqdna_jax.models.classifier import POSITIONS, Classifier
 from vqdna_jax.models.networks import NetworkConfig, PublishedConfig
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.partition import Tree, abstract_state, batch_shards, local_mesh, spec
+from vqdna_jax.partition import Tree, abstract_state, local_mesh, spec
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.stages.finetune import finetune_task
 from vqdna_jax.stages.masked_codes import masked_codes_task
@@ -108,7 +108,7 @@ def make_task(run: StageSettings, source: str) -> Planned:
 
 def _finetune(run: FinetuneSettings, source: str) -> Planned:
     base, tokenizer, window_bp = _base(run.pretrained, source)
-    run.check_base(base)
+    run.check_base(base, full_length(tokenizer, window_bp, 0))
     kinds: tuple[Kind, ...] = get_args(Kind)
     kind: Kind = next((kind for kind in kinds if kind == run.data.kind), "classification")
     outputs = 1 if kind == "regression" else len(run.data.names) or 2
@@ -127,7 +127,7 @@ def base_parameters(planned: Planned) -> int | None:
     model = task.network.model
     if isinstance(model, PublishedConfig):
         return formats.parameters(formats.of_published(model, tokenizer.codebook_sizes[0]))
-    frozen = abstract_state(lambda: _frozen_base(task, tokenizer, 1).transformer, local_mesh())
+    frozen = abstract_state(lambda: _frozen_base(task, tokenizer).transformer, local_mesh())
     return sum(x.size for x in jax.tree.leaves(frozen))
 
 
@@ -200,23 +200,23 @@ def abstract_inputs(planned: Planned, rows: int, mesh: Mesh) -> tuple[Any, Windo
         batch: Labelled = LabelledCodes(codes, labels, lengths, total, weights)
         if task.method == "head":
             batch = LabelledFeatures(split((task.network.width,), jnp.float32), labels, weights)
-        return _whole(lambda: _frozen_base(task, planned.tokenizer, batch_shards(mesh)), mesh), batch
+        return _whole(lambda: _frozen_base(task, planned.tokenizer), mesh), batch
     windows = Windows(split((planned.window_bp,), jnp.uint8))
     if isinstance(task, Vocabulary):
         return (), windows
     learned = planned.tokenizer
     assert isinstance(learned, TokenizerConfig), "masked codes are of one"
-    return _whole(lambda: _frozen_tokenizer(learned, batch_shards(mesh)), mesh), windows
+    return _whole(lambda: _frozen_tokenizer(learned), mesh), windows
 
 
-def _frozen_tokenizer(tokenizer: TokenizerConfig, rows: int) -> FrozenTokenizer:
-    bases = jnp.zeros((rows, tokenizer.bases_per_code), jnp.uint8)
+def _frozen_tokenizer(tokenizer: TokenizerConfig) -> FrozenTokenizer:
+    bases = jnp.zeros((1, tokenizer.bases_per_code), jnp.uint8)
     return FrozenTokenizer(Encoder(tokenizer).init(jax.random.key(0), bases)["params"], _vectors(tokenizer))
 
 
-def _frozen_base(task: Finetune, tokenizer: TokenizerConfig | Tokens, rows: int) -> FrozenBase:
+def _frozen_base(task: Finetune, tokenizer: TokenizerConfig | Tokens) -> FrozenBase:
     vectors, levels = _vectors(tokenizer), len(tokenizer.codebook_sizes)
-    inputs = jnp.zeros((rows, 1, levels, tokenizer.width)), jnp.zeros((rows, 1), bool), jnp.zeros(rows, bool)
+    inputs = jnp.zeros((1, 1, levels, tokenizer.width)), jnp.zeros((1, 1), bool), jnp.zeros(1, bool)
     transformer = task.network.model.module(Compute()).init(jax.random.key(0), *inputs)["params"]
     return FrozenBase(vectors, transformer, jnp.ones(task.network.outputs))
 
@@ -228,5 +228,5 @@ def _vectors(tokenizer: TokenizerConfig | Tokens) -> tuple[jax.Array, ...]:
 def _whole(init: Callable[[], Tree], mesh: Mesh) -> Tree:
     """Of `init()`, as `partition.whole_on` places it."""
     whole = jax.NamedSharding(mesh, jax.P())
-    frozen = abstract_state(init, mesh)
+    frozen = abstract_state(init, local_mesh())
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), frozen)

@@ -78,7 +78,7 @@ class FinetuneStage:
                 )
         labelled_set = read_labelled(settings.data)
         base = pretrained.load(settings.pretrained)
-        settings.check_base(base.transformer)
+        settings.check_base(base.transformer, base.context)
         settings = settings.with_rate(base.transformer.width)
         target = target_of(labelled_set)
         encoded = {

@@ -126,10 +126,11 @@ def masked_codes_task(settings: MaskedCodesSettings, tokenizer: TokenizerConfig,
             f"config key data.window_bp: found {window_bp}, expected a multiple of the tokenizer's {r} bases per code,"
             f" at least {8 * r}"
         )
+    settings.check_length("codes of a window", window_bp // r)
     model, masking, compute = settings.model.network(window_bp // r), settings.masking, settings.compute
     validate_masking(masking, window_bp // r - model.cls, r)
     if compute.attention == "auto":
-        kernel = best_kernel(platform, window_bp // r, model.window, model.dtype)
+        kernel = best_kernel(platform, window_bp // r // settings.mesh.context, model.window, model.dtype)
         compute = dataclasses.replace(compute, attention=kernel)
     train = settings.train
     return MaskedCodes(

@@ -93,10 +93,12 @@ def masked_tokens_task(
     settings: MaskedCodesSettings, tokenizer: FixedTokenizer, laid_out: Layout, platform: str
 ) -> MaskedTokens:
     """`platform` ("cpu", "gpu", "tpu") decides the attention kernel where the config leaves it open."""
-    model, compute = settings.model.network(laid_out.length + settings.model.cls), settings.compute
+    slots = laid_out.length + settings.model.cls
+    settings.check_length("tokens of a window, CLS included", slots)
+    model, compute = settings.model.network(slots), settings.compute
     if compute.attention == "auto":
         padded = kernel_of_padded(platform, model.window, model.dtype)
-        whole = best_kernel(platform, laid_out.length + model.cls, model.window, model.dtype)
+        whole = best_kernel(platform, slots // settings.mesh.context, model.window, model.dtype)
         compute = dataclasses.replace(compute, attention=padded if laid_out.padded else whole)
     return MaskedTokens(
         model,

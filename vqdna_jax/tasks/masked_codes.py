@@ -17,7 +17,7 @@ from vqdna_jax.models.networks import TrainedConfig
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.tokenizer import TokenizerConfig, encode
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.partition import replicated, spec, take
+from vqdna_jax.partition import replicated, spec, take, whole_length
 from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, cross_entropy, mean_of, random_strand
 from vqdna_jax.tasks.masking import Masked, Masking, draw
 
@@ -134,7 +134,7 @@ class MaskedCodes:
 
     def encode(self, frozen: FrozenTokenizer, bases_BxS: Array) -> Array:
         """The frozen tokenizer's codes of the window; with CLS without the last one, whose place CLS takes."""
-        codes = encode(self.tokenizer, frozen.encoder, frozen.codes_KxE, bases_BxS).codes_BxLxN
+        codes = whole_length(encode(self.tokenizer, frozen.encoder, frozen.codes_KxE, bases_BxS).codes_BxLxN)
         return jax.lax.stop_gradient(codes[:, : codes.shape[1] - self.model.cls])
 
     def vectors(self, frozen: FrozenTokenizer, codes_BxLxN: Array) -> Array:
@@ -175,9 +175,9 @@ class MaskedCodes:
         return 3 * (code + masked * heads) / per_code + encodes * self.tokenizer.encoder_flops_per_base()
 
     def _no_codes(self, bases_BxS: Array) -> Array:
-        """Zeros int32 [B, L, N] in the place of a window's codes, split as the window is."""
-        length = bases_BxS.shape[1] // self.tokenizer.bases_per_code
-        return jnp.zeros((len(bases_BxS), length, self.levels), jnp.int32, out_sharding=spec("batch", "length", None))
+        """Zeros int32 [B, L, N] in the place of a window's codes, split as the rows are."""
+        length = bases_BxS.shape[1] // self.tokenizer.bases_per_code - self.model.cls
+        return jnp.zeros((len(bases_BxS), length, self.levels), jnp.int32, out_sharding=spec("batch", None, None))
 
     def _by_code(self, bases_BxS: Array) -> Array:
         """[B, S] -> [B, L, R], without the code whose place CLS takes."""

@@ -85,7 +85,7 @@ class Masked(flax.struct.PyTreeNode, Generic[Rows]):
 def draw(masking: Masking, windows: int, codes: int, bases_per_code: int, key: Array) -> Masks:
     """Masks of a global batch, a function of the key alone: the same on every mesh."""
     kind_key, score_key, offset_key, base_key = jax.random.split(key, 4)
-    rows, grid = spec("batch"), spec("batch", "length")
+    rows, grid = spec("batch"), spec("batch", None)
     kind_B = jax.random.randint(kind_key, (windows,), 0, len(masking.kinds), out_sharding=rows)
     score_BxL = jax.random.uniform(score_key, (windows, codes), out_sharding=grid)
     offset_B = jax.random.uniform(offset_key, (windows,), out_sharding=rows)
@@ -94,7 +94,7 @@ def draw(masking: Masking, windows: int, codes: int, bases_per_code: int, key: A
     def local(*drawn: Array) -> Masks:
         return jax.vmap(lambda *row: _window(masking, bases_per_code, *row))(*drawn)
 
-    out = Masks(grid, grid, rows, grid, spec("batch", "length", None))
+    out = Masks(grid, grid, rows, grid, spec("batch", None, None))
     return jax.shard_map(local, in_specs=(rows, grid, rows, grid), out_specs=out)(kind_B, score_BxL, offset_B, base_BxL)
 
 

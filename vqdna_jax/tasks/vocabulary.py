@@ -143,6 +143,6 @@ def reconstruction_loss(logits_BxSx4: Array, bases_BxS: Array) -> tuple[Array, M
 
 def hide(bases_BxS: Array, share: float, key: Array) -> Array:
     """Bases with about `share` of them, drawn singly, turned into UNKNOWN in every row but 0, HIDDEN_EVERY, ..."""
-    hidden_BxS = jax.random.bernoulli(key, share, bases_BxS.shape, out_sharding=spec("batch", "length"))
+    hidden_BxS = jax.random.bernoulli(key, share, bases_BxS.shape, out_sharding=spec("batch", None))
     hidden_BxS &= (jnp.arange(len(bases_BxS)) % HIDDEN_EVERY > 0)[:, None]
     return jnp.where(hidden_BxS, jnp.uint8(UNKNOWN), bases_BxS)

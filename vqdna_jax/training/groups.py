@@ -21,14 +21,11 @@ from vqdna_jax.runtime.typed import (
     NonNegativeNumber,
     Positive,
     PositiveNumber,
-    Rule,
     Share,
     expect,
     joined,
     one_of,
 )
-
-_NOT_SPLIT = Rule(lambda v: v == 1, "1: no stage splits its sequence yet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +36,13 @@ class MeshSettings:
         data: devices that share the batch and have the parameters whole; -1: all that the other axes leave.
         fsdp: devices that share the batch and the parameters.
         tensor: devices that share the width of each layer.
-        context: devices that share a sequence.
+        context: devices that share a sequence, each a part of its length.
     """
 
     data: int
     fsdp: int
     tensor: int
-    context: Annotated[int, _NOT_SPLIT]
+    context: Positive
 
 
 @dataclasses.dataclass(frozen=True)

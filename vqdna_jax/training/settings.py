@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 from vqdna_jax.errors import InputError
+from vqdna_jax.labels.batches import SLOTS
 from vqdna_jax.models.classifier import ATTENTION, Method
-from vqdna_jax.models.networks import NetworkConfig
+from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
+from vqdna_jax.models.networks import NetworkConfig, TrainedConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime import typed
@@ -83,6 +85,15 @@ class Settings:
         _check_divided("data.global_batch", self.data.global_batch, shards * parts, of_parts)
         _check_divided("eval.batch", self.eval.batch, shards, each)
 
+    def check_length(self, what: str, length: int) -> None:
+        """Raises InputError: the devices that share a sequence of this length cannot have equal parts of it."""
+        context = self.mesh.context
+        if length < context or length % context:
+            raise InputError(
+                f"config key mesh.context: found {context}, expected a divisor of the {length:,} {what}; choose one, or"
+                " another length"
+            )
+
     def changed(self, values: Mapping[str, Any]) -> Self:
         """With other values for some keys: {"data.global_batch": 64}. Raises InputError as `read`."""
         recorded = self.recorded
@@ -121,6 +132,7 @@ class VocabularySettings(Settings):
     def check(self, shards: int) -> None:
         super().check(shards)
         _check_width(self.model.width, self.mesh)
+        self.check_length("codes of a window", self.data.window_bp // self.model.bases_per_code)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,6 +161,9 @@ class MaskedCodesSettings(Settings):
         tensor = self.mesh.tensor
         if self.model.kind == "hyena" and tensor > 1:
             raise InputError(f"config key mesh.tensor: found {tensor}, expected 1: model.kind=hyena splits no layer")
+        if self.model.kind == "hyena":  # whose convolutions split channels
+            context = self.mesh.context
+            _check_divided("model.width", self.model.width, context, f"mesh.context={context}")
         for name in ("heads", "hidden"):
             _check_divided(f"model.{name}", getattr(self.model, name), tensor, f"mesh.tensor={tensor}")
 
@@ -186,18 +201,31 @@ class FinetuneSettings(Settings):
         """Of what the head reads."""
         return dataclasses.replace(self, head=dataclasses.replace(self.head, dropout=share))
 
-    def check_base(self, base: NetworkConfig) -> None:
-        """Raises InputError: the mesh does not divide the network that is fine-tuned, or LoRA's factors would be larger
-        than its matrices."""
+    def check_base(self, base: NetworkConfig, slots: int) -> None:
+        """Of windows of so many `slots`, CLS included. Raises InputError: the mesh does not divide the network that is
+        fine-tuned, or its windows, or LoRA's factors would be larger than its matrices."""
         rank = self.tuning.rank
         if self.tuning.method == "lora" and rank > base.width:
             raise InputError(f"config key tuning.rank: found {rank}, expected at most the base's width={base.width}")
+        if self.mesh.context > 1:
+            self._check_split(base, slots)
         for axis, name in (("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")):
             parts, size = getattr(self.mesh, axis), getattr(base, name)
             if size % parts:
                 raise InputError(
                     f"config key mesh.{axis}: found {parts}, expected a divisor of the base's {name}={size}"
                 )
+
+    def _check_split(self, base: NetworkConfig, slots: int) -> None:
+        context = self.mesh.context
+        if not isinstance(base, TrainedConfig):
+            raise InputError(f"config key mesh.context: found {context}, expected 1: a published network is not split")
+        if SLOTS % context:
+            raise InputError(f"config key mesh.context: found {context}, expected a divisor of {SLOTS}, as batches are")
+        self.check_length("codes of the base's windows, CLS included", slots)
+        if isinstance(base, HyenaEncoderConfig) and base.width % context:
+            expected = f"a divisor of the base's width={base.width}"
+            raise InputError(f"config key mesh.context: found {context}, expected {expected}")
 
 
 def learning_rate(method: Method, width: int) -> float:

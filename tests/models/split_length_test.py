@@ -1,0 +1,94 @@
+"""A sequence that devices share is the same sequence: attention and convolutions in value and gradient, and seams."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_mesh import mesh_of
+
+from vqdna_jax import partition
+from vqdna_jax.models import cpu_attention, forms
+from vqdna_jax.models.attention import HEADS, attention
+
+B, L, H, C = 2, 16, 2, 4
+SHARDS = (2, 4, 8)
+LENGTHS = np.array([L, 7], np.int32)  # the second ends inside of a shard
+
+
+def sequences(*shape):
+    return np.random.default_rng(0).standard_normal((3, B, L, *shape), np.float32)
+
+
+def attend(q, k, v, kernel, window, lengths=None):
+    q, k, v = (jax.reshard(x, partition.spec(*HEADS)) for x in (q, k, v))
+    lengths_B = lengths if lengths is None else jax.reshard(jnp.asarray(lengths), partition.spec("batch"))
+    return attention(q, k, v, kernel, window, lengths_B)
+
+
+def kept(kernel, window, lengths, q, k, v):
+    """Attention of the codes that count, whole; what others read means nothing."""
+    inside_BxL = np.arange(L)[None] < (np.full(B, L) if lengths is None else lengths)[:, None]
+    return jnp.where(inside_BxL[..., None, None], partition.whole_length(attend(q, k, v, kernel, window, lengths)), 0)
+
+
+def on_shards(shards, function, *sequences):
+    """function of sequences, its value and the gradients of them."""
+
+    def total(*sequences):
+        out = function(*sequences)
+        return jnp.sum(jnp.sin(out)), out
+
+    with jax.set_mesh(mesh_of(context=shards)):
+        gradients, out = jax.jit(jax.grad(total, range(len(sequences)), has_aux=True))(*map(jnp.asarray, sequences))
+        return jax.device_get((out, *gradients))
+
+
+@pytest.mark.parametrize(("window", "lengths"), [(0, None), (0, LENGTHS), (1, None), (3, LENGTHS), (9, None)])
+@pytest.mark.parametrize("kernel", ["xla", "cpu"])
+def test_attention_of_a_split_sequence_is_attention(kernel, window, lengths):
+    """Windows that end in the neighbour, beyond it, and such as are wider than all that is left."""
+    of = functools.partial(kept, kernel, window, lengths)
+    expected, *split = (on_shards(shards, of, *sequences(H, C)) for shards in (1, *SHARDS))
+    for found in split:
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize(("window", "lengths"), [(0, LENGTHS), (2, None), (2, LENGTHS)])
+def test_attention_by_blocks_of_queries_is_attention(window, lengths, monkeypatch):
+    """Blocks that end inside a shard and beyond it; those of a window are given a part of the keys."""
+    of = functools.partial(kept, "cpu", window, lengths)
+    expected = on_shards(1, of, *sequences(H, C))
+    monkeypatch.setattr(cpu_attention, "LONG", 1)
+    monkeypatch.setattr(cpu_attention, "BLOCK", 3)
+    for shards in (1, 2):
+        found = on_shards(shards, of, *sequences(H, C))
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize("shards", SHARDS)
+def test_a_window_reaches_over_seams_as_far_as_inside(shards):
+    q, k, v = sequences(H, C)
+    for at in (3, 4, L // 2):
+
+        def reach(v, at=at):
+            return jnp.sum(partition.whole_length(attend(q, k, v, "cpu", 2))[:, at])
+
+        with jax.set_mesh(mesh_of(context=shards)):
+            seen_L = np.abs(jax.jit(jax.grad(reach))(jnp.asarray(v))).sum(axis=(0, 2, 3)) > 0
+        np.testing.assert_array_equal(np.flatnonzero(seen_L), np.arange(at - 2, at + 3))
+
+
+@pytest.mark.parametrize("reach", [1, 3, 5])
+def test_a_convolution_of_a_split_sequence_is_the_convolution(reach):
+    """Over kernels that are wider than a shard."""
+    kernel_KxD = np.random.default_rng(1).standard_normal((2 * reach + 1, C), np.float32)
+
+    def convolve(x, other, kernel):
+        x, other = map(partition.split_length, (x, other))
+        return forms.depthwise(x, kernel) + forms.shift(other, reach) + 2 * forms.shift(other, -reach)
+
+    expected, *split = (on_shards(shards, convolve, *sequences(C)[:2], kernel_KxD) for shards in (1, *SHARDS))
+    for found in split:
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
