@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import zipfile
 
 import numpy as np
 import pytest
@@ -130,6 +131,15 @@ def test_what_is_no_file_of_embeddings_is_one_line(place, tmp_path, suffix, spoi
     good = (place / f"set.{suffix}").read_bytes()
     path.write_bytes(good[: len(good) // 2])
     assert refusal(embedding_files.read, path).startswith(f"{path}")
+
+
+def test_packed_embeddings_are_refused_for_they_may_become_any_size(place, tmp_path):
+    (packed,) = (place / f"set.{suffix}" for suffix in SUFFIXES if zipfile.is_zipfile(place / f"set.{suffix}"))
+    path = tmp_path / packed.name
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert "packed" in refusal(embedding_files.read, path)
 
 
 def test_what_cannot_be_drawn_is_one_line(place, tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def open_corpus(path: str | os.PathLike) -> Corpus:
     path, stored, manifest = os.fspath(path), *_manifest_of(os.fspath(path))
     files = manifest.get("files", {})
     for name in files:
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", "..") or "\0" in name:
             raise InputError(f"{path}/manifest.json: {name!r} is not a file of this directory; build the corpus again")
     if places.is_remote(path):
         return Corpus(cached_corpus(path, stored, files), manifest)

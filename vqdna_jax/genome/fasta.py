@@ -108,6 +108,7 @@ class Reader(abc.ABC):
     another of them has seen.
 
     Attributes:
+        path: of the file.
         skipped: how often a record was left out or renamed, and a line ended in blanks.
     """
 
@@ -120,7 +121,7 @@ class Reader(abc.ABC):
         names: dict[str, int] | None = None,
     ):
         self.skipped = Counter(empty_records=0, renamed_records=0)
-        self._path, self._advance, self._rename = path, advance, on_duplicate == "rename"
+        self.path, self._advance, self._rename = path, advance, on_duplicate == "rename"
         self._names = {} if names is None else names  # how often each was seen
 
     @abc.abstractmethod
@@ -151,14 +152,14 @@ class FastaReader(Reader):
         self.skipped["empty_records"] += self._is_empty
 
     def _fail(self, reason: str, lines: int = 0) -> NoReturn:
-        raise InputError(f"{self._path}:{self._line + lines}: {reason}")
+        raise InputError(f"{self.path}:{self._line + lines}: {reason}")
 
     def _texts(self) -> Iterator[bytes]:
         """The file in pieces that end neither within a header nor in blanks, which may be at the end of a line."""
         held = b""
         try:
-            with places.local_copy(self._path, fasta_check()) as self._path:  # a copy has its name
-                for chunk in read_chunks(self._path, self._advance):
+            with places.local_copy(self.path, fasta_check()) as self.path:  # a copy has its name
+                for chunk in read_chunks(self.path, self._advance):
                     text = held + chunk
                     end = self._settled(text)
                     held = text[end:]
@@ -293,8 +294,19 @@ def load_fasta(
     return whole_records(FastaReader(path, on_duplicate=on_duplicate, advance=advance))
 
 
-def whole_records(batches: Iterable[Batch]) -> Iterator[Sequence]:
-    """The records of consecutive batches, none that is empty."""
+def whole_records(reader: Reader) -> Iterator[Sequence]:
+    """The records of a file, none that is empty. Raises InputError for one that memory does not hold, too."""
+    line = 0  # of the record before
+    try:
+        for sequence in _whole(reader):
+            line = sequence.line
+            yield sequence
+    except MemoryError as error:
+        after = f"the record after that of line {line}" if line else "the first record"
+        raise InputError(f"{reader.path}: {after} is longer than memory holds; cut it first") from error
+
+
+def _whole(batches: Iterable[Batch]) -> Iterator[Sequence]:
     head = ("", "", 0)  # of the record that the batch before was in
     blocks: list[Block] = []
     for batch in batches:

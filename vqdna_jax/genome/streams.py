@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
+from vqdna_jax.errors import InputError
+
 _GZIP_ERRORS: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
 try:  # three times the speed of zlib, the same interface
     from isal import igzip, igzip_lib
@@ -23,6 +25,8 @@ except ImportError:
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
+RATIO = "VQDNA_GUNZIP_RATIO"  # how many bytes of text a byte of gzip may become, see `_most_per_byte`
+_FREE_BYTES = 1 << 28  # of text, before the ratio counts
 _HAS_EXTRA_FIELD = 4
 _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 UTF8_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -64,11 +68,26 @@ def _gunzip(file: BinaryIO) -> Iterator[bytes]:
     if not _ends_whole(file):
         raise OSError("bgzip end marker is missing, the file is truncated; fetch it again")
     file.seek(0)
+    most, size = _most_per_byte(), 0
     try:
         with _open_gzip(file) as text:
-            yield from iter(lambda: text.read(CHUNK_BYTES), b"")
+            for chunk in iter(lambda: text.read(CHUNK_BYTES), b""):
+                size += len(chunk)
+                if size > _FREE_BYTES and size > most * file.tell():
+                    told = f"gzip data becomes more than {most:g} times as much text, as no genome does"
+                    raise OSError(f"{told}; if it is meant so, set ${RATIO} to more")
+                yield chunk
     except _GZIP_ERRORS as error:
         raise OSError(f"gzip data is damaged or truncated ({error}); fetch it again") from error
+
+
+def _most_per_byte() -> float:
+    """Genomes become 3 to 4 times as much, one letter again and again 1,000 times, which would fill the disk later."""
+    value = os.environ.get(RATIO, "200")
+    try:
+        return float(value)
+    except ValueError as error:
+        raise InputError(f"${RATIO}={value}: expected a number, such as 200") from error
 
 
 def _ends_whole(file: BinaryIO) -> bool:

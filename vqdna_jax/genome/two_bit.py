@@ -49,7 +49,7 @@ class TwoBitReader(fasta.Reader):
 
     def __iter__(self) -> Iterator[Batch]:
         try:
-            with open(self._path, "rb") as file:
+            with open(self.path, "rb") as file:
                 self._size = os.fstat(file.fileno()).st_size
                 index, any_base = self._index(file), False
                 for number, (name, offset) in enumerate(index, start=1):
@@ -62,7 +62,7 @@ class TwoBitReader(fasta.Reader):
             self._fail(f"all {len(index)} sequences are empty; expected at least one base")
 
     def _fail(self, reason: str) -> NoReturn:
-        raise InputError(f"{self._path}: {reason}")
+        raise InputError(f"{self.path}: {reason}")
 
     def _bytes(self, file: BinaryIO, count: int) -> bytes:
         content = file.read(count) if count <= self._size - file.tell() else b""  # no memory for what is not there

@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.runtime import shipped
-from vqdna_jax.runtime.files import read_json, replace_directory
+from vqdna_jax.runtime.files import read_json, read_whole, replace_directory
 from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.version import __version__
 
@@ -160,6 +160,8 @@ def read_config(path: pathlib.Path, schemas: Collection[str] = SCHEMAS.keys()) -
 
     Raises InputError: no such file, damaged, of a newer version, of a run instead of its export, of another schema.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: is no file; copy the export directory again")
     described = read_json(path, "the export directory of a run; if it is one, copy it again")
     schema = described.get("schema")
     schema = _WHOLE.get(schema, schema) if isinstance(schema, str) else schema
@@ -248,7 +250,7 @@ def in_full(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Those in float16 on the disk come as float32, which digests are of."""
     try:
-        return in_full(safetensors.numpy.load(path.read_bytes()))
+        return in_full(safetensors.numpy.load(read_whole(path)))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; copy the export directory again") from error
     except (safetensors.SafetensorError, KeyError, ValueError) as error:

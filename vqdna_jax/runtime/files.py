@@ -5,6 +5,7 @@ from its first byte to its last goes through it (`writing`), anything else is re
 """
 
 import contextlib
+import errno
 import fcntl
 import gzip
 import hashlib
@@ -299,6 +300,16 @@ def _sums(path: pathlib.Path) -> dict:
 
 def _digest(sums: dict) -> str:
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+
+
+def read_whole(path: pathlib.Path) -> bytes:
+    """A file that ends: no pipe and no device, which is what a link in a stranger's directory may lead to.
+
+    Raises OSError.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", os.fspath(path))
+    return path.read_bytes()
 
 
 def read_json(path: pathlib.Path, what: str) -> dict[str, Any]:

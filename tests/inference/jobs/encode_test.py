@@ -228,6 +228,13 @@ def test_a_damaged_code_file_is_refused(tokenizer_dir, encoded, tmp_path):
     assert not (tmp_path / "back.fa").exists()
 
 
+def test_a_packed_code_file_is_refused_for_it_may_become_any_size(encoded, tmp_path):
+    with zipfile.ZipFile(encoded[0]) as old, zipfile.ZipFile(tmp_path / "x", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert "it is packed" in refusal(encode.open_codes, tmp_path / "x")
+
+
 def _flip(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
 

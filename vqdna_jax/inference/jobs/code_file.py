@@ -156,6 +156,8 @@ class CodeFile:
         self.close()
 
     def _read_meta(self) -> None:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in self._zip.infolist()):
+            raise ValueError("it is packed, and may be of any size")  # vqdna encode packs nothing
         meta = json.loads(self._zip.read("meta.json"))
         if not isinstance(meta, dict):
             raise TypeError("expected a JSON object")

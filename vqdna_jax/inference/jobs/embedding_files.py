@@ -128,6 +128,8 @@ def _read_npy(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
 
 def _read_zip(path: str | os.PathLike) -> tuple[np.ndarray, list[str]]:
     with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("its members are packed, and may be of any size")
         arrays = [
             np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in ("embeddings", "ids")
         ]

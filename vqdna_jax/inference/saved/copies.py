@@ -11,7 +11,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.inference.saved import cards, finetuned, pretrained
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.runtime.exports import CARD, CONFIG, TOKENIZER
-from vqdna_jax.runtime.files import behind_links, check_directory
+from vqdna_jax.runtime.files import behind_links, check_directory, read_whole
 from vqdna_jax.tokenizers.learned import LearnedTokenizer
 
 Dtype = Literal["float16", "float32"]
@@ -98,6 +98,6 @@ def _changed(
 
 def _card(path: pathlib.Path) -> str:
     try:
-        return (path / CARD).read_text()
+        return read_whole(path / CARD).decode()
     except (OSError, ValueError) as error:
         raise InputError(f"{path / CARD}: cannot be read ({error}); copy the export directory again") from error
