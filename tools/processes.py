@@ -34,17 +34,30 @@ CONFIG = {
 class Processes:
     """The processes of one start of a run; what they print is kept.
 
-    `settings` are keys of the config, `environment` is for all of them; `own` has settings of single processes. With
-    `slurm` they find each other as under srun.
+    `settings` are keys of the config, `environment` is for all of them; `own` has settings of single processes, `under`
+    the commands that start them. With `slurm` they find each other as under srun.
     """
 
     def __init__(
-        self, workdir: pathlib.Path, count: int, settings: dict, environment: dict | None = None, own=(), slurm=False
+        self,
+        workdir: pathlib.Path,
+        count: int,
+        settings: dict,
+        environment: dict | None = None,
+        own=(),
+        slurm=False,
+        under=(),
     ):
-        port, own = _free_port(), dict(own)
+        port, own, under = _free_port(), dict(own), dict(under)
         find_each_other = _as_under_srun if slurm else _by_hand
         self.all = [
-            self._start(workdir, settings | own.get(index, {}), environment or {}, *find_each_other(count, index, port))
+            self._start(
+                under.get(index, []),
+                workdir,
+                settings | own.get(index, {}),
+                environment or {},
+                *find_each_other(count, index, port),
+            )
             for index in range(count)
         ]
         self.said = [[] for _ in self.all]
@@ -53,8 +66,8 @@ class Processes:
             reader.start()
 
     @staticmethod
-    def _start(workdir, settings, environment, flags, variables) -> subprocess.Popen:
-        command = [sys.executable, __file__, "--config=configs/hrq.py:tiny", f"--workdir={workdir}", *flags]
+    def _start(under, workdir, settings, environment, flags, variables) -> subprocess.Popen:
+        command = [*under, sys.executable, __file__, "--config=configs/hrq.py:tiny", f"--workdir={workdir}", *flags]
         command += [f"--config.{key}={value}" for key, value in settings.items()]
         here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JAX_PLATFORMS": "cpu"}
         # One core for them all is enough; without optimisation a start takes half the time.

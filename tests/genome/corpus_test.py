@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, StorageError
 from vqdna_jax.genome import corpus as corpus_lib
 from vqdna_jax.genome import fasta
 from vqdna_jax.genome.build import bundled, spool, writer
@@ -17,6 +17,7 @@ from vqdna_jax.genome.build.build import build_corpus
 from vqdna_jax.genome.chunks import CHUNK_BP, chunk_bases, parse_chunk
 from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.runs import spread_runs
+from vqdna_jax.genome.windows import WindowBatches
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory from /proc")
 BUNDLED = Path(corpus_lib.__file__).parent / "bundled"
@@ -149,6 +150,24 @@ def test_every_damaged_file_is_refused_by_name(copy):
         refused(copy, name, "No such file")
         (copy / name).write_bytes(whole)
     open_corpus(copy)
+
+
+def test_a_shard_that_is_damaged_under_a_run_ends_it_and_gives_no_other_batch(copy):
+    """Whichever bytes of it: the batches are the right ones, or the run ends."""
+    corpus = open_corpus(copy)
+    (shard,) = copy.glob("*-train.array_record-*")
+    whole = shard.read_bytes()
+    expected = WindowBatches(corpus, "train", 64, 8, seed=0)[0].bases_BxS
+    ended = 0
+    for at in range(0, len(whole), len(whole) // 12):
+        shard.write_bytes(whole[:at] + bytes(64) + whole[at + 64 :])
+        try:
+            found = WindowBatches(corpus, "train", 64, 8, seed=0)[0].bases_BxS
+            np.testing.assert_array_equal(found, expected)  # where no record is
+        except StorageError as error:
+            assert str(error).startswith(f"{copy}: was whole when it was opened") and "\n" not in str(error)
+            ended += 1
+    assert ended > 3
 
 
 def test_another_version_and_what_is_no_corpus_are_refused(copy, tmp_path):

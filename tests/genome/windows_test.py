@@ -13,7 +13,8 @@ from vqdna_jax.genome import corpus as corpus_lib
 from vqdna_jax.genome import epochs, fasta, windows
 from vqdna_jax.genome.alphabet import to_text
 from vqdna_jax.genome.build.build import build_corpus
-from vqdna_jax.genome.corpus import open_corpus
+from vqdna_jax.genome.chunks import CHUNK_BP
+from vqdna_jax.genome.corpus import ChunkTable, open_corpus
 
 BUNDLED = Path(corpus_lib.__file__).parent / "bundled"
 
@@ -328,3 +329,20 @@ def test_evaluation_is_spread_over_the_split_and_balanced(corpus, sequences):
 def test_a_small_validation_part_is_still_evaluated(corpus):
     assert set(windows.evaluation_windows(corpus, "validation", 256, 3).species_B) == {0, 1, 2}
     assert len(windows.evaluation_windows(corpus, "validation", 256, 1).species_B) == 1
+
+
+def test_positions_beyond_32_bits_are_places_like_any_other():
+    """Three contigs of 3 billion bases, as plants have: no window overlaps another or leaves its contig."""
+    size = 46_000  # chunks of a contig
+    contig = np.repeat(np.arange(3), size)
+    start = np.tile(np.arange(size, dtype=np.int64) * CHUNK_BP, 3)
+    none, length = np.zeros((0, 2), np.int32), np.full(3 * size, CHUNK_BP, np.int32)
+    chunks = ChunkTable(
+        contig.astype(np.int32) // 2, contig.astype(np.int32), start, length, np.zeros(3 * size + 1), none
+    )
+    segments = epochs.find_segments(chunks, CHUNK_BP, 0.0)
+    assert segments.length.sum() == 3 * size * CHUNK_BP
+    epoch = epochs.plan_epoch(segments, np.bincount(segments.species, segments.windows), 0, 0)
+    first = np.sort(epoch.windows(np.arange(epoch.end[-1]))[0])
+    assert first[0] >= 0 and np.diff(first).min() >= CHUNK_BP and first[-1] > 2**33
+    assert first[-1] + CHUNK_BP <= 3 * size * CHUNK_BP and (first % (size * CHUNK_BP) <= (size - 1) * CHUNK_BP).all()

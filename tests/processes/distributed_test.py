@@ -1,12 +1,13 @@
 """How processes find each other and agree: wrong command lines, differences, dead coordinators, other topologies."""
 
+import os
 import signal
 import socket
 
 import numpy as np
 import pytest
 
-from tools.processes import CONFIG, TIMEOUT_S, Processes, rows
+from tools.processes import CONFIG, TIMEOUT_S, Processes, checkpoints, rows
 from vqdna_jax.errors import InputError
 from vqdna_jax.runtime.cluster import Cluster
 
@@ -79,6 +80,27 @@ def test_a_run_goes_on_with_other_processes_and_devices(tmp_path):
     assert [got[step][0] for step in got] == [expected[step][0] for step in got]
     losses = np.array([[float.fromhex(r[step][1]) for step in sorted(r)] for r in (got, expected)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
+def test_a_process_whose_share_is_stale_takes_what_all_can_read(tmp_path):
+    """One of two sees nothing in the newest checkpoint: both go on from the one before, with the batches and losses
+    that they had."""
+    run, settings = tmp_path / "run", SETTINGS | {"train.total_steps": 600}
+    started = Processes(run, 2, settings)
+    started.wait_for_step(run, 24, 12 * TIMEOUT_S)
+    started.all[0].send_signal(signal.SIGTERM)
+    assert started.wait(4 * TIMEOUT_S) == [42, 42]
+    before = rows(run)
+    *_, older, newest = sorted(int(path.name) for path in checkpoints(run))
+    hide = f'mount -t tmpfs tmpfs {run}/checkpoints/{newest} && exec "$@"'
+    stale = Processes(run, 2, settings, under={1: ["unshare", "--mount", "sh", "-c", hide, "sh"]})
+    stale.wait_for_step(run, newest + 5, 12 * TIMEOUT_S)
+    stale.all[0].send_signal(signal.SIGTERM)
+    assert stale.wait(4 * TIMEOUT_S) == [42, 42]
+    assert f"checkpoint {newest} is damaged" in stale.text() and f"steps {older} to" in stale.text()
+    assert {step: rows(run)[step] for step in before} == before
 
 
 def test_a_taken_port_is_said(tmp_path, monkeypatch):

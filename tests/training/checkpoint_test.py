@@ -1,37 +1,25 @@
 """Digests see every changed bit and no sharding; what is saved is what is restored, on any mesh, or nothing is."""
 
-import contextlib
+import os
 import pathlib
 import random
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from full_disk import largest_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from refusals import refusal
+from small_checkpoints import abstract, restored_step, scaled, settled, state_on, steps_in
 from small_mesh import mesh_of
 
 from vqdna_jax.errors import PeerError, StorageError
 from vqdna_jax.runtime import files as runtime_files
 from vqdna_jax.training import checkpoint
-from vqdna_jax.training.checkpoint import FAILURES, Checkpoints
+from vqdna_jax.training.checkpoint import Checkpoints
 from vqdna_jax.training.digest import leaf_digests
-
-
-def state_on(mesh):
-    rng = np.random.default_rng(0)
-    arrays = {"w": rng.normal(size=(8, 12)).astype(np.float32), "step": np.int32(7)}
-    arrays["half"] = jnp.asarray(rng.normal(size=(16,)), jnp.bfloat16)
-    specs = {"w": jax.P(("data", "fsdp"), None), "step": jax.P(), "half": jax.P("fsdp")}
-    return {name: jax.device_put(value, jax.NamedSharding(mesh, specs[name])) for name, value in arrays.items()}
-
-
-def abstract(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (4, 2), (1, 2)])
@@ -105,6 +93,54 @@ def test_an_empty_step_directory_is_not_a_checkpoint(tmp_path):
     again.close()
 
 
+def stray_file(place: pathlib.Path) -> None:
+    (place / "7").write_text("no directory")
+
+
+def stray_link(place: pathlib.Path) -> None:
+    (place / "8").symlink_to(place / "1")
+
+
+def names_of_others(place: pathlib.Path) -> None:
+    (place / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    for name in ("lost+found", "1 (copy)", "-3", "1e3", "damaged-4-1"):
+        (place / name).mkdir()
+
+
+def unfinished_save(place: pathlib.Path) -> None:
+    shutil.copytree(place / "1", place / "6.orbax-checkpoint-tmp")
+    (place / "6.orbax-checkpoint-tmp/_CHECKPOINT_METADATA").unlink()
+
+
+@pytest.mark.parametrize("stray", [stray_file, stray_link, names_of_others, unfinished_save])
+def test_what_lies_about_is_no_checkpoint(tmp_path, stray):
+    """The whole one is taken, and the run goes on to save as many as it keeps."""
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    settled(checkpoints, 1)
+    checkpoints.close()
+    stray(tmp_path)
+    assert restored_step(tmp_path) == 1
+    again = Checkpoints(tmp_path, keep=2, run_id="this")
+    again.restore(abstract(scaled(1)))
+    for step in (7, 8, 9):
+        settled(again, step)
+    again.close()
+    assert restored_step(tmp_path) == 9 and not list(tmp_path.glob("*tmp*"))
+
+
+def test_clocks_say_nothing_of_which_checkpoint_is_newest(two_saved, tmp_path):
+    """The clock of one start was a year ahead, that of the next a year behind."""
+    copy = shutil.copytree(two_saved, tmp_path / "copy")
+    for step, when in (("1", time.time() + 3e7), ("2", time.time() - 3e7)):
+        for path in (*(copy / step).rglob("*"), copy / step):
+            os.utime(path, (when, when))
+    assert restored_step(copy) == 2
+    checkpoints = Checkpoints(copy, keep=2, run_id="this")
+    settled(checkpoints, 3)
+    checkpoints.close()
+    assert steps_in(copy) == ["2", "3"]
+
+
 def test_nothing_but_damage_is_a_storage_error(tmp_path):
     (tmp_path / "5").mkdir()
     checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
@@ -167,15 +203,6 @@ def damaged_copy(two_saved, to: pathlib.Path, damage, draw: random.Random, seale
     return to
 
 
-def restored_step(directory) -> int:
-    again = Checkpoints(directory, keep=2, run_id="this")
-    state, meta = again.restore(abstract(state_on(mesh_of(1, 1))))
-    again.close()
-    factor = meta["next_step"]  # checkpoint 2 holds twice the values of 1
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, factor * np.asarray(y)), state, state_on(mesh_of(1, 1)))
-    return meta["next_step"]
-
-
 @pytest.mark.parametrize("damage, trials", [(flip, 60), (truncate, 10), (zero, 10), (remove, 10)])
 def test_damage_anywhere_is_found_every_time(two_saved, tmp_path, damage, trials):
     assert restored_step(shutil.copytree(two_saved, tmp_path / "whole")) == 2
@@ -223,81 +250,3 @@ def test_a_full_disk_and_a_lost_process_are_told_apart(tmp_path, monkeypatch, ca
     monkeypatch.setattr(checkpoints._manager, "wait_until_finished", lambda: fails_as_orbax(cause(), then_the_barrier))
     with pytest.raises(kind, match="No space left" if kind is StorageError else "the network is gone"):
         checkpoints.close()
-
-
-def scaled(factor: int):
-    """What `restored_step` expects of the checkpoint with this number."""
-    return jax.tree.map(lambda x: factor * x, state_on(mesh_of(1, 1)))
-
-
-def settled(checkpoints: Checkpoints, step: int) -> None:
-    """A save, until it is known how it went."""
-    checkpoints.save(step, scaled(step), {"config": {}})
-    checkpoints._settle(FAILURES)
-
-
-def steps_in(directory: pathlib.Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
-
-
-# Fails at orbax's metadata, at the arrays, at the seal, which is written last.
-LIMITS = [0, 100, 300, 1000]
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_a_save_that_fails_is_told_and_the_next_ones_are_made(tmp_path, capsys, limit):
-    """It is not taken for saved, by this process nor the next; the next is made; the older ones are pruned as ever."""
-    run = tmp_path / "run"
-    checkpoints = Checkpoints(run, keep=2, run_id="this")
-    settled(checkpoints, 1)
-    with largest_file(limit):
-        settled(checkpoints, 2)
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-    assert f"{run}: checkpoint 2 could not be written" in told and f"(1 of {FAILURES} failures" in told
-    assert restored_step(shutil.copytree(run, tmp_path / "killed")) == 1
-    for step in (2, 3, 4):
-        settled(checkpoints, step)
-    checkpoints.close()
-    assert "warning" not in capsys.readouterr().err
-    assert steps_in(run) == ["3", "4"] and restored_step(run) == 4
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_so_many_saves_in_a_row_that_fail_end_the_run(tmp_path, capsys, limit):
-    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
-    settled(checkpoints, 1)
-    for step in range(2, 2 + FAILURES):  # a save that goes well starts the count anew
-        with largest_file(limit):
-            settled(checkpoints, 10 * step)
-        settled(checkpoints, step)
-    with largest_file(limit):
-        for step in range(10, 9 + FAILURES):
-            settled(checkpoints, step)
-        message = refusal(settled, checkpoints, 20, error=StorageError)
-    assert "checkpoint 20 could not be written" in message and "run the same command again" in message
-    assert restored_step(tmp_path) == 1 + FAILURES
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_the_last_save_of_a_run_is_whole_or_an_error(tmp_path, capsys, limit):
-    """Also where it is of the same step as one that has failed unseen."""
-    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
-    with largest_file(limit):
-        refusal(checkpoints.save_whole, 1, scaled(1), {"config": {}}, error=StorageError)
-        checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
-        checkpoints.save(1, scaled(1), {"config": {}})
-        with contextlib.suppress(OSError, ValueError):
-            checkpoints._manager.wait_until_finished()
-    checkpoints.save_whole(1, scaled(1), {"config": {}})
-    checkpoints.close()
-    assert restored_step(tmp_path) == 1
-
-
-def test_a_save_that_is_left_out_is_said(tmp_path, capsys):
-    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
-    settled(checkpoints, 1)
-    assert capsys.readouterr().err == ""
-    checkpoints.save_whole(1, scaled(3), {"config": {}})
-    checkpoints.close()
-    assert capsys.readouterr().err == "checkpoint 1 is there already: not saved again\n"
-    assert restored_step(tmp_path) == 1

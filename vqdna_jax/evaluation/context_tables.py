@@ -21,7 +21,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import context_counts
 from vqdna_jax.genome.alphabet import N, reverse_complement
 from vqdna_jax.genome.chunks import chunk_bases, parse_chunk
-from vqdna_jax.genome.corpus import Corpus
+from vqdna_jax.genome.corpus import Corpus, read_records
 
 Array = np.ndarray
 Offsets = tuple[int, ...]
@@ -151,7 +151,7 @@ def _groups(corpus: Corpus, split: str, reach: int) -> Iterator[Array]:
     records, gap = corpus.records(split), np.full(reach, N, np.uint8)
     groups = np.split(np.arange(last_base.size), np.flatnonzero(np.diff(last_base // _GROUP_BASES)) + 1)
     for group in tqdm.tqdm(groups, desc="counting contexts", unit="block", disable=not sys.stderr.isatty()):
-        chunks = [chunk_bases(parse_chunk(record)) for record in records.__getitems__(group.tolist())]
+        chunks = [chunk_bases(parse_chunk(record)) for record in read_records(corpus, records, group)]
         yield np.concatenate([piece for chunk_S in chunks for piece in (chunk_S, gap)])
 
 

@@ -6,17 +6,20 @@
 `build.build.build_corpus` makes one.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import os
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from vqdna_jax.errors import InputError
+from vqdna_jax.errors import InputError, StorageError, first_line
 from vqdna_jax.genome.chunks import SCHEMA, SPLITS
 from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.remote.cache import cached_corpus
@@ -56,8 +59,12 @@ class Corpus:
 
     @functools.cached_property
     def _index(self) -> dict[str, np.ndarray]:
-        with np.load(self.path / "chunks.npz", allow_pickle=False) as stored:
-            return dict(stored)
+        file = self.path / "chunks.npz"
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                return dict(stored)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{file}: cannot be read ({first_line(error)}); build the corpus again") from error
 
     def chunks(self, split: str) -> ChunkTable:
         """Where every chunk of a split lies. Raises InputError for a split that does not exist."""
@@ -67,11 +74,27 @@ class Corpus:
         return ChunkTable(**{name: self._index[f"{split}_{name}"] for name in fields})
 
     def records(self, split: str) -> ArrayRecordDataSource:
-        """The split's records; read many at once with `__getitems__` and turn them into chunks with `parse_chunk`."""
+        """The split's records; read many at once with `read_records` and turn them into chunks with `parse_chunk`."""
         shards = sorted(name for name in self.manifest["files"] if f"-{split}.array_record" in name)
         if not shards:
             raise InputError(f"{self.path}/manifest.json: has no shard of {split}; build the corpus again")
-        return ArrayRecordDataSource([os.fspath(self.path / name) for name in shards])
+        with _still_whole(self.path):
+            return ArrayRecordDataSource([os.fspath(self.path / name) for name in shards])
+
+
+def read_records(corpus: Corpus, records: ArrayRecordDataSource, numbers: np.ndarray) -> list[bytes]:
+    """Raises StorageError: what was whole when the corpus was opened can no longer be read."""
+    with _still_whole(corpus.path):
+        return records.__getitems__(numbers.tolist())
+
+
+@contextlib.contextmanager
+def _still_whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        told = f"{path}: was whole when it was opened, now it cannot be read ({first_line(error)})"
+        raise StorageError(f"{told}; look after the disk and copy or build the corpus again") from error
 
 
 def open_corpus(path: str | os.PathLike) -> Corpus:

@@ -17,7 +17,7 @@ import numpy as np
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, unpack_bases
 from vqdna_jax.genome.chunks import Chunk, parse_chunk
-from vqdna_jax.genome.corpus import Corpus
+from vqdna_jax.genome.corpus import Corpus, read_records
 from vqdna_jax.genome.epochs import (
     Mixing,
     Segments,
@@ -212,7 +212,7 @@ class _WindowReader:
     """Windows by their position on the split; each chunk is read once per call."""
 
     def __init__(self, corpus: Corpus, split: str, window_bp: int):
-        self._records = corpus.records(split)
+        self._corpus, self._records = corpus, corpus.records(split)
         self._offsets = chunk_offsets(corpus.chunks(split))
         self._window_bp = window_bp
 
@@ -233,7 +233,7 @@ class _WindowReader:
     def _read_together(self, positions: np.ndarray) -> np.ndarray:
         first, last = self._chunk_of(positions), self._chunk_of(positions + self._window_bp - 1)
         needed = np.unique(np.concatenate([np.minimum(first + step, last) for step in range((last - first).max() + 1)]))
-        chunks = [parse_chunk(record) for record in self._records.__getitems__(needed.tolist())]
+        chunks = [parse_chunk(record) for record in read_records(self._corpus, self._records, needed)]
         offsets = np.cumsum([0] + [chunk.length for chunk in chunks])
         bases = _join_chunks(chunks, offsets)
         # the chunks of one window are neighbours here too, because `needed` is sorted and holds all of them
