@@ -1,5 +1,6 @@
 """A pretrained model of random weights, small enough for tests, and its export."""
 
+import functools
 import pathlib
 
 import jax
@@ -22,9 +23,9 @@ def tiny_transformer(**changes) -> TransformerConfig:
     return TransformerConfig(**{"layers": 1, "width": 16, "heads": 2, "hidden": 32, "dtype": "float32"} | changes)
 
 
-def random_weights(config: TransformerConfig, levels: tuple[int, ...], code_width: int, bases_per_code: int, seed: int):
-    """{"transformer", "heads"} with noise on every parameter: norms that are ones and heads that are zeros hide what is
-    left out."""
+@functools.cache
+def shapes_of(config: TransformerConfig, levels: tuple[int, ...], code_width: int, bases_per_code: int):
+    """{"transformer", "heads"}"""
 
     def init():
         key, rows = jax.random.key(0), partition.spec("batch")
@@ -35,8 +36,13 @@ def random_weights(config: TransformerConfig, levels: tuple[int, ...], code_widt
         heads = Heads(bases_per_code, config.dtype).init(key, context, codes)
         return {"transformer": transformer["params"], "heads": heads["params"]}
 
-    shapes = partition.abstract_state(init, mesh_of())
-    rng = np.random.default_rng(seed)
+    return partition.abstract_state(init, mesh_of())
+
+
+def random_weights(config: TransformerConfig, levels: tuple[int, ...], code_width: int, bases_per_code: int, seed: int):
+    """{"transformer", "heads"} with noise on every parameter: norms that are ones and heads that are zeros hide what is
+    left out."""
+    rng, shapes = np.random.default_rng(seed), shapes_of(config, levels, code_width, bases_per_code)
     return jax.tree.map(lambda p: 0.4 * rng.standard_normal(p.shape, np.float32), shapes)
 
 

@@ -18,6 +18,7 @@ class NetworkConfig(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    def __hash__(self) -> int: ...
     @property
     def layers(self) -> int: ...
     @property

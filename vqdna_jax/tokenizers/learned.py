@@ -196,8 +196,9 @@ def tensors_of(
     return exports.flat({**params, **codebooks})
 
 
+@functools.cache
 def expected(config: TokenizerConfig) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shape and dtype of every tensor of such a tokenizer."""
+    """Shape and dtype of every tensor of such a tokenizer; kept, as it takes longer than to read them."""
 
     def init():
         key = jax.random.key(0)

@@ -9,14 +9,14 @@ import abc
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
-from jax import Array
 from jax.sharding import Mesh
 
 from vqdna_jax import partition
@@ -119,8 +119,8 @@ class OverLearned(Format[LearnedTokenizer, TrainedConfig]):
         tensors = exports.read_tensors(path / TENSORS)
         config = exports.typed(path / CONFIG, "model", described["model"], TokenizerConfig, tensors)
         transformer = trained_network(path / CONFIG, described, tensors)
-        codes = [(size, config.width) for size in config.codebook_sizes]
-        weights = _expected(transformer, codes, Heads(config.bases_per_code, transformer.dtype).init)
+        codes = tuple((size, config.width) for size in config.codebook_sizes)
+        weights = _expected(transformer, codes, Heads(config.bases_per_code, transformer.dtype))
         exports.check_tensors(path / TENSORS, tensors, learned.expected(config) | weights)
         of_tokenizer = {name: tensor for name, tensor in tensors.items() if name not in weights}
         share = described.get("hidden_share")
@@ -184,8 +184,8 @@ class OverFixed(_OverTokens[TrainedConfig]):
         cls, path: pathlib.Path, described: Mapping[str, Any], vocabulary: int, tensors: Tensors
     ) -> tuple[TrainedConfig, Expected]:
         transformer = trained_network(path / CONFIG, described, tensors)
-        table, head = (vocabulary, described["table_width"]), TokenHead(transformer.dtype)
-        expected = _expected(transformer, [table], lambda key, h, tables: head.init(key, h, *tables))
+        table = (vocabulary, described["table_width"])
+        expected = _expected(transformer, (table,), TokenHead(transformer.dtype))
         return transformer, expected | {"table": jax.ShapeDtypeStruct(table, jnp.float32)}
 
 
@@ -242,19 +242,17 @@ def _kind(path: pathlib.Path, name: object, known: Mapping[str, type[OfNetwork]]
     raise InputError(f"{path}: key network is {name!r}, expected one of {', '.join(known)}; copy the directory again")
 
 
-def _expected(
-    transformer: NetworkConfig,
-    codes: Sequence[tuple[int, int]],
-    init_heads: Callable[[Array, Array, tuple[Array, ...]], Params],
-) -> Expected:
+@functools.cache
+def _expected(transformer: NetworkConfig, codes: tuple[tuple[int, int], ...], heads: nn.Module | None) -> Expected:
     """Shape and dtype of every tensor of a transformer over codes with vectors of such shapes, and of its heads."""
 
     def init() -> Params:
         key, plain = jax.random.key(0), jnp.zeros((1, 1), bool)
         vectors = jnp.zeros((1, 1, len(codes), codes[0][1]))
         network = transformer.module(Compute()).init(key, vectors, plain, plain[:, 0])
-        heads = init_heads(key, jnp.zeros((1, 1, transformer.width)), tuple(map(jnp.zeros, codes)))
-        return {"transformer": network["params"], "heads": heads.get("params", {})}
+        context, tables = jnp.zeros((1, 1, transformer.width)), tuple(map(jnp.zeros, codes))
+        of_heads = heads.init(key, context, *([tables] if isinstance(heads, Heads) else tables)) if heads else {}
+        return {"transformer": network["params"], "heads": of_heads.get("params", {})}
 
     return flatten_dict(partition.abstract_state(init, partition.local_mesh()), sep="/")
 
@@ -274,6 +272,6 @@ def parameters(tensors: Mapping[str, Any]) -> int:
 
 def of_published(transformer: PublishedConfig, vocabulary: int) -> Expected:
     """Shape and dtype of every tensor."""
-    table, head = (vocabulary, transformer.width), transformer.language_head()
-    expected = _expected(transformer, [table], lambda key, h, tables: head.init(key, h, *tables) if head else {})
+    table = (vocabulary, transformer.width)
+    expected = _expected(transformer, (table,), transformer.language_head())
     return expected | {"table": jax.ShapeDtypeStruct(table, jnp.float32)}
