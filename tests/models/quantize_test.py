@@ -14,6 +14,11 @@ B, L, D, SIZES = 8, 24, 5, (6, 11)
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
+# An operation alone is compiled as slowly as all of them at once.
+assign, statistics = jax.jit(quantize.assign), jax.jit(quantize.statistics, static_argnums=(2, 4))
+hierarchical = jax.jit(quantize.hierarchical, static_argnums=2)
+ema_update = jax.jit(quantize.ema_update, static_argnums=(2, 3, 4))
+
 
 def random_inputs(seed=0):
     rng = np.random.default_rng(seed)
@@ -48,7 +53,7 @@ def hrq_in_numpy(features, codebooks):
 
 def test_hierarchical_is_the_papers_equations():
     features, codebooks = random_inputs()
-    got = quantize.hierarchical([put(z) for z in features], [jnp.asarray(c) for c in codebooks], jnp.float32)
+    got = hierarchical([put(z) for z in features], [jnp.asarray(c) for c in codebooks], jnp.float32)
     codes, embedding, commitment = hrq_in_numpy(features, codebooks)
     np.testing.assert_array_equal(got.codes_BxLxN, codes)
     np.testing.assert_allclose(got.embedding_BxLxD, embedding, atol=1e-6)
@@ -60,7 +65,7 @@ def test_hierarchical_is_the_papers_equations():
 
 def test_one_level_is_plain_vq():
     features, codebooks = random_inputs()
-    got = quantize.hierarchical([put(features[0])], [jnp.asarray(codebooks[0])], jnp.float32)
+    got = hierarchical([put(features[0])], [jnp.asarray(codebooks[0])], jnp.float32)
     distances = np.linalg.norm(features[0][:, :, None] - codebooks[0], axis=-1)
     np.testing.assert_array_equal(got.codes_BxLxN[..., 0], distances.argmin(-1))
 
@@ -86,32 +91,32 @@ def test_bf16_finds_the_nearest_of_the_rounded_codes_far_from_the_origin():
     codes = jnp.asarray(5 + 0.1 * rng.normal(size=(256, 64)), jnp.float32)
     rounded = np.asarray(codes.astype(jnp.bfloat16), np.float64)
     exact = ((np.asarray(z, np.float64)[:, None] - rounded) ** 2).sum(-1).argmin(-1)
-    assert np.mean(np.asarray(quantize.nearest(z, codes)) == exact) > 0.99
+    assert np.mean(np.asarray(jax.jit(quantize.nearest)(z, codes)) == exact) > 0.99
 
 
 def test_gradients_reach_the_features_and_never_the_codebook():
     features, codebooks = random_inputs()
 
     def embedding_sum(features, codebooks):
-        return jnp.sum(quantize.hierarchical(features, codebooks, jnp.float32).embedding_BxLxD)
+        return jnp.sum(hierarchical(features, codebooks, jnp.float32).embedding_BxLxD)
 
     def commitment(features, codebooks):
-        return quantize.hierarchical(features, codebooks, jnp.float32).commitment
+        return hierarchical(features, codebooks, jnp.float32).commitment
 
     features, codebooks = [put(z) for z in features], [jnp.asarray(c) for c in codebooks]
-    by_feature, by_code = jax.grad(embedding_sum, argnums=(0, 1))(features, codebooks)
+    by_feature, by_code = jax.jit(jax.grad(embedding_sum, argnums=(0, 1)))(features, codebooks)
     # straight through: d mean(H1, H2) / d(Z1, Z2) with H1 = Z1, H2 = 2 Z2 - e
     np.testing.assert_allclose(by_feature[0], 0.5, rtol=1e-6)
     np.testing.assert_allclose(by_feature[1], 1.0, rtol=1e-6)
-    by_commitment, by_code_too = jax.grad(commitment, argnums=(0, 1))(features, codebooks)
+    by_commitment, by_code_too = jax.jit(jax.grad(commitment, argnums=(0, 1)))(features, codebooks)
     assert all(np.abs(g).max() > 0 for g in by_commitment)
     assert all(not np.any(g) for g in by_code + by_code_too)
 
 
 def test_statistics_are_counts_sums_and_vectors_of_the_batch():
     (h, _), (codebook, _) = random_inputs()
-    codes = quantize.assign(put(h), codebook)
-    new = quantize.statistics(put(h), codes, SIZES[0], jax.random.key(0))
+    codes = assign(put(h), codebook)
+    new = jax.device_get(statistics(put(h), codes, SIZES[0], jax.random.key(0)))
     codes = np.asarray(codes)
     for k in range(SIZES[0]):
         assert new.counts_K[k] == (codes == k).sum()
@@ -126,8 +131,8 @@ def test_every_mesh_has_the_same_statistics_and_candidates(shape, every):
     (h, _), (codebook, _) = random_inputs()
 
     def run(h_BxLxD):
-        codes = quantize.assign(h_BxLxD, codebook)
-        return codes, quantize.statistics(h_BxLxD, codes, SIZES[0], jax.random.key(3), every)
+        codes = assign(h_BxLxD, codebook)
+        return codes, statistics(h_BxLxD, codes, SIZES[0], jax.random.key(3), every)
 
     codes, alone = jax.jit(run)(put(h))
     with jax.set_mesh(mesh_of(*shape)):
@@ -141,9 +146,9 @@ def test_every_mesh_has_the_same_statistics_and_candidates(shape, every):
 @pytest.mark.parametrize("every", [2, 3])
 def test_statistics_of_some_rows_are_those_of_these_rows_alone(every):
     (h, _), (codebook, _) = random_inputs()
-    codes = quantize.assign(put(h), codebook)
-    some = quantize.statistics(put(h), codes, SIZES[0], jax.random.key(3), every)
-    alone = quantize.statistics(put(h[::every]), put(codes[::every]), SIZES[0], jax.random.key(3))
+    codes = assign(put(h), codebook)
+    some = statistics(put(h), codes, SIZES[0], jax.random.key(3), every)
+    alone = statistics(put(h[::every]), put(codes[::every]), SIZES[0], jax.random.key(3))
     np.testing.assert_array_equal(some.counts_K, alone.counts_K)
     np.testing.assert_allclose(some.sums_KxD, alone.sums_KxD, atol=1e-5)
     np.testing.assert_array_equal(some.candidates_KxD, alone.candidates_KxD)
@@ -164,16 +169,16 @@ def assignments(like: Codebook, seed=1):
 def test_ema_of_its_own_statistics_is_a_fixed_point():
     codebook = random_codebook()
     new = Assignments(codebook.counts_K, codebook.sums_KxD, codebook.sums_KxD)
-    updated = quantize.ema_update(codebook, new, 0.9, 0.0, 0.1)
+    updated = ema_update(codebook, new, 0.9, 0.0, 0.1)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), updated, codebook)
 
 
 def test_ema_mixes_counts_and_sums_and_forgets_at_decay_0():
     codebook, new = random_codebook(), assignments(random_codebook())
-    mixed = quantize.ema_update(codebook, new, 0.75, 0.0, 0.1)
+    mixed = ema_update(codebook, new, 0.75, 0.0, 0.1)
     np.testing.assert_allclose(mixed.counts_K, 0.75 * codebook.counts_K + 0.25 * new.counts_K, rtol=1e-6)
     np.testing.assert_allclose(mixed.sums_KxD, 0.75 * codebook.sums_KxD + 0.25 * new.sums_KxD, rtol=1e-6)
-    forgot = quantize.ema_update(codebook, new, 0.0, 0.0, 0.1)
+    forgot = ema_update(codebook, new, 0.0, 0.0, 0.1)
     np.testing.assert_allclose(forgot.codes_KxD(), new.sums_KxD / new.counts_K[:, None], rtol=1e-6)
 
 
@@ -211,8 +216,8 @@ def test_init_from_data_is_k_means():
 @pytest.mark.parametrize("h", [np.zeros((B, L, D), np.float32), np.ones((B, L, D), np.float32)])
 def test_identical_inputs_give_finite_codebooks(h):
     codebook = init_codebook(h, 6)
-    codes = quantize.assign(put(h), codebook.codes_KxD())
-    new = quantize.statistics(put(h), codes, 6, jax.random.key(1))
-    updated = quantize.ema_update(codebook, new, 0.9, 0.03, 0.1)
+    codes = assign(put(h), codebook.codes_KxD())
+    new = statistics(put(h), codes, 6, jax.random.key(1))
+    updated = ema_update(codebook, new, 0.9, 0.03, 0.1)
     assert np.isfinite(updated.codes_KxD()).all()
     np.testing.assert_allclose(quantize.look_up(codes, updated.codes_KxD()), h, atol=1e-5)
