@@ -151,15 +151,17 @@ def test_of_shuffled_labels_nothing_is_learnt(place, tmp_path):
 
 class TestStopped:
     def test_it_goes_on_bitwise(self, finished, place, tmp_path, monkeypatch):
-        """Stopped before an evaluation that is due and before the last one, then killed at its end.
+        """Stopped before an evaluation that is due and before the last one, then killed at its end. Each start finds
+        the same readout and strands, and it is the run of a config that names them.
 
         The checkpoint of the last step was saved at the second stop, before its evaluation: the last start compiles
         what judges before anything else, and has the time for it.
         """
+        config = changed(place, head__pool="auto", data__strands="auto")
         for step in (4, STEPS - 1):
             with monkeypatch.context() as patch:
                 stop_at(patch, step)
-                assert train_with_retries(changed(place), tmp_path, devices=ONE) == (EXIT_STOPPED, tmp_path)
+                assert train_with_retries(config, tmp_path, devices=ONE) == (EXIT_STOPPED, tmp_path)
             assert [s for s, _ in rows_of(tmp_path)] == list(range(1, step + 2))
             assert not (tmp_path / "result.json").exists()
 
@@ -171,11 +173,11 @@ class TestStopped:
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(FinetuneStage, "finish", dies)
-            run(changed(place), tmp_path)
+            run(config, tmp_path)
         watchdog, seen = Recorder(100.0), []
         with monkeypatch.context() as patch:
             recorded(patch, watchdog, train, "better_of", seen)
-            assert run(changed(place), tmp_path, watchdog=watchdog) == 0
+            assert run(config, tmp_path, watchdog=watchdog) == 0
         assert seen == [("better_of", COMPILE_LIMITS * 100.0)]
         assert_same_run(tmp_path, finished)
 

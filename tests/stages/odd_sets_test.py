@@ -88,6 +88,7 @@ def test_positions_of_unequal_lengths_see_what_lies_where_they_are_aligned(place
     for name, which in {"train": slice(0, 160), "dev": slice(160, None)}.items():
         write_rows(tmp_path / f"set/{name}.csv", rows[which], labels[which])
     asked = {"data__labelled": str(tmp_path / "set"), "head__pool": "positions:16", "tuning__method": "head"}
+    asked["data__strands"] = "auto"
     found = {
         name: probe_of(changed(place, head__align=name, **asked))[0].scores["dev"]["mcc"]
         for name in ("start", "end", "middle")

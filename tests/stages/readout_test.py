@@ -73,7 +73,7 @@ def test_what_lies_on_either_strand_is_seen_by_both(place, tmp_path):
     assert chosen.model.strands == "both" and chosen.scores == both.scores
 
 
-@pytest.mark.parametrize("keys", [{"head__pool": "auto", "data__strands": "one"}, {"head__pool": "mean"}])
+@pytest.mark.parametrize("keys", [{"head__pool": "auto", "data__strands": "one"}, {"data__strands": "auto"}])
 @pytest.mark.parametrize("rows", [readout.FEW_ROWS - 1, readout.FEW_ROWS])
 def test_a_choice_on_few_rows_is_told(place, rows, keys):
     found, _, _ = probe_of(changed(place, data__dev_rows=rows, **keys))
