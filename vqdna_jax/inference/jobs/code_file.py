@@ -156,8 +156,11 @@ class CodeFile:
         self.close()
 
     def _read_meta(self) -> None:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in self._zip.infolist()):
+        members = self._zip.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("it is packed, and may be of any size")  # vqdna encode packs nothing
+        if min(member.header_offset for member in members):
+            raise ValueError("something is before it")
         meta = json.loads(self._zip.read("meta.json"))
         if not isinstance(meta, dict):
             raise TypeError("expected a JSON object")
