@@ -145,6 +145,11 @@ def split_length(x_BxLxX: AnyArray) -> AnyArray:
     return _along(x_BxLxX, "length")
 
 
+def split_evenly(x_BxMxX: AnyArray) -> AnyArray:
+    """x as `split_length` has it where that divides, else as it is."""
+    return x_BxMxX if x_BxMxX.shape[1] % length_shards() else split_length(x_BxMxX)
+
+
 def whole_length(x_BxLxX: AnyArray) -> AnyArray:
     """x with all positions on each of the devices that share a sequence."""
     return _along(x_BxLxX, None)
@@ -264,10 +269,11 @@ def abstract_state(init: Callable, mesh: Mesh, *arguments):
 
 
 def take(x_BxLxX: jax.Array, positions_BxM: jax.Array) -> jax.Array:
-    """x, whole along L, at the positions of each window, [B, M, ...]."""
-    rows = spec("batch", *[None] * (x_BxLxX.ndim - 1))
+    """x, whole along L, at the positions of each window, [B, M, ...], split as these are."""
+    at = jax.P(spec("batch")[0], jax.typeof(positions_BxM).sharding.spec[1])
+    rows, out = (jax.P(*first, *[None] * (x_BxLxX.ndim - 2)) for first in (spec("batch", None), at))
     local = jax.vmap(lambda x, positions: x[positions])
-    return jax.shard_map(local, in_specs=(rows, spec("batch", None)), out_specs=rows)(x_BxLxX, positions_BxM)
+    return jax.shard_map(local, in_specs=(rows, at), out_specs=out)(x_BxLxX, positions_BxM)
 
 
 def counts(indices_BxL: jax.Array, counted_BxL: jax.Array, size: int) -> jax.Array:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_mesh import mesh_of
 
+from vqdna_jax.models import cpu_attention
 from vqdna_jax.models.attention import HEADS, Kernel, attention, kernel_of_padded
 from vqdna_jax.partition import spec
 
@@ -61,6 +62,20 @@ def test_what_is_not_seen_has_no_gradient_even_where_nothing_is_seen(window, one
     sees_nothing = ~seen.any(axis=2)  # there the mean of V is read, as plain attention does
     unread = ~seen.any(axis=1) & ~sees_nothing.any(axis=1, keepdims=True)
     assert not np.abs(dv)[unread].any()
+
+
+@pytest.mark.parametrize(("kernel", "window"), [("cpu", 0), ("cpu", 300), ("xla", 0)])
+def test_memory_of_many_codes_grows_with_their_number_alone(kernel, window, one_device):
+    """As XLA plans it, gradients included: of twice the codes not four times as much."""
+    more_than = cpu_attention.LONG * np.array([2, 4])
+
+    def planned(codes):
+        of = jax.ShapeDtypeStruct((1, codes, 2, C), jnp.float32, sharding=jax.NamedSharding(mesh_of(), spec(*HEADS)))
+        total = jax.grad(lambda *qkv: jnp.sum(attention(*qkv, kernel, window)), (0, 1, 2))
+        return jax.jit(total).lower(of, of, of).compile().memory_analysis().temp_size_in_bytes
+
+    few, many = map(planned, more_than)
+    assert many < 2.2 * few and many < 4 * 1024 * more_than[1]  # bytes: scores of all codes were a thousand times more
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 1, 2), (2, 2, 2)])

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.pallas.tpu import force_tpu_interpret_mode
 from small_mesh import mesh_of
 
 from vqdna_jax import partition
@@ -55,16 +56,28 @@ def test_attention_of_a_split_sequence_is_attention(kernel, window, lengths):
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
 
 
-@pytest.mark.parametrize(("window", "lengths"), [(0, LENGTHS), (2, None), (2, LENGTHS)])
-def test_attention_by_blocks_of_queries_is_attention(window, lengths, monkeypatch):
+@pytest.mark.parametrize(
+    ("kernel", "window", "lengths"), [("cpu", 0, LENGTHS), ("xla", 2, None), ("cpu", 2, LENGTHS), ("xla", 0, None)]
+)
+def test_attention_by_blocks_of_queries_is_attention(kernel, window, lengths, monkeypatch):
     """Blocks that end inside a shard and beyond it; those of a window are given a part of the keys."""
-    of = functools.partial(kept, "cpu", window, lengths)
+    of = functools.partial(kept, kernel, window, lengths)
     expected = on_shards(1, of, *sequences(H, C))
     monkeypatch.setattr(cpu_attention, "LONG", 1)
     monkeypatch.setattr(cpu_attention, "BLOCK", 3)
     for shards in (1, 2):
         found = on_shards(shards, of, *sequences(H, C))
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize(("window", "shards"), [(0, 2), (70, 2), (200, 4)])
+def test_the_kernel_for_tpus_is_attention_too(window, shards):
+    """Interpreted, as there is no TPU; of a window that reaches into two neighbours on each side too."""
+    of = np.random.default_rng(0).standard_normal((3, 1, 512, 1, 128), np.float32)
+    expected = on_shards(1, functools.partial(attend, kernel="cpu", window=window), *of)
+    with force_tpu_interpret_mode():
+        found = on_shards(shards, functools.partial(attend, kernel="splash", window=window), *of)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), found, expected)
 
 
 @pytest.mark.parametrize("shards", SHARDS)

@@ -133,6 +133,16 @@ def test_every_spelling_gives_the_same_groups(shape, inside):
         assert np.array_equal(device_groups(f"replica_groups={text}, dimensions={{0}}", 8), expected)
 
 
+def test_collectives_of_one_channel_are_one_unless_a_shard_map_wrote_them():
+    """Of which all have the channel 1; those that the compiler splits have a chain in common."""
+    line = "  %g{} = f32[10]{{0}} all-gather(%y), channel_id={}, replica_groups={{{{0,1}}}}{}\n"
+    chain = ', frontend_attributes={chain_id="4"}'
+    for channel, more, count in ((1, "", 2), (1, chain, 1), (7, "", 1)):
+        lines = "".join(line.format(i, channel, more) for i in range(2))
+        sent = collectives(f"ENTRY %main (x: f32[10]) -> f32[10] {{\n{lines}}}\n", EIGHT)
+        assert sent.by_kind == {"all-gather": {"count": count, "bytes": 40 * count}}
+
+
 def test_what_goes_to_other_slices_is_counted_apart():
     """A sum over two slices: one inside each, then a send through the hosts, once a turn of a loop of three."""
     megascale = 'is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime"}'

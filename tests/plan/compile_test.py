@@ -17,6 +17,7 @@ from vqdna_jax.labels.batches import Encoded, FeatureBatches, LabelledBatches, L
 from vqdna_jax.models.attention import HEADS, attention
 from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.plan import compile, table, tasks
+from vqdna_jax.plan.collectives import collectives
 from vqdna_jax.runtime import exports
 from vqdna_jax.stages import masked_codes
 from vqdna_jax.training import experiments
@@ -256,6 +257,29 @@ def test_the_tokenizer_is_that_of_the_preset_or_the_one_named(tmp_path):
     described = {"schema": exports.TOKENIZER, "model": model, "tokenizer_digest": "", "window_bp": 512}
     (tmp_path / "config.json").write_text(json.dumps(described))
     assert tokenizer("base", f"tokenizer={tmp_path}").code_size == 64
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("window", "sent"),
+    [
+        (0, {"all-gather": (2, 2 * 1024 * 512), "reduce-scatter": (2, 2 * 1024 * 512)}),
+        (100, {"collective-permute": (8, 8 * 128 * 512)}),
+    ],
+)
+def test_devices_that_share_a_sequence_send_all_keys_and_values_or_those_in_a_window(window, sent):
+    """1,024 codes of 2 heads of 128 in bf16: K and V and their gradients, of all codes or of 128 on each side."""
+    mesh = partition.make_mesh(context=4, devices=compile.topology_devices(TOPOLOGY))
+
+    def total(q, k, v):
+        return jnp.sum(jnp.square(attention(q, k, v, "splash", window).astype(jnp.float32)))
+
+    with jax.set_mesh(mesh):
+        sharding = jax.NamedSharding(mesh, partition.spec(*HEADS))
+        heads = jax.ShapeDtypeStruct((1, 1024, 2, 128), jnp.bfloat16, sharding=sharding)
+        compiled = jax.jit(jax.grad(total, (0, 1, 2))).lower(heads, heads, heads).compile()
+    found = collectives(compiled.as_text(), mesh.shape).by_axes
+    assert found == {"context": {kind: {"count": n, "bytes": size} for kind, (n, size) in sent.items()}}
 
 
 @pytest.mark.parametrize("lengths", [None, [129, 60]])

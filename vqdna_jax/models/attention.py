@@ -46,7 +46,8 @@ def attention(
     """softmax(q k / sqrt(C)) v, [B, L, H, C], softmax in f32.
 
     Args:
-        kernel: what splash cannot do (lengths_B, an L that LANES does not divide) XLA does.
+        kernel: what splash cannot do (lengths_B, an L that LANES does not divide) XLA does; of more codes than
+            `cpu_attention.LONG` XLA too makes scores for a block of queries at a time.
         window: a code sees this many codes on both sides; 0: all.
         lengths_B: int32, codes of each sequence; those beyond are not seen.
         slopes_H: of ALiBi to both sides (arXiv 2108.12409): slope times distance is taken off a score; XLA does it.
@@ -60,7 +61,8 @@ def attention(
     def local(q: Array, k: Array, v: Array, lengths: Array | None) -> Array:
         lengths = lengths if lengths is None else lengths.astype(jnp.int32)
         (k, v), places = _in_sight((k, v), window)
-        if dense == "cpu":
+        many = q.shape[1] * k.shape[1] > cpu_attention.LONG**2
+        if dense == "cpu" or (dense == "xla" and many):  # which would have all scores in memory
             return cpu_attention.attention(q, k, v, window, lengths, places)
         if window and length_shards() > 1:  # the window of some of the rows of a square of scores
             mask = cpu_attention.seen(q.shape[1], k.shape[1], window, lengths, places)

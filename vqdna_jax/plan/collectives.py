@@ -11,7 +11,8 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _COLLECTIVE = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")  # a -done makes nothing of its own
 _TO_SLICES = re.compile(r'= \((.+?), u32\[\]\S*, token\[\]\) send\(.*"xla_megascale_runtime"')
-_CHANNEL = re.compile(r"channel_id=(\d+)")
+_CHANNEL, _CHAIN = re.compile(r"channel_id=(\d+)"), re.compile(r'chain_id="\d+"')
+OF_SHARD_MAP = "1"  # the channel of all collectives that a shard_map writes
 _ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\]")
 _CALLED = re.compile(
     r"(?:calls|to_apply|body|true_computation|false_computation|branch_computations|called_computations)="
@@ -70,9 +71,8 @@ def collectives(hlo: str, mesh: Mapping[str, int]) -> Sent:
             if read is None:
                 continue
             kind, size, axes = read
-            channel = _CHANNEL.search(line)
             times, exact = runs[name]
-            key = (kind, channel[1] if channel else f"{name} {number}")
+            key = (kind, _channel(line) or f"{name} {number}")
             found[key] = max(found.get(key, _Found(0, 0, exact, axes)), _Found(times, size * times, exact, axes))
     sent = {key: each for key, each in found.items() if key[0] in KINDS}
     all_axes = sorted({each.axes for each in sent.values()})
@@ -82,6 +82,14 @@ def collectives(hlo: str, mesh: Mapping[str, int]) -> Sent:
         _amount(each for (kind, _), each in found.items() if kind == "send"),
         all(each.exact for each in found.values()),
     )
+
+
+def _channel(line: str) -> str:
+    """What the parts of one collective have alike; empty where it is in one part."""
+    channel, chain = _CHANNEL.search(line), _CHAIN.search(line)
+    if channel is None or (channel[1] == OF_SHARD_MAP and chain is None):
+        return ""
+    return f"{channel[1]} {chain[0] if chain else ''}"
 
 
 def _read(line: str, computation: str, mesh: Mapping[str, int]) -> tuple[str, int, str] | None:

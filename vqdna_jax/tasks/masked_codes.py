@@ -17,7 +17,7 @@ from vqdna_jax.models.networks import TrainedConfig
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.tokenizer import TokenizerConfig, encode
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.partition import replicated, spec, take, whole_length
+from vqdna_jax.partition import replicated, spec, split_evenly, take, whole_length
 from vqdna_jax.tasks.base import UNKNOWN, Codebooks, Metrics, Params, cross_entropy, mean_of, random_strand
 from vqdna_jax.tasks.masking import Masked, Masking, draw
 
@@ -100,14 +100,15 @@ class MaskedCodes:
         inputs, targets = self.codes(frozen, batch)
         vectors = self.vectors(frozen, inputs)
         h_BxLxD, _ = apply(self.transformer, params["transformer"], vectors, masks.masked_BxL, masks.replaced_B)
-        h_BxMxD = take(h_BxLxD, masks.positions_BxM)
+        positions_BxM = split_evenly(masks.positions_BxM)
+        h_BxMxD = take(h_BxLxD, positions_BxM)
         codes_KxE = self.standard_codes(frozen)
         logits, base_logits = apply(self.heads, params["heads"], h_BxMxD, codes_KxE)
         if not self.base_weight:
             _, base_logits = apply(self.heads, params["heads"], jax.lax.stop_gradient(h_BxMxD), codes_KxE)
-        target_BxMxN = take(targets, masks.positions_BxM)
+        target_BxMxN = take(targets, positions_BxM)
         code = [cross_entropy(logit, target_BxMxN[..., n]) for n, logit in enumerate(logits)]
-        base_BxMxR = take(bases_BxLxR, masks.positions_BxM)
+        base_BxMxR = take(bases_BxLxR, positions_BxM)
         base_loss, base_hit = cross_entropy(base_logits, jnp.minimum(base_BxMxR, UNKNOWN - 1))
         counted = masks.hidden_BxLxR | masks.replaced_B[:, None, None]
         scored_BxM = masks.scored_BxM & jnp.all(base_BxMxR < UNKNOWN, axis=-1)
@@ -117,7 +118,7 @@ class MaskedCodes:
             "scored_BxM": scored_BxM,
             "base_loss_BxMxR": base_loss,
             "base_hit_BxMxR": base_hit,
-            "base_scored_BxMxR": take(counted, masks.positions_BxM) & scored_BxM[..., None],
+            "base_scored_BxMxR": take(counted, positions_BxM) & scored_BxM[..., None],
         }
 
     def codes(self, frozen: FrozenTokenizer, batch: Masked[Windows]) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from vqdna_jax.models.layers import apply, truncated_normal
 from vqdna_jax.models.networks import TrainedConfig
 from vqdna_jax.models.quantize import code_vectors
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.partition import gathered, replicated, sharded, take
+from vqdna_jax.partition import gathered, replicated, sharded, split_evenly, take
 from vqdna_jax.tasks.base import Codebooks, Metrics, Params, cross_entropy
 from vqdna_jax.tasks.masking import Masked, Masking, draw
 from vqdna_jax.tokenizers.batches import Layout, Tokens
@@ -95,9 +95,10 @@ class MaskedTokens:
         ends_B = lengths_B + self.model.cls if self.layout.padded else None
         network = self.transformer, params["transformer"]
         h_BxLxD, _ = apply(*network, vectors_BxLx1xE, masks.masked_BxL, masks.replaced_B, ends_B)
-        h_BxMxD = take(h_BxLxD, masks.positions_BxM)
+        positions_BxM = split_evenly(masks.positions_BxM)
+        h_BxMxD = take(h_BxLxD, positions_BxM)
         logits = apply(self.head, params["heads"], h_BxMxD, gathered(params["table"], None, "embed"))
-        target_BxM = take(tokens_BxL, masks.positions_BxM)
+        target_BxM = take(tokens_BxL, positions_BxM)
         loss_BxM, hit_BxM = cross_entropy(logits, target_BxM)
         # Not masks.scored_BxM, which leaves out the edges of spans, where codes leak: k-mers do so otherwise.
         scored_BxM = (masks.positions_BxM < lengths_B[:, None]) & (target_BxM < self.vocabulary - 1)
