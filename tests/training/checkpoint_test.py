@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import re
 import shutil
 import time
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refusal
 from small_checkpoints import abstract, restored_step, scaled, settled, state_on, steps_in
 from small_mesh import mesh_of
 
@@ -51,6 +53,33 @@ def test_saved_on_one_mesh_restored_on_another(tmp_path):
     assert meta["next_step"] == 7 and meta["config"] == {"seed": 3}
     assert restored["w"].sharding.mesh.shape["data"] == 1
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(state))
+    again.close()
+
+
+def test_devices_that_are_not_here_are_no_obstacle(tmp_path):
+    """What orbax keeps of devices are their numbers; those of another kind of machine have others."""
+    state = state_on(mesh_of(4, 2))
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    checkpoints.save(1, state, {"config": {}})
+    checkpoints.close()
+    kept = tmp_path / "1/state/_sharding"
+    said = kept.read_text()
+    kept.write_text(re.sub(r'(\\"id\\": )(\d+)', r"\g<1>77\g<2>", said))
+    assert kept.read_text() != said
+    (tmp_path / "1" / runtime_files.SEAL).unlink()
+    runtime_files.seal(tmp_path / "1", leave_out=checkpoint._UNSEALED)
+    assert restored_step(tmp_path) == 1
+
+
+def test_a_state_of_another_dtype_is_refused_and_never_cast(tmp_path):
+    """Orbax would cast without a word."""
+    state = state_on(mesh_of(1, 1))
+    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
+    checkpoints.save(1, state, {"config": {}})
+    checkpoints.close()
+    other = {name: x.astype(jnp.float32) if name == "half" else x for name, x in state.items()}
+    again = Checkpoints(tmp_path, keep=2, run_id="this")
+    assert "none of the checkpoints" in refusal(again.restore, abstract(other), error=StorageError)
     again.close()
 
 
