@@ -1,0 +1,84 @@
+"""tools/release.py: the same bytes whoever builds, an sdist that builds the wheel, a bill of all that is locked."""
+
+import io
+import os
+import pathlib
+import re
+import subprocess
+import tarfile
+import zipfile
+
+import pytest
+
+from tools import release
+
+ROOT = pathlib.Path(release.__file__).parents[1]
+LOCK = (ROOT / "requirements.lock").read_text()
+DATE = 1_700_000_000
+pytestmark = pytest.mark.skipif(
+    bool(subprocess.run(["git", "-C", ROOT, "rev-parse"], capture_output=True).returncode), reason="no clone"
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> list[pathlib.Path]:
+    """Two releases of one commit, one by who lets nobody else read."""
+    places = [tmp_path_factory.mktemp("made") / name for name in ("first", "second")]
+    for place, mask in zip(places, (0o022, 0o077)):
+        before = os.umask(mask)
+        try:
+            release.release(place)
+        finally:
+            os.umask(before)
+    return places
+
+
+@pytest.mark.slow
+def test_two_builds_have_the_same_bytes(made):
+    first, second = ({path.name: path.read_bytes() for path in place.iterdir()} for place in made)
+    assert first == second and len(first) == 4
+    said = subprocess.run(["sha256sum", "-c", release.SUMS], cwd=made[0], capture_output=True, text=True)
+    assert said.returncode == 0 and said.stdout.count(": OK") == 3
+
+
+@pytest.mark.slow
+def test_the_source_distribution_builds_the_same_wheel(made, tmp_path):
+    (sdist,), (wheel,) = made[0].glob("*.tar.gz"), made[0].glob("*.whl")
+    with tarfile.open(sdist) as archive:
+        assert len({(member.mtime, member.uid, member.uname) for member in archive}) == 1
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    (tmp_path / "out").mkdir()
+    release.build(source, tmp_path / "out", DATE)
+    (again,) = (tmp_path / "out").glob("*.whl")
+    with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
+        assert one.namelist() == other.namelist()
+        assert [name for name in one.namelist() if one.read(name) != other.read(name)] == []
+
+
+def test_a_repacked_archive_holds_the_same_files_by_their_names():
+    def packed(names: str, date: int) -> bytes:
+        with tarfile.open(fileobj=(file := io.BytesIO()), mode="w:gz") as archive:
+            for name in names:
+                member = tarfile.TarInfo(name)
+                member.size, member.mtime, member.uname = 3, date, f"user {date}"
+                archive.addfile(member, io.BytesIO(name.encode() * 3))
+        return file.getvalue()
+
+    one, other = (release.repacked(packed(names, date), DATE) for names, date in (("abc", 1), ("cab", 2)))
+    assert one == other
+    with tarfile.open(fileobj=io.BytesIO(one)) as archive:
+        found = {member.name: archive.extractfile(member).read() for member in archive}
+    assert found == {name: 3 * name.encode() for name in "abc"}
+
+
+def test_every_locked_package_is_in_the_bill_with_its_hashes():
+    found = release.bill(LOCK, "1.2", DATE)
+    versions = {(part["name"], part["version"]) for part in found["components"]}
+    assert versions == set(re.findall(r"^([\w.-]+)==([^ \\]+)", LOCK, re.MULTILINE)) and len(versions) > 50
+    assert sum(len(part["hashes"]) for part in found["components"]) == LOCK.count("--hash=sha256:")
+    refs = [part["bom-ref"] for part in found["components"]]
+    assert len(set(refs)) == len(refs) and found["dependencies"][0]["dependsOn"] == refs
+    without = [part["name"] for part in found["components"] if not part["licenses"]]
+    assert len(without) < 0.4 * len(refs)  # those of other systems and Pythons are not here
+    assert release.bill(LOCK, "1.2", DATE) == found != release.bill(LOCK, "1.3", DATE)
