@@ -46,8 +46,17 @@ def on_shards(shards, function, *sequences):
         return jax.device_get((out, *gradients))
 
 
-@pytest.mark.parametrize(("window", "lengths"), [(0, None), (0, LENGTHS), (1, None), (3, LENGTHS), (9, None)])
-@pytest.mark.parametrize("kernel", ["xla", "cpu"])
+@pytest.mark.parametrize(
+    ("kernel", "window", "lengths"),
+    [
+        ("cpu", 0, LENGTHS),
+        ("cpu", 1, None),
+        ("cpu", 3, LENGTHS),
+        ("cpu", 9, None),
+        ("xla", 0, LENGTHS),
+        ("xla", 3, None),
+    ],
+)
 def test_attention_of_a_split_sequence_is_attention(kernel, window, lengths):
     """Windows that end in the neighbour, beyond it, and such as are wider than all that is left."""
     of = functools.partial(kept, kernel, window, lengths)
@@ -70,7 +79,7 @@ def test_attention_by_blocks_of_queries_is_attention(kernel, window, lengths, mo
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected)
 
 
-@pytest.mark.parametrize(("window", "shards"), [(0, 2), (70, 2), (200, 4)])
+@pytest.mark.parametrize(("window", "shards"), [(0, 2), (200, 4)])
 def test_the_kernel_for_tpus_is_attention_too(window, shards):
     """Interpreted, as there is no TPU; of a window that reaches into two neighbours on each side too."""
     of = np.random.default_rng(0).standard_normal((3, 1, 512, 1, 128), np.float32)
@@ -80,20 +89,23 @@ def test_the_kernel_for_tpus_is_attention_too(window, shards):
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), found, expected)
 
 
-@pytest.mark.parametrize("shards", SHARDS)
+@pytest.mark.parametrize("shards", [2, 8])
 def test_a_window_reaches_over_seams_as_far_as_inside(shards):
-    q, k, v = sequences(H, C)
-    for at in (3, 4, L // 2):
+    q, k, v = map(jnp.asarray, sequences(H, C))
 
-        def reach(v, at=at):
+    @jax.jit
+    def reach(v):
+        def read(at, v):
             return jnp.sum(partition.whole_length(attend(q, k, v, "cpu", 2))[:, at])
 
-        with jax.set_mesh(mesh_of(context=shards)):
-            seen_L = np.abs(jax.jit(jax.grad(reach))(jnp.asarray(v))).sum(axis=(0, 2, 3)) > 0
-        np.testing.assert_array_equal(np.flatnonzero(seen_L), np.arange(at - 2, at + 3))
+        return jax.lax.map(lambda at: jax.grad(read, 1)(at, v), jnp.arange(L))
+
+    with jax.set_mesh(mesh_of(context=shards)):
+        seen_LxL = np.abs(reach(v)).sum(axis=(1, 3, 4)) > 0
+    np.testing.assert_array_equal(seen_LxL, np.abs(np.arange(L)[:, None] - np.arange(L)) <= 2)
 
 
-@pytest.mark.parametrize("reach", [1, 3, 5])
+@pytest.mark.parametrize("reach", [1, 5])
 def test_a_convolution_of_a_split_sequence_is_the_convolution(reach):
     """Over kernels that are wider than a shard."""
     kernel_KxD = np.random.default_rng(1).standard_normal((2 * reach + 1, C), np.float32)

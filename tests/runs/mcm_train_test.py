@@ -103,6 +103,18 @@ def test_meshes_agree_and_weights_are_split(place, alone):
         assert adam.sharding.spec == weights["qkv"].sharding.spec
 
 
+@pytest.mark.slow
+def test_a_run_of_devices_that_share_sequences_goes_on_bitwise(place, tmp_path, monkeypatch):
+    config = small_config(place)
+    config.mesh.context = 2
+    assert run(config, tmp_path / "undisturbed", devices=4) == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4)
+        assert run(config, tmp_path / "stopped", devices=4) == EXIT_STOPPED
+    assert run(config, tmp_path / "stopped", devices=4) == 0
+    assert rows_of(tmp_path / "stopped") == rows_of(tmp_path / "undisturbed")
+
+
 def test_microbatches_are_the_whole_batch_in_parts(place, alone):
     """Of two devices, each of which has a row of each part."""
     (whole, state), (parts, accumulated) = alone, losses_of(place, 2, train__microbatches=4)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from small_mesh import mesh_of
 
-from vqdna_jax import partition
+from configs import mcm
+from vqdna_jax import partition, stages
+from vqdna_jax.errors import InputError
 from vqdna_jax.genome.windows import Windows
 from vqdna_jax.labels.batches import LabelledCodes
 from vqdna_jax.models.classifier import Classifier
@@ -16,19 +18,22 @@ from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Compute, TransformerConfig
+from vqdna_jax.stages.masked_codes import masked_codes_task
+from vqdna_jax.stages.masked_tokens import masked_tokens_task
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.masked_tokens import MaskedTokens
 from vqdna_jax.tasks.masking import Masking
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.tokenizers.batches import Layout, Tokens
+from vqdna_jax.tokenizers.kmers import Kmers
 
 B, S, R, L = 2, 64, 2, 32
 TOKENIZER = TokenizerConfig("hrq", 4, R, width=8, blocks=2, stem_channels=4, dtype="float32")
 SIZES = TOKENIZER.codebook_sizes
-FULL = TransformerConfig(2, 16, 2, 24, dtype="float32")
+FULL = TransformerConfig(1, 16, 2, 24, dtype="float32")
 WINDOW = TransformerConfig(2, 16, 2, 24, "geglu", window=3, cls=False, dtype="float32")
-HYENA = HyenaEncoderConfig(2, 16, 24, slots=40, filter_width=8)
+HYENA = HyenaEncoderConfig(1, 16, 24, slots=40, filter_width=8)
 CAUSAL = HyenaEncoderConfig(1, 16, 24, slots=40, filter_width=8, causal=True)
 POOLS = "mean+max+cls+segments:4+words+positions:4+attention"
 COMPUTE = Compute(attention="cpu")
@@ -133,3 +138,20 @@ def test_one_step_is_the_same_on_any_number_of_shards(name, shards):
     assert np.mean([np.abs(x).max() > 0 for x in jax.tree.leaves(expected[1])]) > 0.7  # of stage 3 not all are trained
     for (path, x), y in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(y, x, atol=1e-5 * max(1, np.abs(x).max()), err_msg=str(path))
+
+
+@pytest.mark.parametrize("shards", [3, 128])
+@pytest.mark.parametrize("tokens", [False, True], ids=["codes", "tokens"])
+def test_a_window_that_devices_cannot_share_is_refused(tokens, shards):
+    """Or that has fewer codes than they are, before anything is compiled."""
+    config = mcm.get_config("tiny")
+    config.data.window_bp, config.mesh.context = S, shards
+    settings = stages.read_settings(config)
+    with pytest.raises(
+        InputError, match=f"^config key mesh.context: found {shards}, expected a divisor of the "
+    ) as told:
+        if tokens:
+            masked_tokens_task(settings, Kmers(2), Layout(S, L - 1, 1.0, False), "cpu")
+        else:
+            masked_codes_task(settings, TOKENIZER, "cpu")
+    assert f" {L} " in str(told.value) and "\n" not in str(told.value)
