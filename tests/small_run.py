@@ -1,7 +1,6 @@
 """A run of seconds on the bundled genomes, and what tests ask of runs."""
 
 import contextlib
-import functools
 import json
 import os
 import pathlib
@@ -18,8 +17,7 @@ from vqdna_jax import partition, stages, train
 from vqdna_jax.runtime.watchdog import Watchdog
 from vqdna_jax.stages.base import Stage
 from vqdna_jax.training import predict
-from vqdna_jax.training.optimizer import make_optimizer
-from vqdna_jax.training.step import TrainState, init_state, train_step
+from vqdna_jax.training.step import TrainState
 
 STEPS = 8
 
@@ -40,7 +38,7 @@ def run(config, workdir: pathlib.Path, devices: int = 1, watchdog: Watchdog | No
 
 
 class Steps(NamedTuple):
-    """The functions of a run, compiled as `train` does it, without the loop around them."""
+    """The functions of a run, those that `train` compiled if it had them, without the loop around them."""
 
     stage: Stage
     init: Callable[..., TrainState]  # of a batch
@@ -54,13 +52,11 @@ def steps_on(config: ConfigDict, *sizes: int) -> Iterator[Steps]:
     settings, mesh = stages.read_settings(config), mesh_of(*sizes)
     with jax.set_mesh(mesh):
         stage, key = stages.make_stage(settings, mesh), jax.random.key(settings.seed)
-        tx = make_optimizer(settings.optimizer, settings.train.total_steps)
-        one_step = functools.partial(train_step, stage.task, tx, skip_above=settings.optimizer.skip_above)
-        init, step = jax.jit(functools.partial(init_state, stage.task, tx)), jax.jit(one_step, donate_argnums=0)
+        jitted = train._jitted(stage.task, settings.optimizer, settings.train.total_steps)
         yield Steps(
             stage,
-            lambda batch: init(key, stage.frozen, batch),
-            lambda state, batch: step(state, stage.frozen, batch, key),
+            lambda batch: jitted.init(key, stage.frozen, batch),
+            lambda state, batch: jitted.step(state, stage.frozen, batch, key),
             lambda batch: partition.batch_to_devices(batch, mesh, settings.data.global_batch),
         )
 
