@@ -53,7 +53,7 @@ def by_hand(name: str, h_LxD, cls_D, codes_LxN) -> np.ndarray:
 
 @pytest.mark.parametrize("name", POOLS)
 def test_is_over_the_codes_that_are_there(name):
-    found = pool(name, view(H, CLS, CODES, LENGTHS))
+    found = np.asarray(jax.jit(lambda *arrays: pool(name, view(*arrays)))(H, CLS, CODES, LENGTHS))
     assert found.shape[1] == POOLS[name].width(D, SIZES)
     for row, length in enumerate(LENGTHS):
         expected = by_hand(name, H[row, :length], CLS[row], CODES[row, :length])
@@ -73,9 +73,12 @@ def test_windows_joined_one_by_one_or_in_one_call_are_the_sequence_at_once(name)
     """Of one sequence of B L codes in B windows, each of them kept once; CLS is the mean over windows."""
     how = POOLS[name]
     total, at = jnp.full(B, B * L), jnp.arange(B * L).reshape(B, L)
-    windows = View(jnp.asarray(H), jnp.asarray(CLS), jnp.asarray(CODES), SIZES, jnp.ones((B, L), bool), at, total)
+
+    def windows(h, cls, codes) -> View:
+        return View(h, cls, codes, SIZES, jnp.ones((B, L), bool), at, total)
+
     joined = np.full(how.width(D, SIZES), how.start)
-    for window_P in np.asarray(how.window(windows)):
+    for window_P in np.asarray(jax.jit(lambda *arrays: how.window(windows(*arrays)))(H, CLS, CODES)):
         joined = getattr(np, how.join)(joined, window_P)
     assert joined.dtype == np.float64
     expected = by_hand(name, H.reshape(B * L, D), CLS.mean(0), CODES.reshape(B * L, -1))
@@ -83,7 +86,8 @@ def test_windows_joined_one_by_one_or_in_one_call_are_the_sequence_at_once(name)
         each = [by_hand(name, H[row], CLS[row], CODES[row]) for row in range(B)]
         expected = np.log1p(np.sum(np.expm1(each), axis=0))
     np.testing.assert_allclose(how.finish(joined, B * L, B), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(pool(name, windows, windows=B)[0], expected, rtol=1e-5, atol=1e-6)
+    at_once = jax.jit(lambda *arrays: pool(name, windows(*arrays), windows=B))(H, CLS, CODES)
+    np.testing.assert_allclose(at_once[0], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_needs_cls_is_told():

@@ -29,9 +29,14 @@ def test_attention_scores_depend_on_the_distance_alone(rotate):
 @pytest.mark.parametrize("length, channels, base", [(1, 2, 10.0), (9, 8, 1e4), (300, 32, 1e4)])
 def test_both_forms_are_one_function_in_value_and_gradient(length, channels, base, dtype, atol):
     x, g = (jax.random.normal(jax.random.key(i), (2, length, 3, channels), dtype) for i in range(2))
-    results = []
-    for rotate in (rotary.by_halves, rotary.by_reversal):
+
+    def run(rotate, x, g):
         out, back = jax.vjp(functools.partial(rotate, base=base), x)
-        results.append([np.asarray(y, np.float32) for y in (out, *back(g))])
+        return out, *back(g)
+
+    run = jax.jit(run, static_argnums=0)
+    results = [
+        [np.asarray(y, np.float32) for y in run(rotate, x, g)] for rotate in (rotary.by_halves, rotary.by_reversal)
+    ]
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, atol=length * atol if dtype == "float32" else atol)

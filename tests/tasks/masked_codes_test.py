@@ -74,7 +74,7 @@ def test_a_masked_code_reaches_no_output_by_gradient():
         args = (vectors, masks.masked_BxL, masks.replaced_B)
         return jnp.sum(jnp.square(task.transformer.apply({"params": params["transformer"]}, *args)[0]))
 
-    vectors = task.vectors(tokenizer(), inputs)
+    vectors = jax.jit(task.vectors)(tokenizer(), inputs)
     reach_BxL = np.abs(jax.jit(jax.grad(total))(vectors)).sum(axis=(2, 3)) > 0
     np.testing.assert_array_equal(reach_BxL, ~np.asarray(masks.masked_BxL))
 
