@@ -246,7 +246,7 @@ def start(script: str, **more) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen) -> Ended:
     try:
-        out, err = process.communicate(timeout=20)  # waits for the end of stdout and stderr, whoever holds them
+        out, err = process.communicate(timeout=40)  # waits for the end of stdout and stderr, whoever holds them
     finally:
         process.kill()
     return Ended(process.returncode, out, err, time.monotonic())

@@ -169,7 +169,7 @@ def trainer(arguments: list[str]) -> int:
         print(f"start {start} of host {index}, with {config.read().strip()}", flush=True)
     print(f"error: reason of {code}", file=sys.stderr, flush=True)
     write(f"{CLOUD}/arguments-{index}.json", arguments)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60  # of a test that failed: it is told or killed before
     while code == "wait":
         if os.path.exists(f"{CLOUD}/go"):
             code = 0

@@ -202,7 +202,7 @@ def test_a_broken_connection_neither_ends_the_run_nor_repeats_its_log(cloud):
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -213,7 +213,7 @@ def test_ctrl_c_leaves_the_run_and_the_same_command_follows_it_again(cloud):
     first = cloud.start("tpu_vm.sh", *TPU, *RUN)
     wait_until(lambda: "follow" in cloud.verbs() and (cloud.folder / "arguments-1.json").exists())
     os.killpg(first.pid, signal.SIGINT)
-    _, err = first.communicate(timeout=20)
+    _, err = first.communicate(timeout=60)
     assert first.returncode == 130 and "the run, if it was started, goes on" in err
     code, _, err = cloud.launch("tpu_vm.sh", *TPU, *RUN, "--config.seed=2")
     assert code == 43 and "another run is going on" in err
@@ -229,7 +229,7 @@ def test_a_run_stopped_on_purpose_is_not_started_again(cloud):
     for host in cloud.folder.glob("hosts/*"):
         stop = ["bash", host / "vqdna-launch/code/launch/worker.sh", "stop"]
         subprocess.run(stop, env=cloud.environment(HOME=str(host)), check=True)
-    first.communicate(timeout=20)
+    first.communicate(timeout=60)
     assert first.returncode == 42 and (cloud.folder / "starts-0.count").read_text() == "1"
 
 
