@@ -1,5 +1,7 @@
 """Quantization against an obvious NumPy implementation, the EMA identities, and the same numbers on every mesh."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -221,3 +223,16 @@ def test_identical_inputs_give_finite_codebooks(h):
     updated = ema_update(codebook, new, 0.9, 0.03, 0.1)
     assert np.isfinite(updated.codes_KxD()).all()
     np.testing.assert_allclose(quantize.look_up(codes, updated.codes_KxD()), h, atol=1e-5)
+
+
+@pytest.mark.parametrize("codes", ["even", "one holds all", "some beyond the codebook"])
+def test_sums_that_take_turns_are_the_sums(codes):
+    """As a GPU has them, where additions to one place wait for each other."""
+    rng, size = np.random.default_rng(0), 6
+    h = rng.normal(size=(1003, 5)).astype(np.float32)
+    codes = {"even": rng.integers(0, size, 1003), "one holds all": np.full(1003, 2)}.get(
+        codes, rng.integers(0, size + 3, 1003)
+    )
+    counts, sums = jax.jit(functools.partial(quantize.scattered_apart, size))(h, codes.astype(np.int32))
+    np.testing.assert_array_equal(counts, np.bincount(codes, minlength=size)[:size])
+    np.testing.assert_allclose(sums, [h[codes == k].sum(0) for k in range(size)], rtol=1e-5, atol=1e-4)

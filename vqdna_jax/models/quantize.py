@@ -6,6 +6,7 @@ Gradients never touch it: `ema_update` is a step of its own, beside the optimize
 on a TPU the scores fuse into their argmax, elsewhere they are made one block of tokens at a time.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import cast
 
@@ -18,6 +19,8 @@ from vqdna_jax.models.forms import argmax
 from vqdna_jax.partition import BATCH, first_here, spec, summed
 
 BLOCK_TOKENS = 1024  # the scores of one block stay in a core's cache
+GPU_BLOCK_TOKENS = 65536  # a GPU is kept busy, and its memory not filled
+GPU_SUMS = 16  # of every code, added at the end: where few codes hold all tokens, additions wait for each other
 TOKENS = ("batch", "length", "act_embed")
 
 
@@ -112,12 +115,13 @@ def nearest(z_TxD: Array, codes_KxD: Array) -> Array:
         dot = jnp.einsum("td,kd->tk", z, rounded, precision="highest", preferred_element_type=jnp.float32)
         return argmax(dot - half_norm_K[None])
 
-    def blocked(z: Array) -> Array:
-        whole = z.shape[0] // BLOCK_TOKENS * BLOCK_TOKENS
-        blocks = lax.map(fused, z[:whole].reshape(-1, BLOCK_TOKENS, z.shape[1])).ravel()
+    def blocked(z: Array, size: int = BLOCK_TOKENS) -> Array:
+        whole = z.shape[0] // size * size
+        blocks = lax.map(fused, z[:whole].reshape(-1, size, z.shape[1])).ravel()
         return jnp.concatenate([blocks, fused(z[whole:])]) if whole < z.shape[0] else blocks
 
-    return lax.platform_dependent(z_TxD, tpu=fused, default=blocked)
+    large = functools.partial(blocked, size=GPU_BLOCK_TOKENS)
+    return lax.platform_dependent(z_TxD, tpu=fused, cuda=large, default=blocked)
 
 
 def look_up(codes_BxL: Array, codes_KxD: Array) -> Array:
@@ -159,11 +163,22 @@ def sum_by_code(h_TxD: Array, codes_T: Array, codebook_size: int) -> tuple[Array
         sums = jnp.einsum("tk,td->kd", one_hot_TxK, h, precision="highest", preferred_element_type=jnp.float32)
         return jnp.sum(one_hot_TxK, axis=0, dtype=jnp.float32), sums
 
-    def scatter(h: Array, codes: Array) -> tuple[Array, Array]:
-        counts = jax.ops.segment_sum(jnp.ones(codes.shape, jnp.float32), codes, codebook_size)
-        return counts, jax.ops.segment_sum(h.astype(jnp.float32), codes, codebook_size)
+    apart, scattered = (functools.partial(f, codebook_size) for f in (scattered_apart, scattered_sums))
+    return lax.platform_dependent(h_TxD, codes_T, tpu=one_hot, cuda=apart, default=scattered)
 
-    return lax.platform_dependent(h_TxD, codes_T, tpu=one_hot, default=scatter)
+
+def scattered_sums(size: int, h_TxD: Array, codes_T: Array) -> tuple[Array, Array]:
+    """(counts [size], sums [size, D]) in f32; a code of `size` or above counts nowhere."""
+    counts = jax.ops.segment_sum(jnp.ones(codes_T.shape, jnp.float32), codes_T, size)
+    return counts, jax.ops.segment_sum(h_TxD.astype(jnp.float32), codes_T, size)
+
+
+def scattered_apart(size: int, h_TxD: Array, codes_T: Array) -> tuple[Array, Array]:
+    """`scattered_sums` by GPU_SUMS sums a code, which take turns."""
+    turn_T = jnp.arange(len(codes_T), dtype=codes_T.dtype) % GPU_SUMS
+    apart_T = jnp.where(codes_T < size, codes_T * GPU_SUMS + turn_T, size * GPU_SUMS)
+    sums = scattered_sums(size * GPU_SUMS, h_TxD, apart_T)
+    return jax.tree.map(lambda x: jnp.sum(x.reshape(size, GPU_SUMS, *x.shape[1:]), axis=1), sums)
 
 
 def ema_update(codebook: Codebook, new: Assignments, decay: float, revive_below: float, revive_to: float) -> Codebook:
