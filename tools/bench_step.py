@@ -39,7 +39,7 @@ from vqdna_jax.tasks.masking import Masked
 from vqdna_jax.training.metrics import PEAK_FLOPS
 from vqdna_jax.training.optimizer import DECAY_RULES, by_rule, learning_rate_schedule, make_optimizer
 from vqdna_jax.training.settings import MaskedCodesSettings
-from vqdna_jax.training.step import init_state, train_step
+from vqdna_jax.training.step import init_state, jit_step, train_step
 
 HERE = pathlib.Path(__file__).resolve().parent
 BATCHES = {"base": 64}  # windows: what one of 32 chips has of the global batch; else the preset's
@@ -98,7 +98,7 @@ class Stepper:
         self.flops = batch.bases_BxS.size * task.flops_per_base(settings.data.window_bp)
         fixed = task, make_optimizer(settings.optimizer, settings.train.total_steps or 1000)
         step = functools.partial(train_step, *fixed, skip_above=settings.optimizer.skip_above)
-        self._step = jax.jit(step, donate_argnums=0)
+        self._step = jit_step(step)
         self.state = jax.jit(functools.partial(init_state, *fixed))(self._key, frozen, batch)
 
     def step(self) -> dict[str, jax.Array]:

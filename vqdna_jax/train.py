@@ -33,7 +33,7 @@ from vqdna_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from vqdna_jax.training.phases import Phases
 from vqdna_jax.training.predict import make_predict
 from vqdna_jax.training.settings import OptimizerSettings, Settings, refuse_changes, shared
-from vqdna_jax.training.step import Best, TrainState, better_of, final_params, init_state, train_step
+from vqdna_jax.training.step import Best, TrainState, better_of, final_params, init_state, jit_step, train_step
 from vqdna_jax.training.workdir import make_room, open_workdir
 from vqdna_jax.version import versions
 
@@ -202,7 +202,7 @@ def _jitted(task: Task, optimizer: OptimizerSettings, total_steps: int) -> _Jitt
     tx = make_optimizer(optimizer, total_steps)
     one_step = functools.partial(train_step, task, tx, skip_above=optimizer.skip_above)
     init = functools.partial(init_state, task, tx)
-    return _Jitted(jax.jit(init), jax.jit(one_step, donate_argnums=0), jax.jit(better_of))
+    return _Jitted(jax.jit(init), jit_step(one_step), jax.jit(better_of))
 
 
 def _open(settings: Settings, mesh: Mesh) -> tuple[Stage, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The training state and the pure functions over it. `state, metrics = train_step(task, tx, state, batch, key)`."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import flax.struct
@@ -16,6 +17,9 @@ from vqdna_jax.training.digest import tree_digest
 Averaged = TypeVar("Averaged")  # parameters, or () where none are averaged
 NORM_DECAY = 0.99  # of the running mean that a gradient norm is compared with
 SETTLE_STEPS = 100  # no spike is called one before so many steps
+# Of a GPU's products XLA takes the fastest, each by itself: often one of its own, which takes in nothing that follows.
+# cuBLAS's take in GELU and sums, and the step is faster (docs/results.md).
+GPU_OPTIONS = {"xla_gpu_enable_triton_gemm": False}
 
 
 class Guard(flax.struct.PyTreeNode):
@@ -119,6 +123,12 @@ def train_step(
     kept = jax.tree.map(lambda new, old: jnp.where(finite & ~spike, new, old), proposed, state)
     metrics |= {"gradient_norm": norm, "skipped_steps": guard.skipped, "batch_digest": digest}
     return kept.replace(step=state.step + 1, guard=guard), metrics
+
+
+def jit_step(one_step: Callable[..., tuple[TrainState, Metrics]]) -> Callable[..., tuple[TrainState, Metrics]]:
+    """`one_step`, a function of the state and more, compiled for the devices of this process; the state is donated."""
+    options = GPU_OPTIONS if jax.default_backend() == "gpu" else None
+    return jax.jit(one_step, donate_argnums=0, compiler_options=options)
 
 
 def average(ema_params: Averaged, params: Params, decay: float, step: Array) -> Averaged:
