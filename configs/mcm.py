@@ -98,9 +98,15 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
         c.optimizer.update(learning_rate=1e-3, warmup_steps=300)
         c.train.update(total_steps=3200, checkpoint_every_steps=200)
         c.eval.update(every_steps=1000, windows=1024, batch=64)
+    elif preset == "small":
+        c.data.update(window_bp=512, global_batch=128)
+        c.model.update(layers=8, width=512, heads=8, hidden=2048)
+        c.optimizer.update(learning_rate=8e-4, warmup_steps=300)
+        c.train.update(total_steps=4000, checkpoint_every_steps=1000)
+        c.eval.update(every_steps=1000, windows=1024)
     elif preset == "large":
         c.model.update(layers=24, width=2048, heads=16, hidden=8192)
         c.optimizer.update(learning_rate=2e-4)
     elif preset != "base":
-        raise ValueError(f"preset {preset!r}: expected tiny, mini, base or large")
+        raise ValueError(f"preset {preset!r}: expected tiny, mini, small, base or large")
     return c
