@@ -161,6 +161,8 @@ def test_cross_entropy_is_log_of_the_softmax_in_f32():
     expected = -np.log(np.take_along_axis(p / p.sum(-1, keepdims=True), labels[..., None], axis=-1)[..., 0])
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_array_equal(hit, logits.argmax(-1) == labels)
+    slope = jax.grad(lambda logits: jnp.sum(cross_entropy(logits, jnp.asarray(labels))[0]))(jnp.asarray(logits))
+    np.testing.assert_allclose(slope, p / p.sum(-1, keepdims=True) - np.eye(7)[labels], atol=1e-6)
 
 
 @pytest.mark.parametrize("bases_per_code", [1, 8])

@@ -14,7 +14,7 @@ from jax import Array
 
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.models.forms import shift
-from vqdna_jax.models.layers import LayerNorm, Mlp, Params, apply, variance_scaling
+from vqdna_jax.models.layers import LayerNorm, Params, apply, mlp_of_norm, variance_scaling
 from vqdna_jax.models.tokenizer import Decoder, TokenizerConfig
 from vqdna_jax.partition import gathered, sharded, spec
 
@@ -29,7 +29,7 @@ class ContextDecoder(nn.Module):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         shape_DxOx4 = c.width, 2 * c.reach + c.bases_per_code, 4
         x_BxLxD = embedding_BxLxD.astype(dtype)
-        x_BxLxD += Mlp(c.expansion * c.width, dtype, name="mlp")(LayerNorm(dtype, name="norm")(x_BxLxD))
+        x_BxLxD += mlp_of_norm(x_BxLxD, c.expansion * c.width, dtype)
         init = variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
         kernel_DxOx4 = self.param("kernel", sharded(init, "embed", None, None), shape_DxOx4)
         bias_Ox4 = self.param("bias", sharded(nn.initializers.zeros, None, None), shape_DxOx4[1:])

@@ -64,11 +64,11 @@ def _loop(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
-    """nn.gelu; for a CPU with a backward pass that reads x alone."""
-    return (_gelu if is_for_cpu() else nn.gelu)(x)
+    """nn.gelu, with a backward pass that reads x alone: jax's own keeps a second array of its size."""
+    return _gelu(x)
 
 
-_gelu = jax.custom_vjp(lambda x: _loop(nn.gelu(x)))
+_gelu = jax.custom_vjp(lambda x: _loop(nn.gelu(x)) if is_for_cpu() else nn.gelu(x))
 
 
 def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
@@ -80,7 +80,7 @@ def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
     return ((g32 * slope).astype(g.dtype),)
 
 
-_gelu.defvjp(lambda x: (_loop(nn.gelu(x)), x), _gelu_backward)
+_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
 
 
 def apart(x: Array) -> Array:

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from vqdna_jax.models.forms import depthwise, gelu, offsets, project, shift
 from vqdna_jax.partition import gathered, sharded, spec
@@ -28,6 +29,15 @@ def apply(module: nn.Module, params: Params, *inputs: Any) -> Any:
     return module.apply({"params": params}, *inputs)
 
 
+class Affine(nn.Module):
+    """Scale and bias [D], f32, of a layer normalisation."""
+
+    @nn.compact
+    def __call__(self, width: int) -> tuple[Array, Array]:
+        scale_D = self.param("scale", sharded(nn.initializers.ones, None), (width,))
+        return scale_D, self.param("bias", sharded(nn.initializers.zeros, None), (width,))
+
+
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis, statistics in f32."""
 
@@ -39,20 +49,46 @@ class LayerNorm(nn.Module):
         width = x_BxLxD.shape[-1]
         scale_D = self.param("scale", sharded(nn.initializers.ones, None), (width,))
         bias_D = self.param("bias", sharded(nn.initializers.zeros, None), (width,))
-        return affine_norm(x_BxLxD, scale_D, bias_D, self.epsilon).astype(self.dtype)
+        normal_BxLxD = normalise(x_BxLxD, self.dtype, self.epsilon)
+        return (normal_BxLxD * scale_D[None, None] + bias_D[None, None]).astype(self.dtype)
 
 
-def normalise(x_BxLxD: Array, epsilon: float = 1e-6) -> Array:
-    """Mean 0 and variance 1 over the last axis, in f32."""
+def normalise(x_BxLxD: Array, dtype: DTypeLike = jnp.float32, epsilon: float = 1e-6) -> Array:
+    """Mean 0 and variance 1 over the last axis, found in f32. The backward pass reads what came out: what went in need
+    not be kept for it."""
+    return _normalise(x_BxLxD, jnp.dtype(dtype), epsilon)
+
+
+def _with_inverse(x_BxLxD: Array, dtype: jnp.dtype, epsilon: float) -> tuple[Array, Array]:
     x = x_BxLxD.astype(jnp.float32)
-    mean = jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
-    return (x - mean) * jax.lax.rsqrt(variance + epsilon)
+    x -= jnp.mean(x, axis=-1, keepdims=True)
+    inverse_BxLx1 = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
+    return (x * inverse_BxLx1).astype(dtype), inverse_BxLx1
+
+
+_normalise = jax.custom_vjp(lambda *x: _with_inverse(*x)[0], nondiff_argnums=(1, 2))
+
+
+def _normalise_forward(x_BxLxD: Array, dtype: jnp.dtype, epsilon: float) -> tuple[Array, Any]:
+    normal_BxLxD, inverse_BxLx1 = _with_inverse(x_BxLxD, dtype, epsilon)
+    return normal_BxLxD, (normal_BxLxD, inverse_BxLx1, jnp.zeros((), x_BxLxD.dtype))
+
+
+def _normalise_backward(dtype: jnp.dtype, epsilon: float, saved: Any, g_BxLxD: Array) -> tuple[Array]:
+    # Behind the barrier XLA does not make what came out again from what went in.
+    (normal_BxLxD, inverse_BxLx1, zero), g_BxLxD = jax.lax.optimization_barrier((saved, g_BxLxD))
+    normal, g = normal_BxLxD.astype(jnp.float32), g_BxLxD.astype(jnp.float32)
+    along_BxLx1 = jnp.mean(g * normal, axis=-1, keepdims=True)
+    dx_BxLxD = inverse_BxLx1 * (g - jnp.mean(g, axis=-1, keepdims=True) - normal * along_BxLx1)
+    return (dx_BxLxD.astype(zero.dtype),)
+
+
+_normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 def affine_norm(x_BxLxD: Array, scale_D: Array, bias_D: Array, epsilon: float) -> Array:
     """Layer normalisation with its scale and bias, f32."""
-    return normalise(x_BxLxD, epsilon) * scale_D[None, None] + bias_D[None, None]
+    return normalise(x_BxLxD, epsilon=epsilon) * scale_D[None, None] + bias_D[None, None]
 
 
 def precision_of(dtype: str):
@@ -100,26 +136,32 @@ class DepthwiseConv(nn.Module):
 
 
 class Mlp(nn.Module):
-    """The inverted bottleneck: D -> F -> D with GELU."""
+    """The inverted bottleneck, D -> F -> D with GELU, of the affine map `scale`, `bias` of x."""
 
     hidden: int
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BxLxD: Array) -> Array:
+    def __call__(self, x_BxLxD: Array, scale_D: Array, bias_D: Array) -> Array:
         width = x_BxLxD.shape[-1]
         init = variance_scaling(1.0, "fan_in", "truncated_normal")
         up_DxF = self.param("up", sharded(init, "embed", "mlp"), (width, self.hidden))
         up_bias_F = self.param("up_bias", sharded(nn.initializers.zeros, "mlp"), (self.hidden,))
         down_FxD = self.param("down", sharded(init, "mlp", "embed"), (self.hidden, width))
         down_bias_D = self.param("down_bias", sharded(nn.initializers.zeros, None), (width,))
-        up, down = (
-            gathered(up_DxF, "embed", "mlp").astype(self.dtype),
-            gathered(down_FxD, "mlp", "embed").astype(self.dtype),
-        )
-        h_BxLxF = project(x_BxLxD, up) + up_bias_F.astype(self.dtype)[None, None]
-        y_BxLxD = project(gelu(h_BxLxF), down, 1, spec(*ACTIVATION))
+        up_DxF, down_FxD = gathered(up_DxF, "embed", "mlp"), gathered(down_FxD, "mlp", "embed")
+        # The affine map is one of the weights, which are few, not of the activations.
+        up_bias_F += jnp.einsum("d,df->f", bias_D, up_DxF, precision="highest")
+        up_DxF *= scale_D[:, None]
+        h_BxLxF = project(x_BxLxD, up_DxF.astype(self.dtype)) + up_bias_F.astype(self.dtype)[None, None]
+        y_BxLxD = project(gelu(h_BxLxF), down_FxD.astype(self.dtype), 1, spec(*ACTIVATION))
         return y_BxLxD + down_bias_D.astype(self.dtype)[None, None]
+
+
+def mlp_of_norm(x_BxLxD: Array, hidden: int, dtype: jnp.dtype) -> Array:
+    """LayerNorm and Mlp, as the parameters `norm` and `mlp` of the module that calls."""
+    scale_D, bias_D = Affine(name="norm")(x_BxLxD.shape[-1])
+    return Mlp(hidden, dtype, name="mlp")(normalise(x_BxLxD, dtype), scale_D, bias_D)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -137,5 +179,4 @@ class ConvNeXtBlock(nn.Module):
     def __call__(self, x_BxLxD: Array, valid_BxLx1: Array | None = None) -> Array:
         seen = x_BxLxD if valid_BxLx1 is None else x_BxLxD * valid_BxLx1
         h = DepthwiseConv(self.kernel_size, self.dtype, name="conv")(seen)
-        h = LayerNorm(self.dtype, name="norm")(h)
-        return x_BxLxD + Mlp(self.hidden, self.dtype, name="mlp")(h)
+        return x_BxLxD + mlp_of_norm(h, self.hidden, self.dtype)

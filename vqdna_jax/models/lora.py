@@ -128,17 +128,18 @@ def adapter(config: LoraConfig, factors: Factors, key: Array | None = None) -> A
     return Adapter(scaled, jax.random.split(key, layers), config.dropout)
 
 
-def delta(adapter: Adapter | None, target: str, x: Array) -> Array | float:
-    """What the adapter of one layer adds to x W; 0.0 where the target is not adapted."""
+def delta(adapter: Adapter | None, target: str, x: Array, scale_D: Array | None = None) -> Array | float:
+    """What the adapter of one layer adds to x W, or to (x scale) W; 0.0 where the target is not adapted."""
     if adapter is None or target not in adapter.factors:
         return 0.0
-    a, b = (adapter.factors[target][name].astype(x.dtype) for name in "ab")
+    a, b = (adapter.factors[target][name] for name in "ab")
+    a = (a if scale_D is None else a * scale_D[:, None]).astype(x.dtype)
     if adapter.keys is not None:
         key = jax.random.fold_in(adapter.keys, TARGETS.index(target))
         kept = bernoulli(key, 1 - adapter.rate, x.shape, jax.typeof(x).sharding.spec)
         x = jnp.where(kept, x / (1 - adapter.rate), 0).astype(x.dtype)
     low_BxLxr = project(x, a, len(_AXES[target][0]), spec("batch", "length", None))
-    return project(low_BxLxr, b, 1, spec(*_OUTWARD[target]))
+    return project(low_BxLxr, b.astype(x.dtype), 1, spec(*_OUTWARD[target]))
 
 
 def merge(

@@ -18,7 +18,7 @@ from vqdna_jax.models.attention import Kernel, attention
 from vqdna_jax.models.forms import apart, gelu, project
 from vqdna_jax.models.layers import ACTIVATION, Dtype, normalise, truncated_normal, variance_scaling
 from vqdna_jax.models.rotary import rotate
-from vqdna_jax.partition import gathered, is_for_cpu, sharded, spec, split_length, whole_length
+from vqdna_jax.partition import gathered, sharded, spec, split_length, whole_length
 from vqdna_jax.runtime.typed import NonNegative, Positive, Rule, expect, one_of
 
 ACTIVATIONS, LOOPS, REMATS = ("gelu", "geglu"), ("unrolled", "scanned"), ("none", "dots", "full")
@@ -205,18 +205,23 @@ def layer(
     adapter: lora.Adapter | None = None,
 ) -> Array:
     """One pre-norm layer without biases: attention with rotary positions, then an MLP (GELU or GEGLU)."""
-    whole = {name: gathered(w[name], *axes).astype(c.dtype) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
-    h_BxLxD = _norm(x_BxLxD, w["attention_norm"], c.dtype)
+    attention_norm_D, mlp_norm_D = w["attention_norm"], w["mlp_norm"]
+    whole = {name: gathered(w[name], *axes) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
+    # What scales a norm scales the weights that read it: they are few, and no pass over activations is made for it.
+    whole["qkv"] *= attention_norm_D[:, None, None, None]
+    whole["up"] *= mlp_norm_D[:, None, None]
+    whole = {name: matrix.astype(c.dtype) for name, matrix in whole.items()}
+    h_BxLxD = normalise(x_BxLxD, c.dtype)
     qkv_BxLx3xHxC = project(h_BxLxD, whole["qkv"], 1, spec("batch", "length", None, "act_heads", None))
     thirds = zip("qkv", thirds_of(qkv_BxLx3xHxC), strict=True)
-    q, k, v = (x + lora.delta(adapter, name, h_BxLxD) for name, x in thirds)
+    q, k, v = (x + lora.delta(adapter, name, h_BxLxD, attention_norm_D) for name, x in thirds)
     q, k = (rotate(x, c.rope_base) for x in (q, k))
     a_BxLxHxC = attention(q, k, v, kernel, c.window, lengths_B)
     x_BxLxD += project(a_BxLxHxC, whole["out"], 2, spec(*ACTIVATION))
     x_BxLxD += lora.delta(adapter, "out", a_BxLxHxC)
-    h_BxLxD = _norm(x_BxLxD, w["mlp_norm"], c.dtype)
+    h_BxLxD = normalise(x_BxLxD, c.dtype)
     h_BxLxTxF = project(h_BxLxD, whole["up"], 1, spec("batch", "length", None, "act_mlp"))
-    h_BxLxTxF += lora.delta(adapter, "up", h_BxLxD)
+    h_BxLxTxF += lora.delta(adapter, "up", h_BxLxD, mlp_norm_D)
     h_BxLxF = gelu(apart(h_BxLxTxF[:, :, 0]))
     if c.activation == "geglu":
         h_BxLxF *= h_BxLxTxF[:, :, 1]
@@ -225,14 +230,12 @@ def layer(
 
 
 def thirds_of(qkv_BxLx3xHxC: Array) -> Iterator[Array]:
-    """For a CPU so that their gradient is one concatenation, not a sum of three arrays that are mostly zeros."""
-    if is_for_cpu():
-        return (third[:, :, 0] for third in lax.split(qkv_BxLx3xHxC, (1, 1, 1), axis=2))
-    return (qkv_BxLx3xHxC[:, :, i] for i in range(3))
+    """Their gradient is one concatenation, not a sum of three arrays that are mostly zeros."""
+    return (third[:, :, 0] for third in lax.split(qkv_BxLx3xHxC, (1, 1, 1), axis=2))
 
 
 def _norm(x_BxLxD: Array, scale_D: Array, dtype: str) -> Array:
-    return (normalise(x_BxLxD) * scale_D[None, None]).astype(dtype)
+    return (normalise(x_BxLxD, dtype) * scale_D[None, None]).astype(dtype)
 
 
 def born(transformer) -> dict:

@@ -4,7 +4,6 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 from vqdna_jax.models.forms import argmax
@@ -76,8 +75,11 @@ def reverse_complement(bases_BxS: Array) -> Array:
 
 def cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
     """(nats, whether the likeliest class is the label), both f32 and of the shape of `labels`."""
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels.astype(jnp.int32))
-    return loss, (argmax(logits) == labels).astype(jnp.float32)
+    logits = logits.astype(jnp.float32)
+    # Of the label by a sum: the gradient of a lookup is a scatter, in a pass of its own over all logits.
+    is_label = jax.lax.broadcasted_iota(labels.dtype, logits.shape, logits.ndim - 1) == labels[..., None]
+    of_label = jnp.sum(jnp.where(is_label, logits, 0), axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - of_label, (argmax(logits) == labels).astype(jnp.float32)
 
 
 def mean_of(values: Array, counted: Array, axis=None) -> Array:
