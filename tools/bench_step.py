@@ -9,6 +9,7 @@ sides are compared. Then the rows take turns, a block of steps each, and nothing
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import functools
 import json
@@ -224,13 +225,24 @@ def make_rows(settings: MaskedCodesSettings, tokenizer: TokenizerConfig, torch: 
     inputs = make_inputs(settings, tokenizer)
     given = JaxHalf(GivenCodes, settings, tokenizer, *inputs)
     rows = {JAX: (given.block, given.flops)}
-    for (theirs, mode), (kind, ours) in zip({EAGER: None, COMPILED: "default"}.items(), ENCODING.items()):
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:  # torch compiles in its process while JAX does here
+        building = {
+            theirs: beside.submit(torch.start, given, "build", name=theirs, compile_mode=mode)
+            for theirs, mode in {EAGER: None, COMPILED: "default"}.items()
+            if torch
+        }
+        halves = {
+            ours: JaxHalf(MaskedCodes, settings.changed({"masking.kind": kind}), tokenizer, *inputs)
+            for kind, ours in ENCODING.items()
+        }
+        for half in halves.values():
+            jax.block_until_ready(half.step())
+    for theirs, (ours, half) in zip((EAGER, COMPILED), halves.items()):
         try:
-            if torch and torch.start(given, "build", name=theirs, compile_mode=mode):
+            if torch and building[theirs].result():
                 rows[theirs] = functools.partial(torch.ask, do="block", name=theirs), given.flops
         except RuntimeError as error:
             print(f"{theirs} does not run: {error}\n")
-        half = JaxHalf(MaskedCodes, settings.changed({"masking.kind": kind}), tokenizer, *inputs)
         rows[ours] = half.block, half.flops
     return rows
 

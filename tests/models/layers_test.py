@@ -7,7 +7,6 @@ import pytest
 
 from vqdna_jax.models import layers
 
-
 pytestmark = pytest.mark.usefixtures("one_device")
 
 
