@@ -209,6 +209,7 @@ class VocabularyBytePairs(VocabularyTokenizer):
             raise InputError(f"vocabulary: the tokenizers library cannot read it ({error})") from error
         found.no_truncation()
         found.no_padding()
+        _words_by_id(found)  # before its text, for which the library takes memory up to the highest id
         self = cls(found.to_str())
         if not set(checked(list(self.words))) & set(UNKNOWN):
             raise InputError(f"vocabulary: has none of {', '.join(UNKNOWN)}, the word for what is unknown")
@@ -221,12 +222,8 @@ class VocabularyBytePairs(VocabularyTokenizer):
 
     @functools.cached_property
     def words(self) -> tuple[str, ...]:  # type: ignore[override]
-        ids = self._encoder.get_vocab(with_added_tokens=True)
-        by_id = {id: word for word, id in ids.items()}
-        last = max(by_id, default=-1)
-        if last >= BIGGEST:
-            raise InputError(f"vocabulary: {by_id[last][:20]!r} has the id {last:,}, expected 0 to {BIGGEST - 1:,}")
-        return tuple(by_id.get(id, "") for id in range(last + 1))
+        by_id = _words_by_id(self._encoder)
+        return tuple(by_id.get(id, "") for id in range(max(by_id, default=-1) + 1))
 
     def codes_of(self, bases: int) -> None:
         return None
@@ -242,6 +239,15 @@ class VocabularyBytePairs(VocabularyTokenizer):
     @functools.cached_property
     def _encoder(self):
         return byte_pairs.library().Tokenizer.from_str(self.stored)
+
+
+def _words_by_id(encoder: Any) -> dict[int, str]:
+    """Raises InputError: an id out of range."""
+    by_id = {id: word for word, id in encoder.get_vocab(with_added_tokens=True).items()}
+    last = max(by_id, default=-1)
+    if last >= BIGGEST:
+        raise InputError(f"vocabulary: {by_id[last][:20]!r} has the id {last:,}, expected 0 to {BIGGEST - 1:,}")
+    return by_id
 
 
 def is_dna(word: str) -> bool:
