@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from vqdna_jax.models.forms import argmax
-from vqdna_jax.partition import BATCH, first_here, spec, summed
+from vqdna_jax.partition import BATCH, first_here, spec, split_evenly, summed
 
 BLOCK_TOKENS = 1024  # the scores of one block stay in a core's cache
 GPU_BLOCK_TOKENS = 65536  # a GPU is kept busy, and its memory not filled
@@ -214,5 +214,6 @@ def init_codebook(h_BxLxD: Array, codebook_size: int, key: Array, revive_to: flo
 
 
 def code_vectors(codes_KxE: tuple[Array, ...], codes_BxLxN: Array) -> Array:
-    """The vectors of codes, level by level, f32 [B, L, N, E]."""
+    """The vectors of codes, level by level, f32 [B, L, N, E], split along L where that divides."""
+    codes_BxLxN = split_evenly(codes_BxLxN)
     return jnp.stack([look_up(codes_BxLxN[..., n], e) for n, e in enumerate(codes_KxE)], axis=2)
