@@ -134,11 +134,16 @@ def _splash(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, window: int) -
 
 
 def _keys_of_shards(x_BxHxLxC: Array, reach: int) -> Array:
-    """All of them, or with a `reach` so many of the neighbours'."""
+    """All of them, or with a `reach` so many of the neighbours'.
+
+    Heads travel side by side: of [L, H, C] the TPU's compiler may sum whole gradients on all devices, which need parts.
+    """
     if length_shards() == 1:
         return x_BxHxLxC
-    x_BxLxHxC = x_BxHxLxC.swapaxes(1, 2)
-    return (halo(x_BxLxHxC, reach, reach) if reach else whole_here(x_BxLxHxC)).swapaxes(1, 2)
+    rows, heads, length, channels = x_BxHxLxC.shape
+    x_BxLxD = x_BxHxLxC.swapaxes(1, 2).reshape(rows, length, heads * channels)
+    x_BxLxD = halo(x_BxLxD, reach, reach) if reach else whole_here(x_BxLxD)
+    return x_BxLxD.reshape(rows, -1, heads, channels).swapaxes(1, 2)
 
 
 def _with_alibi(q_BxLxHxC: Array, k_BxLxHxC: Array, v_BxLxHxC: Array, lengths_B, slopes_H: np.ndarray) -> Array:
