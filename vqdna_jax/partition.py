@@ -126,8 +126,17 @@ def _check_slices(by_process: Sequence, fsdp: int, tensor: int, context: int) ->
 def is_for_cpu() -> bool:
     """Whether what is traced now is a program for CPUs, those of the mesh that is set. This process's backend does not
     say it: on a CPU programs are compiled for the TPUs of a pod."""
+    return _platform() == "cpu"
+
+
+def is_for_gpu() -> bool:
+    """As `is_for_cpu`."""
+    return _platform() == "gpu"
+
+
+def _platform() -> str | None:
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    return getattr(device, "platform", None) == "cpu"
+    return getattr(device, "platform", None)
 
 
 def batch_shards(mesh: Mesh) -> int:

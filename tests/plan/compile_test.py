@@ -133,7 +133,7 @@ def test_another_failure_of_the_compiler_is_no_answer():
     ("source", "overrides", "says"),
     [
         ("configs/none.py", [], "no Python file configs/none.py"),
-        ("configs/mcm.py:huge", [], "expected tiny, mini, base or large"),
+        ("configs/mcm.py:huge", [], "expected tiny, mini, small, base or large"),
         (TINY, ["model.layer=2"], "config key 'model.layer' does not exist, the closest is model.layers"),
         (TINY, ["model.layers=two"], "model.layers=two"),
         (TINY, ["model.layers"], "expected KEY=VALUE"),

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from vqdna_jax.models.forms import depthwise, gelu, offsets, project, shift
-from vqdna_jax.partition import gathered, sharded, spec
+from vqdna_jax.partition import gathered, is_for_gpu, sharded, spec
 from vqdna_jax.runtime.typed import one_of
 
 Params = Mapping[str, Any]  # a tree of arrays, by the names that flax gives
@@ -75,8 +75,9 @@ def _normalise_forward(x_BxLxD: Array, dtype: jnp.dtype, epsilon: float) -> tupl
 
 
 def _normalise_backward(dtype: jnp.dtype, epsilon: float, saved: Any, g_BxLxD: Array) -> tuple[Array]:
-    # Behind the barrier XLA does not make what came out again from what went in.
-    (normal_BxLxD, inverse_BxLx1, zero), g_BxLxD = jax.lax.optimization_barrier((saved, g_BxLxD))
+    if is_for_gpu():  # behind the barrier XLA does not make what came out again from what went in
+        saved, g_BxLxD = jax.lax.optimization_barrier((saved, g_BxLxD))
+    normal_BxLxD, inverse_BxLx1, zero = saved
     normal, g = normal_BxLxD.astype(jnp.float32), g_BxLxD.astype(jnp.float32)
     along_BxLx1 = jnp.mean(g * normal, axis=-1, keepdims=True)
     dx_BxLxD = inverse_BxLx1 * (g - jnp.mean(g, axis=-1, keepdims=True) - normal * along_BxLx1)
@@ -149,12 +150,13 @@ class Mlp(nn.Module):
         up_bias_F = self.param("up_bias", sharded(nn.initializers.zeros, "mlp"), (self.hidden,))
         down_FxD = self.param("down", sharded(init, "mlp", "embed"), (self.hidden, width))
         down_bias_D = self.param("down_bias", sharded(nn.initializers.zeros, None), (width,))
-        up_DxF, down_FxD = gathered(up_DxF, "embed", "mlp"), gathered(down_FxD, "mlp", "embed")
-        # The affine map is one of the weights, which are few, not of the activations.
-        up_bias_F += jnp.einsum("d,df->f", bias_D, up_DxF, precision="highest")
-        up_DxF *= scale_D[:, None]
-        h_BxLxF = project(x_BxLxD, up_DxF.astype(self.dtype)) + up_bias_F.astype(self.dtype)[None, None]
-        y_BxLxD = project(gelu(h_BxLxF), down_FxD.astype(self.dtype), 1, spec(*ACTIVATION))
+        # The affine map is one of the weights, which are few, not of the activations; and of their shards.
+        scale_D, bias_D = (jax.reshard(x_D, spec("embed")) for x_D in (scale_D, bias_D))
+        up_bias_F += jnp.einsum("d,df->f", bias_D, up_DxF, precision="highest", out_sharding=spec("mlp"))
+        up_DxF = gathered(up_DxF * scale_D[:, None], "embed", "mlp").astype(self.dtype)
+        down_FxD = gathered(down_FxD, "mlp", "embed").astype(self.dtype)
+        h_BxLxF = project(x_BxLxD, up_DxF) + up_bias_F.astype(self.dtype)[None, None]
+        y_BxLxD = project(gelu(h_BxLxF), down_FxD, 1, spec(*ACTIVATION))
         return y_BxLxD + down_bias_D.astype(self.dtype)[None, None]
 
 

@@ -206,11 +206,9 @@ def layer(
 ) -> Array:
     """One pre-norm layer without biases: attention with rotary positions, then an MLP (GELU or GEGLU)."""
     attention_norm_D, mlp_norm_D = w["attention_norm"], w["mlp_norm"]
-    whole = {name: gathered(w[name], *axes) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
-    # What scales a norm scales the weights that read it: they are few, and no pass over activations is made for it.
-    whole["qkv"] *= attention_norm_D[:, None, None, None]
-    whole["up"] *= mlp_norm_D[:, None, None]
-    whole = {name: matrix.astype(c.dtype) for name, matrix in whole.items()}
+    # What scales a norm scales the weights that read it, each its shard: no pass over activations is made for it.
+    scaled = w | {"qkv": _scaled(w["qkv"], attention_norm_D), "up": _scaled(w["up"], mlp_norm_D)}
+    whole = {name: gathered(scaled[name], *axes).astype(c.dtype) for name, axes in WEIGHT_AXES.items() if len(axes) > 1}
     h_BxLxD = normalise(x_BxLxD, c.dtype)
     qkv_BxLx3xHxC = project(h_BxLxD, whole["qkv"], 1, spec("batch", "length", None, "act_heads", None))
     thirds = zip("qkv", thirds_of(qkv_BxLx3xHxC), strict=True)
@@ -232,6 +230,12 @@ def layer(
 def thirds_of(qkv_BxLx3xHxC: Array) -> Iterator[Array]:
     """Their gradient is one concatenation, not a sum of three arrays that are mostly zeros."""
     return (third[:, :, 0] for third in lax.split(qkv_BxLx3xHxC, (1, 1, 1), axis=2))
+
+
+def _scaled(w: Array, scale_D: Array) -> Array:
+    """w [D, ...], which is split along D, times the scale."""
+    scale_D = jax.reshard(scale_D, spec("embed"))
+    return w * scale_D.reshape(-1, *[1] * (w.ndim - 1))
 
 
 def _norm(x_BxLxD: Array, scale_D: Array, dtype: str) -> Array:
