@@ -47,11 +47,9 @@ hypothesis.settings.load_profile("vqdna")
 
 
 def pytest_collection_finish() -> None:
-    """What is there by now stays: the garbage collector, which would go through it again and again, leaves it alone. It
-    goes through what is added, most of it programs that are kept, a fifth as often as by default."""
+    """What is there by now stays: the garbage collector, which would go through it again and again, leaves it alone."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(700, 10, 50)
 
 
 @pytest.fixture(scope="session")

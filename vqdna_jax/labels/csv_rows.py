@@ -9,7 +9,7 @@ no columns and has one global limit.
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TextIO
 
 from vqdna_jax.errors import InputError
@@ -62,7 +62,7 @@ def delimiter_of(path: str | os.PathLike) -> str:
     return "\t" if str(path).lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
-def read_rows(path: str | os.PathLike, packed: bool | None = None) -> Iterator[Row]:
+def read_rows(path: str | os.PathLike, packed: bool | None = None) -> Generator[Row, None, None]:
     """Yields the header and then each record, with as many fields as the header has.
 
     Args:

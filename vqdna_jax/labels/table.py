@@ -4,10 +4,11 @@ A label may be the name or the number of a class, and which classes there are th
 first, and its labels become numbers once their `Meaning` is known.
 """
 
+import contextlib
 import math
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, cast, get_args
 
 import numpy as np
@@ -68,7 +69,11 @@ def read(path: pathlib.Path, kind: Stated, names: tuple[str, ...]) -> Table:
 
     Raises InputError, as `file:line:column: what; expected ...; what to do`, on what is not a table of DNA sequences.
     """
-    rows = read_rows(path)
+    with contextlib.closing(read_rows(path)) as rows:  # whatever is wrong in it
+        return _read(path, rows, kind, names)
+
+
+def _read(path: pathlib.Path, rows: Iterator[Row], kind: Stated, names: tuple[str, ...]) -> Table:
     header = next(rows)
     columns = headers.find_columns(header, kind, names)
     titles = {columns.sequence: headers.SEQUENCE[0]} | dict(zip(columns.labels, columns.titles))
