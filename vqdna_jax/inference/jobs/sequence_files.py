@@ -1,5 +1,6 @@
 """FASTA files and tables of sequences, CSV and the like, read alike and as strictly: for `vqdna embed`."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome import fasta
 from vqdna_jax.genome.fasta_files import FastaFiles
 from vqdna_jax.inference.jobs.sequence_rows import columns_of, is_gzip, is_table, stream_check
-from vqdna_jax.labels.csv_rows import read_rows
+from vqdna_jax.labels.csv_rows import Row, read_rows
 from vqdna_jax.labels.header import BLANKS
 from vqdna_jax.labels.table import bases_of
 
@@ -43,9 +44,17 @@ class SequenceFiles(FastaFiles):
         advance(os.path.getsize(path))
 
     def _rows_of(self, path: str | os.PathLike, names: dict[str, int]) -> Iterator[fasta.Sequence]:
-        rows, header_notes, notes = read_rows(path, is_gzip(path)), dict[str, None](), list[str]()
+        header_notes, notes, before = dict[str, None](), list[str](), self._rows
+        with contextlib.closing(read_rows(path, is_gzip(path))) as rows:
+            yield from self._named(rows, names, header_notes, notes)
+        if self._rows == before:
+            raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
+        self.notes = tuple(dict.fromkeys([*self.notes, *header_notes, *notes]))
+
+    def _named(
+        self, rows: Iterator[Row], names: dict[str, int], header_notes: dict[str, None], notes: list[str]
+    ) -> Iterator[fasta.Sequence]:
         sequence, ids = columns_of(next(rows), header_notes)
-        before = self._rows
         for row in rows:
             self._rows += 1
             id = str(self._rows) if ids is None else row.fields[ids].strip(BLANKS)
@@ -56,6 +65,3 @@ class SequenceFiles(FastaFiles):
             self.skipped["renamed_records"] += unique != id
             bases = bases_of(row, sequence, (), notes)
             yield fasta.Sequence(unique, unique, row.line, bases, np.zeros(bases.size, bool), {})
-        if self._rows == before:
-            raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
-        self.notes = tuple(dict.fromkeys([*self.notes, *header_notes, *notes]))

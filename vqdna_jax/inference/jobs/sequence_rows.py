@@ -3,6 +3,7 @@
 A file that is neither is refused; a record never is. So the FASTA reader here is not `genome.fasta`, which is strict.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -75,7 +76,8 @@ def survey(path: str | os.PathLike, before: int = 0) -> SequenceFile:
     records = sum(1 for _ in _of_csv(path, packed, notes))
     if not records:
         raise InputError(f"{path}:1:1: no rows after the header; expected a sequence on each line; add rows")
-    hint = _swapped(*itertools.islice(read_rows(path, packed), 2))
+    with contextlib.closing(read_rows(path, packed)) as rows:
+        hint = _swapped(*itertools.islice(rows, 2))
     return SequenceFile(records, tuple(notes), hint, records, functools.partial(_of_csv, path, packed, {}, before))
 
 
@@ -161,13 +163,13 @@ def _of_two_bit(path: str | os.PathLike) -> Iterator[SequenceRow]:
 
 
 def _of_csv(path: str | os.PathLike, packed: bool, notes: dict[str, None], before: int = 0) -> Iterator[SequenceRow]:
-    rows = read_rows(path, packed)
-    sequence, ids = columns_of(next(rows), notes)
-    for number, row in enumerate(rows, start=before + 1):
-        text = row.fields[sequence].strip(BLANKS)
-        if len(text) < len(row.fields[sequence]):
-            notes[headers.BLANKS_DROPPED] = None
-        yield SequenceRow(str(number) if ids is None else row.fields[ids].strip(BLANKS), text)
+    with contextlib.closing(read_rows(path, packed)) as rows:
+        sequence, ids = columns_of(next(rows), notes)
+        for number, row in enumerate(rows, start=before + 1):
+            text = row.fields[sequence].strip(BLANKS)
+            if len(text) < len(row.fields[sequence]):
+                notes[headers.BLANKS_DROPPED] = None
+            yield SequenceRow(str(number) if ids is None else row.fields[ids].strip(BLANKS), text)
 
 
 def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
