@@ -115,7 +115,6 @@ def bill(lock: str, version: str, date: int) -> dict[str, Any]:
 
 
 def _time(date: int) -> str:
-
     return datetime.datetime.fromtimestamp(date, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

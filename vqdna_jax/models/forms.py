@@ -63,12 +63,10 @@ def _loop(x: Array) -> Array:
     return lax.clamp(jnp.array(-jnp.inf, x.dtype), x, jnp.array(jnp.inf, x.dtype))
 
 
+@jax.custom_vjp
 def gelu(x: Array) -> Array:
-    """nn.gelu, with a backward pass that reads x alone: jax's own keeps a second array of its size."""
-    return _gelu(x)
-
-
-_gelu = jax.custom_vjp(lambda x: _loop(nn.gelu(x)) if is_for_cpu() else nn.gelu(x))
+    """nn.gelu, with a backward pass that reads x alone, on every device: jax's own keeps a second array of its size."""
+    return _loop(nn.gelu(x)) if is_for_cpu() else nn.gelu(x)
 
 
 def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
@@ -80,7 +78,7 @@ def _gelu_backward(x: Array, g: Array) -> tuple[Array]:
     return ((g32 * slope).astype(g.dtype),)
 
 
-_gelu.defvjp(lambda x: (_gelu(x), x), _gelu_backward)
+gelu.defvjp(lambda x: (gelu(x), x), _gelu_backward)
 
 
 def apart(x: Array) -> Array:

@@ -34,8 +34,13 @@ class Affine(nn.Module):
 
     @nn.compact
     def __call__(self, width: int) -> tuple[Array, Array]:
-        scale_D = self.param("scale", sharded(nn.initializers.ones, None), (width,))
-        return scale_D, self.param("bias", sharded(nn.initializers.zeros, None), (width,))
+        return _scale_and_bias(self, width)
+
+
+def _scale_and_bias(module: nn.Module, width: int) -> tuple[Array, Array]:
+    """Of a norm, made as parameters of the `module`."""
+    scale_D = module.param("scale", sharded(nn.initializers.ones, None), (width,))
+    return scale_D, module.param("bias", sharded(nn.initializers.zeros, None), (width,))
 
 
 class LayerNorm(nn.Module):
@@ -46,9 +51,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
-        width = x_BxLxD.shape[-1]
-        scale_D = self.param("scale", sharded(nn.initializers.ones, None), (width,))
-        bias_D = self.param("bias", sharded(nn.initializers.zeros, None), (width,))
+        scale_D, bias_D = _scale_and_bias(self, x_BxLxD.shape[-1])
         normal_BxLxD = normalise(x_BxLxD, self.dtype, self.epsilon)
         return (normal_BxLxD * scale_D[None, None] + bias_D[None, None]).astype(self.dtype)
 

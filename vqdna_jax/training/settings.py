@@ -209,7 +209,10 @@ class FinetuneSettings(Settings):
             raise InputError(f"config key tuning.rank: found {rank}, expected at most the base's width={base.width}")
         if self.mesh.context > 1:
             self._check_split(base, slots)
-        for axis, name in (("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")):
+        split = [("tensor", "heads"), ("tensor", "hidden"), ("fsdp", "width")]
+        if isinstance(base, HyenaEncoderConfig):  # whose convolutions split channels
+            split.append(("context", "width"))
+        for axis, name in split:
             parts, size = getattr(self.mesh, axis), getattr(base, name)
             if size % parts:
                 raise InputError(
@@ -223,9 +226,6 @@ class FinetuneSettings(Settings):
         if SLOTS % context:
             raise InputError(f"config key mesh.context: found {context}, expected a divisor of {SLOTS}, as batches are")
         self.check_length("codes of the base's windows, CLS included", slots)
-        if isinstance(base, HyenaEncoderConfig) and base.width % context:
-            expected = f"a divisor of the base's width={base.width}"
-            raise InputError(f"config key mesh.context: found {context}, expected {expected}")
 
 
 def learning_rate(method: Method, width: int) -> float:
