@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vqdna_jax.runtime import typed
@@ -110,6 +110,8 @@ def test_what_cannot_be_is_one_line_with_its_key(name, value, complaint):
 
 
 @given(st.integers() | FLOATS | st.booleans() | st.text() | st.none() | st.lists(st.integers()))
+@example(typed.MOST - 1)
+@example(typed.MOST + 1)
 def test_a_value_is_of_its_type_and_rule_or_refused(value):
     @dataclasses.dataclass(frozen=True)
     class One:
@@ -117,7 +119,7 @@ def test_a_value_is_of_its_type_and_rule_or_refused(value):
         share: Share = 0.0
 
     for name, holds in (
-        ("size", type(value) is int and value > 0 and value % 2 == 1),
+        ("size", type(value) is int and 0 < value <= typed.MOST and value % 2 == 1),
         ("share", type(value) in (int, float) and 0 <= value < 1),
     ):
         values = {"size": 1} | {name: value}
