@@ -37,11 +37,10 @@ class Verb(NamedTuple):
 
     def call(self, name: str, source: str, out: str, inputs: pathlib.Path, model: str | None = None) -> list[str]:
         option = {"benchmark": "--data=", "labels": "--fasta=", "plan": "--config="}.get(name, "")
-        given = [*(["benchmark"] if name == "report" else []), f"{option}{source}"]
         models = [f"--model={inputs / self.model if model is None else model}"] if self.model else []
         outs = [f"--out={out}"] if self.writes != "nothing" else []
         options = [option.format(inputs=inputs) for option in self.options]
-        return [name, *given, *options, *models, *outs]
+        return [*name.split(), f"{option}{source}", *options, *models, *outs]
 
 
 VERBS = {
@@ -62,7 +61,7 @@ VERBS = {
         ("--peaks={inputs}/peaks.bed", "--width=9", "--negatives=shuffled", "--dev=r1", "--test=r2"),
     ),
     "benchmark": Verb("sets", "directory", "base", ("--seeds=1", "--preset=tiny")),
-    "report": Verb("results.json", "stream"),
+    "report benchmark": Verb("results.json", "stream"),
     "plan": Verb("config.py", "nothing", "", ("--topology=v5e:2x2",)),
 }
 

@@ -7,18 +7,22 @@ import io
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import tyro
 
 from vqdna_jax import errors
-from vqdna_jax.cli.verbs import GO_ON, VERBS
+from vqdna_jax.cli.verbs import GO_ON, GROUPS, VERBS
 from vqdna_jax.runtime.files import is_stream
 from vqdna_jax.runtime.leaving import leave_with
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.version import __version__
 
+_DESCRIPTION = (
+    "A genome tokenizer learned by vector quantization. `vqdna VERB --help` explains a verb,"
+    " `vqdna --version` says which version this is."
+)
 EXIT_UNREAD = 128 + signal.SIGPIPE  # as a shell says of a process that wrote to a closed pipe
 
 
@@ -26,21 +30,36 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
     """The call that `argv` asks for, not yet made. Raises InputError, one line, where that is no usage."""
     if list(argv) == ["--version"]:
         return functools.partial(print, f"vqdna {__version__}")
-    printed = io.StringIO()
+    printed, group = io.StringIO(), [word for word in argv[:1] if word in GROUPS]
     try:
         with contextlib.redirect_stderr(printed):
             return tyro.extras.subcommand_cli_from_dict(
-                {name: _deferred(verb) for name, verb in VERBS.items()},
-                prog="vqdna",
-                description="A genome tokenizer learned by vector quantization. `vqdna VERB --help` explains a verb,"
-                " `vqdna --version` says which version this is.",
-                args=argv,
+                {name: _deferred(verb) for name, verb in _choices(*group).items()},
+                prog=" ".join(["vqdna", *group]),
+                description=f"{GROUPS[group[0]]}." if group else _DESCRIPTION,
+                args=argv[len(group) :],
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
     raise errors.InputError(_one_line(printed.getvalue(), argv))
+
+
+def _choices(group: str = "") -> Mapping[str, Callable[..., None]]:
+    """The verbs by what comes next on the command line: their names, of a group the words after its own."""
+    if group:
+        return {name.removeprefix(f"{group} "): verb for name, verb in VERBS.items() if name.startswith(f"{group} ")}
+    return {name.split()[0]: _listed(name.split()[0]) if " " in name else verb for name, verb in VERBS.items()}
+
+
+def _listed(group: str) -> Callable[..., None]:
+    """A group as the list of all verbs has it; what it is called with, `_choices` of the group reads."""
+
+    def verb() -> None: ...
+
+    verb.__doc__ = f"{GROUPS[group]}: {', '.join(_choices(group))}."
+    return verb
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,7 +107,8 @@ def _one_line(message: str, argv: Sequence[str]) -> str:
     rows = [re.sub(r"\x1b\[[0-9;]*m", "", row).strip("│").rstrip() for row in message.splitlines() if "│" in row]
     sections = "\n".join("" if set(row.strip()) == {"─"} else row for row in rows).split("\n\n")
     said = [_words(section) for section in sections if "helptext" not in section]
-    verb = f"{argv[0]} " if argv and argv[0] in VERBS else ""
+    begun = (" ".join(argv[:words]) for words in (2, 1))
+    verb = next((f"{name} " for name in begun if name in VERBS or name in GROUPS), "")
     return "; ".join(filter(None, said)) + f" (see vqdna {verb}--help)"
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,12 +21,12 @@ from vqdna_jax.cli.options import (
     FastaFiles,
     OnDuplicate,
     OptionalPath,
-    OutputFile,
     must_be_given,
     must_exist,
     tell,
     warn,
 )
+from vqdna_jax.cli.report_verbs import REPORTS
 from vqdna_jax.runtime.devices import Device, choose
 
 
@@ -217,29 +218,6 @@ def benchmark(
     sys.exit(command.run(data, models, out, names, seeds, preset, set, *rows, as_json))
 
 
-def report(
-    kind: tyro.conf.Positional[Literal["benchmark"]],
-    results: tyro.conf.Positional[Path],
-    out: OutputFile,
-    quiet: bool = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make a self-contained HTML page.
-
-    Args:
-        kind: the kind of page
-        results: the results.json of a benchmark
-        out: the page to write, or - for standard output
-        quiet: do not say that it is there
-        as_json: print where it is as JSON on stdout, or on stderr if the page is not a file
-    """
-    must_exist(results)
-    from vqdna_jax.benchmark.report import publish
-
-    publish.page_of(results, out)
-    tell({"out": out}, f"page written to {out}", quiet, as_json, out)
-
-
 def plan(
     config: str,
     topology: tyro.conf.UseAppendAction[tuple[str, ...]],
@@ -287,11 +265,13 @@ def doctor(as_json: AsJson = False) -> None:
         sys.exit(1)
 
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     verb.__name__.removesuffix("_"): verb
     for verb in (
         *(corpus, encode, decode, embed, map, predict, score, tracks, models, export, import_),
-        *(species, labels, benchmark, report, plan, doctor),
+        *(species, labels, benchmark),
     )
 }
+VERBS |= {f"report {kind}": verb for kind, verb in REPORTS.items()} | {"plan": plan, "doctor": doctor}
+GROUPS = {"report": "Make a self-contained HTML page"}  # first words of verbs of two
 GO_ON = (embed, score, tracks, benchmark)  # stopped and started again, where they were
