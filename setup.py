@@ -41,7 +41,6 @@ setup(
         "optax>=0.2.6",
         "orbax-checkpoint>=0.12",
         "packaging>=24",
-        "pyBigWig>=0.3.24",  # `vqdna tracks`, and a bigWig as a target of `vqdna labels`
         "pyarrow>=16",  # tensorflow-datasets brings it; `vqdna embed --out=x.parquet`
         "pysam>=0.23",  # VCF, BCF, bgzip and indexed FASTA
         "requests>=2.32",
@@ -59,12 +58,15 @@ setup(
         "bpe": ["tokenizers>=0.20"],  # the byte-pair baseline of tools/compare_tokenizers.py
         "cuda": ["jax[cuda13]"],  # NVIDIA driver 580 or newer
         "cuda12": ["jax[cuda12]"],  # NVIDIA driver 525 or newer
+        # `vqdna tracks`, and a bigWig as a target of `vqdna labels`; needs a C compiler but on Linux x86-64
+        "tracks": ["pyBigWig>=0.3.24"],
         "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
         "test": [
             "apache-beam>=2.77",
             "biopython>=1.84",
             "hypothesis>=6.100",
             "mypy>=1.18",
+            "pyBigWig>=0.3.24",
             "pyfastx>=2.1",
             "pytest>=8",
             "pytest-timeout>=2.3",

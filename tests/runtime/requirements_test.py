@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import vqdna_jax
+from vqdna_jax.cli.main import main
 from vqdna_jax.errors import InputError
 from vqdna_jax.runtime import requirements
 
@@ -68,6 +69,23 @@ def test_a_broken_package_says_why(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(InputError, match=r"^broken_here cannot be imported \(libgomp.so.1: cannot open\); pip install"):
         requirements.check(["broken_here"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tracks {genome} --model=mini --out={out}",
+        "labels --fasta={genome} --peaks={genome} --signal={genome} --out={out}",
+    ],
+)
+def test_a_bigwig_without_its_library_is_refused_before_anything_is_read(line, bundled, tmp_path, monkeypatch, capsys):
+    """It is an extra: not every system has a wheel of it."""
+    monkeypatch.setitem(sys.modules, "pyBigWig", None)
+    with pytest.raises(SystemExit) as end:
+        main(line.format(genome=bundled / "phiX174.fa.gz", out=tmp_path / "out").split())
+    assert end.value.code == InputError.exit_code
+    assert capsys.readouterr().err == "error: pyBigWig is not installed; pip install pyBigWig\n"
+    assert not (tmp_path / "out").exists()
 
 
 # Runs the trainer where importing what comes last is refused.

@@ -18,6 +18,7 @@ from vqdna_jax.cli.options import (
     tell,
     warn,
 )
+from vqdna_jax.runtime import requirements
 from vqdna_jax.runtime.devices import Device, choose
 from vqdna_jax.runtime.shipped import find
 
@@ -91,6 +92,7 @@ def tracks(
         as_json: print the summary as JSON on stdout
     """
     must_exist(fasta)
+    requirements.check(["pyBigWig"])
     find(model)
     choose(device)
     from vqdna_jax.inference.jobs.tracks import write_tracks

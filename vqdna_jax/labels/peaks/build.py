@@ -18,6 +18,7 @@ from vqdna_jax.labels.peaks.rows import COLUMNS, NEGATIVE, POSITIVE, Row, Rows
 from vqdna_jax.labels.peaks.signal import Signal
 from vqdna_jax.labels.peaks.splits import Stretch, divide
 from vqdna_jax.labels.peaks.windows import At, Placed, Window, free_of, place
+from vqdna_jax.runtime import requirements
 from vqdna_jax.runtime.progress import progress_bar
 
 GC_MATCHED, SHUFFLED = "gc-matched", "shuffled"
@@ -103,9 +104,10 @@ def prepare(fasta: Path, peaks: Path, out: Path, options: Options, progress: boo
 
     Raises:
         InputError: a file is damaged or none of these; they are of different genomes; too few peaks are left to fill
-            all splits; `out` is taken. StorageError: the disk is full.
+            all splits; `out` is taken; pyBigWig is not installed and there is a signal. StorageError: the disk is full.
     """
     layout.check_vacant(out)
+    requirements.check(["pyBigWig"] if options.signal else [])
     with IndexedFasta(fasta) as genome:
         found = bed.read(peaks)
         with progress_bar("windows", 0, " windows", progress) as bar:

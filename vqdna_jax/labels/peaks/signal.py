@@ -12,9 +12,9 @@ from typing import Any, Self
 from vqdna_jax.errors import InputError, shown
 from vqdna_jax.genome import contigs
 from vqdna_jax.genome.remote import places
-from vqdna_jax.labels.peaks import bigwig_reader
 from vqdna_jax.labels.peaks.windows import Window
 
+_READER = os.path.join(os.path.dirname(__file__), "bigwig_reader.py")  # its imports are for its own process
 _PATIENCE_S = 60.0  # for a window, or for the file's beginning, that takes milliseconds
 _MAGIC = (0x888FFC26).to_bytes(4, "little"), (0x888FFC26).to_bytes(4, "big")
 
@@ -35,7 +35,7 @@ class Signal(contextlib.AbstractContextManager):
     def __enter__(self) -> Self:
         if not _begins_as_one(self._path):
             raise InputError(f"{shown(self._path)}: is no bigWig; expected a bigWig file on this machine")
-        command = [sys.executable, "-P", bigwig_reader.__file__, os.fspath(self._path)]
+        command = [sys.executable, "-P", _READER, os.fspath(self._path)]
         self._reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         try:
             self._lengths = self._answer()
