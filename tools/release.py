@@ -1,9 +1,11 @@
 """What is released of a commit, the same bytes wherever it is made: wheel, sdist, a bill of materials, sums of them.
 
-    python tools/release.py --out=dist            [--commit=HEAD]
+    python tools/release.py --out=dist            [--commit=HEAD] [--advisories=all.zip]
 
 Files have the commit's date and plain modes, whatever those of the clone are. The bill (CycloneDX 1.6) lists every
-package of requirements.lock with its hashes and, of those installed here, its licence.
+package of requirements.lock with its hashes and, of those installed here, its licence; licences.tsv says the latter to
+people. advisories.txt says which known vulnerabilities apply to the lock (tools/advisories.py): where one does nothing
+is released, and where no advisories were given it says that nothing was checked.
 """
 
 import argparse
@@ -25,7 +27,10 @@ from collections.abc import Iterator
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BILL, SUMS = "bill-of-materials.cdx.json", "SHA256SUMS"
+sys.path.insert(0, os.fspath(ROOT))  # the repository is no package
+from tools import advisories  # noqa: E402
+
+BILL, LICENCES, ADVISORIES, SUMS = "bill-of-materials.cdx.json", "licences.tsv", "advisories.txt", "SHA256SUMS"
 _BUILD = "from setuptools import build_meta as b; b.build_wheel({0!r}); b.build_sdist({0!r})"
 _LOCKED = re.compile(r"^([A-Za-z0-9._-]+)==([^ \\]+)(?: ; ([^\\]+?))? \\$")
 
@@ -114,12 +119,26 @@ def bill(lock: str, version: str, date: int) -> dict[str, Any]:
     }
 
 
+def licence_table(components: list[dict[str, Any]]) -> str:
+    """A line for each package of a bill: name, version, licence."""
+    rows = [["package", "version", "licence"]]
+    for part in components:
+        said = [entry.get("expression") or entry["license"]["name"] for entry in part["licenses"]]
+        rows.append([part["name"], part["version"], "; ".join(said) or "not known here: of another system or Python"])
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
 def _time(date: int) -> str:
     return datetime.datetime.fromtimestamp(date, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def release(out: pathlib.Path, commit: str = "HEAD") -> None:
-    """Everything into `out`, which must not exist."""
+def release(out: pathlib.Path, commit: str = "HEAD", known: pathlib.Path | None = None) -> None:
+    """Everything into `out`, which must not exist. Raises ValueError: of the vulnerabilities in `known` one applies, or
+    there are none in it."""
+    checked = advisories.check(git("show", f"{commit}:requirements.lock").decode(), known)
+    print(checked.text(), end="", file=sys.stderr)
+    if checked.applying:
+        raise ValueError("nothing is released: move the lock (tools/lock.sh --upgrade-package NAME)")
     out.mkdir(parents=True)
     date = int(git("show", "-s", "--format=%ct", commit))
     with tempfile.TemporaryDirectory() as place:
@@ -129,7 +148,10 @@ def release(out: pathlib.Path, commit: str = "HEAD") -> None:
         lock = (source / "requirements.lock").read_text()
         build(source, out, date)
     (wheel,) = out.glob("*.whl")
-    (out / BILL).write_text(json.dumps(bill(lock, wheel.name.split("-")[1], date), indent=1) + "\n")
+    listed = bill(lock, wheel.name.split("-")[1], date)
+    (out / BILL).write_text(json.dumps(listed, indent=1) + "\n")
+    (out / LICENCES).write_text(licence_table(listed["components"]))
+    (out / ADVISORIES).write_text(checked.text())
     sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())}
     (out / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
 
@@ -138,5 +160,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a directory that does not exist")
     parser.add_argument("--commit", default="HEAD")
+    parser.add_argument("--advisories", type=pathlib.Path, help="OSV's export for PyPI, all.zip")
     asked = parser.parse_args()
-    release(asked.out, asked.commit)
+    try:
+        release(asked.out, asked.commit, asked.advisories)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,6 +1,7 @@
 """tools/release.py: the same bytes whoever builds, an sdist that builds the wheel, a bill of all that is locked."""
 
 import io
+import json
 import os
 import pathlib
 import re
@@ -36,9 +37,9 @@ def made(tmp_path_factory) -> list[pathlib.Path]:
 @pytest.mark.slow
 def test_two_builds_have_the_same_bytes(made):
     first, second = ({path.name: path.read_bytes() for path in place.iterdir()} for place in made)
-    assert first == second and len(first) == 4
+    assert first == second and len(first) == 6
     said = subprocess.run(["sha256sum", "-c", release.SUMS], cwd=made[0], capture_output=True, text=True)
-    assert said.returncode == 0 and said.stdout.count(": OK") == 3
+    assert said.returncode == 0 and said.stdout.count(": OK") == 5
 
 
 @pytest.mark.slow
@@ -54,6 +55,16 @@ def test_the_source_distribution_builds_the_same_wheel(made, tmp_path):
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
         assert one.namelist() == other.namelist()
         assert [name for name in one.namelist() if one.read(name) != other.read(name)] == []
+
+
+def test_nothing_is_released_of_a_lock_to_which_an_advisory_applies(tmp_path):
+    package = {"name": "numpy", "ecosystem": "PyPI"}
+    affected = {"package": package, "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}]}
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("1.json", json.dumps({"id": "1", "modified": "2026-01-02", "affected": [affected]}))
+    with pytest.raises(ValueError, match="nothing is released"):
+        release.release(tmp_path / "out", known=tmp_path / "all.zip")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_repacked_archive_holds_the_same_files_by_their_names():
@@ -82,3 +93,7 @@ def test_every_locked_package_is_in_the_bill_with_its_hashes():
     without = [part["name"] for part in found["components"] if not part["licenses"]]
     assert len(without) < 0.4 * len(refs)  # those of other systems and Pythons are not here
     assert release.bill(LOCK, "1.2", DATE) == found != release.bill(LOCK, "1.3", DATE)
+    rows = [line.split("\t") for line in release.licence_table(found["components"]).splitlines()]
+    assert {(name, version) for name, version, _ in rows[1:]} == versions
+    assert [licence for name, _, licence in rows if name == "numpy"][0].startswith("BSD-3-Clause")
+    assert sum(licence.startswith("not known here") for *_, licence in rows) == len(without)
