@@ -126,6 +126,7 @@ def test_doctor_finds_all_packages(run):
     findings = json.loads(run("vqdna", "doctor", "--json").stdout)
     assert findings["vqdna_jax"] == __version__ and len(findings["packages"]) > 15
     assert all(package["installed"] for package in findings["packages"].values())
+    assert findings["install"].startswith("python -m pip install vqdna-jax")  # there is no clone
 
 
 def test_sequences_are_encoded_and_decoded(run, bundled, tmp_path):

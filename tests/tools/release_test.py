@@ -10,8 +10,10 @@ import tarfile
 import zipfile
 
 import pytest
+import yaml
 
 from tools import release
+from vqdna_jax.version import __version__
 
 ROOT = pathlib.Path(release.__file__).parents[1]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -97,3 +99,33 @@ def test_every_locked_package_is_in_the_bill_with_its_hashes():
     assert {(name, version) for name, version, _ in rows[1:]} == versions
     assert [licence for name, _, licence in rows if name == "numpy"][0].startswith("BSD-3-Clause")
     assert sum(licence.startswith("not known here") for *_, licence in rows) == len(without)
+
+
+WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit_and_may_read_alone(path):
+    said = yaml.safe_load(path.read_text())
+    used = [step["uses"] for job in said["jobs"].values() for step in job["steps"] if "uses" in step]
+    assert used and all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in used)
+    assert said["permissions"] == {"contents": "read"}
+    assert [name for name, job in said["jobs"].items() if "permissions" in job] == ["publish"] * (
+        path.stem == "release"
+    )
+
+
+def test_nothing_is_published_but_what_passed_everything_else():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    assert set(jobs["publish"]["needs"]) == jobs.keys() - {"publish"}
+    assert "ref_type == 'tag'" in jobs["publish"]["if"]
+    assert not any(
+        "publish" in step.get("uses", "") for name in jobs.keys() - {"publish"} for step in jobs[name]["steps"]
+    )
+    assert jobs["test"]["steps"][-1]["run"] == "bash .ci/run"
+
+
+def test_the_version_is_one_and_the_changelog_has_it():
+    (newest, *_) = re.findall(r"^## \[(.+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    assert newest == cited == __version__

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 import subprocess
 import time
@@ -58,7 +59,7 @@ def describe(findings: dict) -> str:
         rows.append(f"device    {device['platform']}:{device['id']} {device['kind']}{memory}")
     if jax["matmul"]:
         rows.append("computes  {size}x{size} {dtype} matmul: {ms} ms, {tflops} TFLOP/s".format(**jax["matmul"]))
-    rows.append(f"install   {findings['install']}, in the folder of the clone: for the best that was seen here")
+    rows.append(f"install   {findings['install']}: for the best that was seen here")
     rows.append(f"cache     {jax['compilation_cache'] or 'off: every start compiles again'}")
     rows += [f"set       {name}={value}" for name, value in findings["environment"].items()]
     rows += ["packages  " + ", ".join(f"{name} {p['installed']}" for name, p in findings["packages"].items())]
@@ -210,11 +211,13 @@ def _unused_hardware(hardware: dict, jax: dict, problems: list[dict[str, str]]) 
 
 
 def _install_line(hardware: dict) -> str:
-    """What installs this package, from its folder, for the best that is here."""
+    """What installs this package for the best that is here: its clone, or what an installed wheel lacks for it."""
     extra = "tpu" if hardware["tpu_chips"] else ""
     if hardware["gpus"]:
         extra = {"cuda13": "cuda", "cuda12": "cuda12"}.get(_cuda_extra(hardware["gpus"][0]["driver"]) or "", extra)
-    return f'python -m pip install ".[{extra}]"' if extra else "python -m pip install ."
+    clone = pathlib.Path(__file__).resolve().parents[2]
+    place = os.fspath(clone) if (clone / "setup.py").exists() else "vqdna-jax"
+    return f"python -m pip install {shlex.quote(f'{place}[{extra}]' if extra else place)}"
 
 
 def _cuda_extra(driver: str) -> str | None:
