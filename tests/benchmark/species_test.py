@@ -9,9 +9,9 @@ from small_sequences import random_texts
 
 from vqdna_jax.benchmark.sets import find, species
 from vqdna_jax.benchmark.sets.cards import CARDS
-from vqdna_jax.benchmark.sets.species_split import Contig, chromosome, regions
+from vqdna_jax.benchmark.sets.species_split import GAP, Contig, chromosome, regions
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.alphabet import to_text
+from vqdna_jax.genome.alphabet import reverse_complement, to_bases, to_text
 from vqdna_jax.genome.fasta import load_fasta
 from vqdna_jax.labels.sets import read_set
 
@@ -85,13 +85,23 @@ class TestSpeciesSplit:
                 assert start - stop >= 100
             assert not parts or contig.length - parts[-1][1] >= 100
 
+    @pytest.mark.parametrize("lengths", [(4_400_000,), (5_000_000, 4_030_003, 900_000)])
+    def test_a_window_may_be_a_quarter_of_a_contig(self, lengths):
+        rule, found = regions("s", contigs(*lengths), 1_000_000, "auto", 0)
+        assert rule == "quarter" and [len(parts) for parts in found.values()] == [sum(x > 4e6 for x in lengths)] * 3
+        for train, dev, test in zip(*found.values()):
+            assert train.start == 0 and train.contig == dev.contig == test.contig
+            assert train.length // 2 == dev.length == test.length >= 1_000_000
+            for stop, start in ((train.stop, dev.start), (dev.stop, test.start), (test.stop, test.contig.length)):
+                assert start - stop >= GAP
+
     def test_contigs_shorter_than_a_window_are_left_out_where_there_are_longer_ones(self):
         _, found = regions("s", contigs(*[500] * 40, *[20] * 40), 100, "contig", 0)
         assert all(part.length == 500 for parts in found.values() for part in parts)
         _, short = regions("s", contigs(*[50] * 40), 100, "contig", 0)
         assert sum(map(len, short.values())) == 40
 
-    @pytest.mark.parametrize("rule", ["auto", "chromosome", "contig", "block"])
+    @pytest.mark.parametrize("rule", ["auto", "chromosome", "contig", "block", "quarter"])
     def test_genome_that_does_not_fit_is_refused(self, rule):
         with pytest.raises(InputError, match="g.fa: s: 1 contigs of up to 1,000 bases cannot be split by rule"):
             regions("s", contigs(1000), 100, rule, 0)
@@ -167,6 +177,27 @@ class TestSpecies:
                 shared = min(len(found), len(wanted))
                 assert found[:shared] == wanted[:shared] and shared
             assert all_rows[split] != other[split]
+
+    def test_a_row_of_either_strand_is_the_same_window(self, genomes, prepared, tmp_path):
+        species.prepare(genomes, tmp_path / "drawn", LENGTH, ITEMS, seed=5, either_strand=True)
+        for split, rows in rows_of(tmp_path / "drawn").items():
+            pairs = [(new, old) for (new, _), (old, _) in zip(rows, rows_of(prepared[1])[split], strict=True)]
+            turned = [new == to_text(reverse_complement(to_bases(old))) for new, old in pairs]
+            assert all(new == old or other for (new, old), other in zip(pairs, turned))
+            assert 0.2 < np.mean(turned) < 0.8
+
+    def test_sets_of_several_lengths_are_drawn_from_the_same_stretches(self, genomes, prepared, tmp_path):
+        short = species.prepare(genomes, tmp_path / "short", 40, ITEMS, seed=5, longest=LENGTH)
+        assert (short.rules, short.bases) == (prepared[0].rules, prepared[0].bases)
+        stretches = {}
+        for split in SPLITS:
+            files = species.write_stretches(genomes, tmp_path / split, split, LENGTH, seed=5)
+            stretches[split] = [[to_text(record.bases) for record in load_fasta(path)] for path in files]
+            for name, texts in zip(genomes, stretches[split], strict=True):
+                assert sum(map(len, texts)) == short.bases[name][split]
+            for folder in ("short", prepared[1]):
+                for row, label in rows_of(tmp_path / folder)[split]:
+                    assert any(row in text for text in stretches[split][int(label)])
 
     def test_names_of_labels_and_how_it_was_made_lie_beside_and_nothing_else(self, prepared):
         report, out = prepared

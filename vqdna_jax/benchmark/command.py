@@ -39,7 +39,7 @@ def run(
 
     Args:
         models: as `shipped.find` takes them, or NAME=MODEL. untrained: also each model's untrained twin, as a control.
-        shard: "i/n". controls: "linear" ones, or "all". methods: of tuning, each a row; none: as the settings say.
+        shard: "i/n". controls: as `jobs.Plan` has them. methods: of tuning, each a row; none: as the settings say.
         as_json: print results.json on stdout, not the table.
     """
     workdir.check(out)

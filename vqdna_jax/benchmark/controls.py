@@ -16,7 +16,7 @@ from vqdna_jax.evaluation import code_statistics, linear, probes, scores
 from vqdna_jax.labels.sets import LabelledSet
 
 Features = Callable[[list[np.ndarray]], sparse.csr_array]
-Controls = Literal["linear", "all"]
+Controls = Literal["counts", "linear", "all"]
 
 
 def counts_and_positions(bases: list[np.ndarray]) -> sparse.csr_array:
@@ -26,10 +26,8 @@ def counts_and_positions(bases: list[np.ndarray]) -> sparse.csr_array:
     return sparse.csr_array(sparse.hstack([*counts, probes.one_hot(bases)], "csr"))
 
 
-LINEAR: dict[str, Features] = {
-    "4-mer counts": functools.partial(probes.kmers, k=4),
-    "5-mer counts": functools.partial(probes.kmers, k=5),
-    "6-mer counts": functools.partial(probes.kmers, k=6),
+COUNTS: dict[str, Features] = {f"{k}-mer counts": functools.partial(probes.kmers, k=k) for k in (4, 5, 6)}
+LINEAR: dict[str, Features] = COUNTS | {
     "one-hot by position": probes.one_hot,
     "counts + positions": counts_and_positions,
 }
@@ -40,7 +38,8 @@ NAMES = (*LINEAR, NETWORK)
 
 def of_seed(which: Controls, seed: int) -> list[str]:
     """The controls that a benchmark runs with a seed. Linear ones know none: they are run once, with the first."""
-    return [*(LINEAR if seed == 0 else ()), *([NETWORK] if which == "all" else ())]
+    of_rows = COUNTS if which == "counts" else LINEAR
+    return [*(of_rows if seed == 0 else ()), *([NETWORK] if which == "all" else ())]
 
 
 def run(name: str, labelled_set: LabelledSet, metric: str, seed: int) -> dict[str, scores.Scores]:

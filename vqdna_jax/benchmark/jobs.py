@@ -28,7 +28,7 @@ class Plan:
         models: row -> directory of a pretrained model; those whose name ends in UNTRAINED are controls.
         settings: KEY=VALUE of configs/finetune.py for every job, after the set's recipe. own: more of them for a model.
         shard: (i, n): this process does every n-th job from the i-th on.
-        controls: "linear" ones, or "all".
+        controls: "linear" ones, of these the "counts" of k-mers alone, or "all".
     """
 
     data: pathlib.Path

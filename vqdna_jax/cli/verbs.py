@@ -172,7 +172,8 @@ def benchmark(
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     untrained: bool = False,
     controls: Annotated[
-        Literal["linear", "all"] | None, tyro.conf.arg(metavar="{linear,all}", help_behavior_hint="(optional)")
+        Literal["counts", "linear", "all"] | None,
+        tyro.conf.arg(metavar="{counts,linear,all}", help_behavior_hint="(optional)"),
     ] = None,
     methods: str = "",
     shard: str = "0/1",
@@ -192,8 +193,9 @@ def benchmark(
         preset: of configs/finetune.py
         set: KEY=VALUE of configs/finetune.py for all sets; may be given several times
         untrained: also run each model's network without pretraining, as a control
-        controls: linear (the default), of k-mer counts and bases by position, seconds a set; all, also a small
-            convolutional network trained from nothing, minutes a set and seed; said, --model may be left out
+        controls: linear (the default), of k-mer counts and bases by position, seconds a set; counts, of k-mers alone,
+            for sequences of 10,000 bases and more; all, also a small convolutional network trained from nothing,
+            minutes a set and seed; said, --model may be left out
         methods: of tuning, with commas, head,lora,full, each a row of the table; by default that of the config
         shard: i/n, do every n-th cell from the i-th on; processes may share one --out
         check: only check the folder: columns, labels, letters, sizes, duplicates across splits

@@ -1,4 +1,4 @@
-"""The figures: training curves, use of the codebooks, rate against reconstruction, a map of embeddings.
+"""The figures: training curves, use of the codebooks, rate against reconstruction, accuracy by length, embeddings.
 
 Each function writes one PNG. The colours are Okabe and Ito's, safe for colour-blind readers, and lines also differ by
 dash or marker. matplotlib is imported when a figure is drawn, so importing this module is cheap, and never through
@@ -9,7 +9,7 @@ import collections
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -184,6 +184,34 @@ def plot_rate_distortion(rows: Sequence[dict[str, Any]], path: str | os.PathLike
         axes.legend(loc="lower right")
 
     _write(draw, 1, 1, path)
+
+
+def plot_by_length(rows: Sequence[Mapping[str, Any]], chance: float, path: str | os.PathLike) -> None:
+    """Accuracy against the length of the sequences, on a log axis, a line with intervals for each model.
+
+    Each row holds model, length, accuracy, low, high, and control, whose lines are dashed; that of `chance` is dotted.
+    """
+    by_model: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["control"], row["length"])):
+        by_model.setdefault(row["model"], []).append(row)
+
+    def draw(all_axes: list) -> None:
+        axes = all_axes[0]
+        for index, (name, points) in enumerate(by_model.items()):
+            length, value, low, high = (
+                np.array([row[k] for row in points]) for k in ("length", "accuracy", "low", "high")
+            )
+            apart = 1.035 ** (index - len(by_model) / 2)  # so that intervals do not hide each other
+            look = {"linestyle": "--" if points[0]["control"] else "-", "color": _COLOURS[index % len(_COLOURS)]}
+            bars = np.maximum(0, [value - low, high - value])
+            marker = _MARKERS[index % len(_MARKERS)]
+            axes.errorbar(length * apart, value, bars, marker=marker, markersize=5, elinewidth=0.7, label=name, **look)
+        axes.axhline(chance, color="0.4", linestyle=":", label=f"chance, {chance:.0%}")
+        axes.set(xscale="log", xlabel="bases of a sequence", ylabel="accuracy on test", ylim=(0, 1.03))
+        axes.set_title("species by length, 95 % intervals")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+
+    _write(draw, 1, 1, path, (9.0, 5.2))
 
 
 def plot_map(

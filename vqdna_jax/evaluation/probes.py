@@ -21,10 +21,12 @@ from vqdna_jax.evaluation.linear import Features
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.labels import sets
 from vqdna_jax.labels.sets import LabelledSet
+from vqdna_jax.tokenizers.stitch import neighbours
 
 Bases = list[np.ndarray]
 Embed = Callable[[Bases], Features | list[np.ndarray]]  # B uint8 arrays -> features [B, P]
 MIN_ROWS_A_LABEL = 4
+BASES_A_GROUP = 1 << 24  # whose k-mers are in memory at once, at some 30 bytes each
 
 
 def find_sets(directory: str | os.PathLike) -> dict[str, pathlib.Path]:
@@ -80,7 +82,8 @@ def probe(embed: Embed, untrained: Embed, directory: str | os.PathLike, rows: in
 
 def kmers(bases: Bases, k: int) -> sparse.csr_array:
     """`code_statistics.kmer_shares` of sequences of any lengths, float32 [B, 4^k]; k-mers with an N are left out."""
-    return statistics.kmer_shares(padded(bases), k)
+    groups = neighbours(bases, len, BASES_A_GROUP)
+    return sparse.csr_array(sparse.vstack([statistics.kmer_shares(padded(group), k) for group in groups], "csr"))
 
 
 def one_hot(bases: Bases) -> sparse.csr_array:

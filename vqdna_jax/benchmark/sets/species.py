@@ -10,16 +10,16 @@ import contextlib
 import dataclasses
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import numpy as np
 
 from vqdna_jax.benchmark.sets.cards import SPLITS
-from vqdna_jax.benchmark.sets.species_split import Contig, Regions, Rule, regions
+from vqdna_jax.benchmark.sets.species_split import Contig, Region, Regions, Rule, regions
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.alphabet import N, to_text
+from vqdna_jax.genome.alphabet import N, reverse_complement, to_text
 from vqdna_jax.genome.fasta import OnDuplicate, whole_records
 from vqdna_jax.genome.fasta_files import open_reader
 from vqdna_jax.genome.remote import places
@@ -27,6 +27,7 @@ from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.labels import layout
 from vqdna_jax.labels.layout import draw
 from vqdna_jax.labels.sets import NAMES
+from vqdna_jax.runtime.files import replacing
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
 MAX_N_SHARE, MAX_DRAWS = 0.5, 100
@@ -61,6 +62,13 @@ class _Plan(NamedTuple):
     regions: Regions
 
 
+class _Draw(NamedTuple):
+    length: int
+    longest: int  # which the splits are made for
+    seed: int
+    either_strand: bool
+
+
 def prepare(
     fastas: Mapping[str, Paths],
     out_dir: str | os.PathLike,
@@ -69,6 +77,8 @@ def prepare(
     seed: int = 0,
     rule: Rule = "auto",
     on_duplicate: OnDuplicate = "error",
+    longest: int = 0,
+    either_strand: bool = False,
 ) -> Prepared:
     """Writes train.csv, dev.csv, test.csv (`sequence,label`), labels.txt (one species per line) and prepared.json.
 
@@ -81,6 +91,8 @@ def prepare(
         items_per_class: rows of each species, one number for all splits or a number per split.
         rule: see `species_split`.
         on_duplicate: refuse a name that occurs twice in a file, or number it.
+        longest: the splits are those of windows of so many bases, so that sets of several lengths have the same.
+        either_strand: each row is read on a strand that is drawn; else as the files have it.
 
     Raises:
         InputError: a wrong argument, a file that is not FASTA, a genome that the rule cannot split, or an `out_dir`
@@ -94,14 +106,28 @@ def prepare(
             name: _plan(
                 name,
                 [copies.enter_context(places.readable(path, fasta_check())) for path in _listed(paths)],
-                length,
+                max(length, longest),
                 rule,
                 seed,
                 on_duplicate,
             )
             for name, paths in fastas.items()
         }
-        return _write(plans, out_dir, length, items, seed)
+        return _write(plans, out_dir, _Draw(length, max(length, longest), seed, either_strand), items)
+
+
+def write_stretches(
+    fastas: Mapping[str, Paths], out_dir: Path, split: str, longest: int, seed: int = 0, rule: Rule = "auto"
+) -> list[Path]:
+    """FASTA, a file for each species, of what `prepare` draws a split's rows from: a model that is pretrained on the
+    stretches of train has seen nothing of dev and test. Raises as `prepare`."""
+    plans = {name: _plan(name, _listed(paths), longest, rule, seed, "error") for name, paths in fastas.items()}
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name, plan in plans.items():
+        with replacing(out_dir / f"{name}.fa") as new, open(new, "w") as file:
+            for region, bases in _read(plan, plan.regions[split]):
+                file.write(f">{region.contig.id}:{region.start + 1}-{region.stop}\n{to_text(bases)}\n")
+    return [out_dir / f"{name}.fa" for name in plans]
 
 
 def name_of(path: str | os.PathLike) -> str:
@@ -115,19 +141,19 @@ def _listed(paths: Paths) -> Sequence[str | os.PathLike]:
     return [paths] if isinstance(paths, (str, os.PathLike)) else paths
 
 
-def _write(
-    plans: Mapping[str, _Plan], out_dir: str | os.PathLike, length: int, items: dict[str, int], seed: int
-) -> Prepared:
+def _write(plans: Mapping[str, _Plan], out_dir: str | os.PathLike, how: _Draw, items: dict[str, int]) -> Prepared:
+    length = how.length
     with layout.writing(out_dir) as (staging, files):
         counts = {}
         for label, (name, plan) in enumerate(plans.items()):
-            counts[name] = _spool(staging / str(label), _windows(name, plan, length, items, seed), length)
+            counts[name] = _spool(staging / str(label), _windows(name, plan, how, items), length)
         for split, file in files.items():
             _merge(file, [staging / f"{label}.{split}" for label in range(len(plans))], items[split], length)
         prepared = _describe(plans, length, items, counts)
         (staging / NAMES).write_text("".join(f"{name}\n" for name in plans), encoding="utf-8")
         names = {name: [os.path.basename(str(path)) for path in plan.paths] for name, plan in plans.items()}
-        layout.write_summary(staging, {"seed": seed, "files": names} | dataclasses.asdict(prepared))
+        drawn = how._asdict() | {"files": names} | dataclasses.asdict(prepared)
+        layout.write_summary(staging, drawn)
     return prepared
 
 
@@ -160,21 +186,32 @@ def _contigs(path: str | os.PathLike, on_duplicate: OnDuplicate) -> Iterator[Con
         yield Contig(str(path), record.line, record.id, record.description, record.bases.size)
 
 
-def _windows(
-    name: str, plan: _Plan, length: int, items: Mapping[str, int], seed: int
-) -> Iterator[tuple[str, int, np.ndarray]]:
+def _windows(name: str, plan: _Plan, how: _Draw, items: Mapping[str, int]) -> Iterator[tuple[str, int, np.ndarray]]:
     """(split, number in the split, bases [S]) of each item of a species, in the order of the files."""
-    of_record = defaultdict(list)
+    of_region = defaultdict(list)
     for split, count in items.items():
         parts = plan.regions[split]
         for item in range(count):
-            region = parts[draw(seed, name, split, item, "contig") % len(parts)]
-            of_record[region.contig.path, region.contig.line].append((split, item, region))
+            of_region[parts[draw(how.seed, name, split, item, "contig") % len(parts)]].append((split, item))
+    for region, bases in _read(plan, of_region):
+        for split, item in of_region[region]:
+            yield split, item, _row(bases, how, (how.seed, name, split, item))
+
+
+def _read(plan: _Plan, wanted: Iterable[Region]) -> Iterator[tuple[Region, np.ndarray]]:
+    """Regions and their bases, in the order of the files; one record is in memory at a time."""
+    of_record = defaultdict(list)
+    for region in wanted:
+        of_record[region.contig.path, region.contig.line].append(region)
     for path in plan.paths:
         for record in whole_records(open_reader(path, on_duplicate=plan.on_duplicate)):
-            for split, item, region in of_record[str(path), record.line]:
-                bases = record.bases[region.start : region.stop]
-                yield split, item, _window(bases, length, (seed, name, split, item))
+            for region in of_record[str(path), record.line]:
+                yield region, record.bases[region.start : region.stop]
+
+
+def _row(bases: np.ndarray, how: _Draw, path: tuple) -> np.ndarray:
+    window = _window(bases, how.length, path)
+    return reverse_complement(window) if how.either_strand and draw(*path, "strand") % 2 else window
 
 
 def _window(bases: np.ndarray, length: int, path: tuple) -> np.ndarray:

@@ -3,18 +3,20 @@
 chromosome   HyenaDNA's lists: dev 1 3 12 13, test 5 7 9 10 11, train the other numbers, X and Y
 contig       whole contigs, dealt out 8:1:1 in bases by a hash
 block        every contig in three stretches, 8:1:1, a window's length left out after each
+quarter      the same, 2:1:1, and GAP bases left out: for windows that are a large part of a genome
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.labels.layout import SHARES, deal
 
-Rule = Literal["auto", "chromosome", "contig", "block"]
-RULES = ("chromosome", "contig", "block")  # the order in which auto tries them
+Rule = Literal["auto", "chromosome", "contig", "block", "quarter"]
+RULES = ("chromosome", "contig", "block", "quarter")  # the order in which auto tries them
 DEV_CHROMOSOMES, TEST_CHROMOSOMES = {"1", "3", "12", "13"}, {"5", "7", "9", "10", "11"}
+GAP = 10_000  # of the quarter rule, which has no room for a window's length: more than most genes and operons
 LEAST_SHARE = 0.08  # of the bases, in each split of the contig rule
 _DEALS = 20  # tries at dealing out contigs
 _NAME = re.compile(r"(?:chr|chromosome)?[_.-]?0*([1-9][0-9]?|X|Y)", re.IGNORECASE)
@@ -51,19 +53,20 @@ def regions(species: str, contigs: Sequence[Contig], length: int, rule: Rule, se
     """The rule applied and the regions by split: with "auto", those of the first of RULES that fits the genome.
 
     Only regions of `length` bases or more are kept, unless a split has none such. Raises InputError where the rule does
-    not fit: chromosomes without such numbers, contigs too few or too unequal, or none of 13 windows' length.
+    not fit: chromosomes without such numbers, contigs too few or too unequal, or none of 13 windows' length, or 4.
     """
     if rule not in ("auto", *RULES):
         raise InputError(f"split rule {rule!r}: expected auto, {', '.join(RULES)}")
-    makers = {"chromosome": _by_chromosome, "contig": _by_contig, "block": _by_block}
+    makers = {"chromosome": _by_chromosome, "contig": _by_contig, "block": _by_block, "quarter": _by_quarter}
     for name in RULES if rule == "auto" else (rule,):
         found = makers[name](contigs, length, seed)
         if all(found[split] for split in SHARES):
             return name, {split: _long_enough(parts, length) for split, parts in found.items()}
+    least = 13 * length if rule == "block" else min(13 * length, 4 * length + 3 * GAP)
     size = f"{len(contigs):,} contigs of up to {max(contig.length for contig in contigs):,} bases"
     raise InputError(
         f"{contigs[0].path}: {species}: {size} cannot be split by rule {rule} for windows of {length:,}; "
-        f"expected numbered chromosomes, or a contig of {13 * length:,} bases or more; name a shorter --length"
+        f"expected numbered chromosomes, or a contig of {least:,} bases or more; name a shorter --length"
     )
 
 
@@ -98,16 +101,25 @@ def _by_contig(contigs: Sequence[Contig], length: int, seed: int) -> Regions:
 
 
 def _by_block(contigs: Sequence[Contig], length: int, seed: int) -> Regions:
-    found: Regions = {split: [] for split in SHARES}
+    return _stretches(contigs, length, {split: round(10 * share) for split, share in SHARES.items()}, length)
+
+
+def _by_quarter(contigs: Sequence[Contig], length: int, seed: int) -> Regions:
+    return _stretches(contigs, length, {"train": 2, "dev": 1, "test": 1}, GAP)
+
+
+def _stretches(contigs: Sequence[Contig], length: int, parts: Mapping[str, int], gap: int) -> Regions:
+    """So many equal parts of each contig for each split, of contigs whose parts hold a window."""
+    found: Regions = {split: [] for split in parts}
     for contig in contigs:
-        tenth = (contig.length - 3 * length) // 10  # the last gap is for circular genomes: the end meets the start
-        if tenth < length:
+        part = (contig.length - 3 * gap) // sum(parts.values())  # the last gap is for circular genomes
+        if part < length:
             continue
         start = 0
-        for split, share in SHARES.items():
-            stop = start + tenth * round(share * 10)
+        for split, count in parts.items():
+            stop = start + count * part
             found[split].append(Region(contig, start, stop))
-            start = stop + length
+            start = stop + gap
     return found
 
 
