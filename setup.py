@@ -60,6 +60,7 @@ setup(
         "cuda12": ["jax[cuda12]"],  # NVIDIA driver 525 or newer
         # `vqdna tracks`, and a bigWig as a target of `vqdna labels`; needs a C compiler but on Linux x86-64
         "tracks": ["pyBigWig>=0.3.24"],
+        "remote": ["gcsfs>=2025.3", "s3fs>=2025.3"],  # --workdir and data at gs:// and s3://
         "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
         "test": [
             "apache-beam>=2.77",

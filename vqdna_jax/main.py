@@ -8,7 +8,6 @@ Exit codes are in errors.py. Run the same command again to go on after a stop.
 """
 
 import dataclasses
-import pathlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ class Command:
     """The command line, read. The fields after the first two are those of `runtime.cluster.Cluster`."""
 
     config: ConfigDict
-    workdir: pathlib.Path
+    workdir: str
     coordinator: str
     processes: int
     process: int
@@ -134,7 +133,7 @@ def parse(arguments: Sequence[str]) -> Command:
             raise errors.InputError(f"command line: --{name} is missing, for example --{name}={example}")
     return Command(
         experiments.read_config(source, overrides),
-        pathlib.Path(values.workdir),
+        values.workdir,
         values.coordinator,
         values.processes,
         values.process,
@@ -161,7 +160,9 @@ def _split(arguments: Sequence[str]) -> tuple[str, list[str], list[str]]:
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
-    flags.DEFINE_string("workdir", "", "where checkpoints, results and the model go", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", "", "where checkpoints, results and the model go; gs://, s3://, too", flag_values=values
+    )
     found_by = ["", "tpu", "slurm", "auto"]
     flags.DEFINE_enum("multihost", "", found_by, "what knows the processes of this run", flag_values=values)
     flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0", flag_values=values)

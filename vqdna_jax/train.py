@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from ml_collections import ConfigDict
 from vqdna_jax.errors import EXIT_STOPPED
 from vqdna_jax.genome.windows import train_iterator
 from vqdna_jax.partition import abstract_state, batch_shards, batch_to_devices, make_mesh
-from vqdna_jax.runtime.files import behind_links, write_json
+from vqdna_jax.runtime.files import write_json
 from vqdna_jax.runtime.processes import FOREVER_S, first_does, refuse_differences, say
 from vqdna_jax.runtime.stopping import Stopped, StopRequest
 from vqdna_jax.runtime.watchdog import Watchdog, after
@@ -34,7 +35,7 @@ from vqdna_jax.training.phases import Phases
 from vqdna_jax.training.predict import make_predict
 from vqdna_jax.training.settings import OptimizerSettings, Settings, refuse_changes, shared
 from vqdna_jax.training.step import Best, TrainState, better_of, final_params, init_state, jit_step, train_step
-from vqdna_jax.training.workdir import make_room, open_workdir
+from vqdna_jax.training.workdir import Workdir, make_room, open_workdir
 from vqdna_jax.version import versions
 
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
@@ -42,7 +43,7 @@ NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
 
 def train(
     config: ConfigDict,
-    workdir: pathlib.Path,
+    workdir: str | os.PathLike,
     stop: StopRequest | None = None,
     watchdog: Watchdog | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -66,14 +67,14 @@ def train(
         watchdog = watchdog or stack.enter_context(Watchdog(settings.train.timeout_s))
         clock = stack.enter_context(goodput.Goodput())
         try:
-            _train(settings, behind_links(workdir), Phases(watchdog, clock, stop), devices)  # orbax wants whole paths
+            _train(settings, workdir, Phases(watchdog, clock, stop), devices)
         except Stopped as stopped:
             say(f"stopped by {stop.name}{stopped}, all saved; run the same command to go on", file=sys.stderr)
             return EXIT_STOPPED
     return 0
 
 
-def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequence[jax.Device] | None) -> None:
+def _train(settings: Settings, place: str | os.PathLike, run: Phases, devices: Sequence[jax.Device] | None) -> None:
     """Order of a turn: evaluate the state as it is, save it, take the batch of this step, step, log the step before."""
     with run.stop.nothing_to_lose():
         with run.phase("devices"):
@@ -81,30 +82,31 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
         with run.phase("prepare"):
             stage, meta = _open(settings, mesh)
             settings = stage.settings
-    with open_workdir(workdir) as run_id, jax.set_mesh(mesh), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as opened, jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         with run.stop.nothing_to_lose(), run.phase("prepare"):
+            workdir = opened.enter_context(open_workdir(place))
             total_steps = _total_steps(settings, stage)
             program = _program(settings, stage, mesh, total_steps, run)
             keep, timeout_s = settings.train.keep_checkpoints, settings.train.timeout_s
-            checkpoints = Checkpoints(workdir / "checkpoints", keep, run_id, timeout_s)
+            checkpoints = Checkpoints(workdir.path / "checkpoints", keep, workdir.run_id, timeout_s, workdir.copy_save)
             with run.phase("restore"):
                 state = resume(checkpoints, program.abstract_state, meta, type(settings))
             if state is None:
                 state = program.init()
             first_step, enough = int(state.step), stage.enough(state.best)
-            finished = first_does("finished", (workdir / "result.json").exists)
+            finished = first_does("finished", (workdir.path / "result.json").exists)
             if (first_step == total_steps or enough) and finished:
-                say(f"{workdir}: this run is finished; its results are in result.json")
+                say(f"{workdir.name}: this run is finished; its results are in result.json")
                 return
-            make_room(workdir, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            make_room(workdir.path, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             say(*plan_lines(stage, state, mesh, total_steps))
             throughput = Throughput(stage.data.bases_per_step, stage.flops_per_step(), mesh.size)
-            log = _open_log(settings, workdir, first_step, total_steps, throughput)
+            log = _open_log(settings, workdir.path, first_step, total_steps, throughput)
             stack.callback(log.abandon)
             if jax.process_index() == 0:
-                write_json(workdir / "config.json", meta["config"])
-                run.clock.record(workdir, first_step)
-            evaluated = read_evaluated(workdir)
+                write_json(workdir.path / "config.json", meta["config"])
+                run.clock.record(workdir.path, first_step)
+            evaluated = read_evaluated(workdir.path)
             iterator, done, stopped = train_iterator(stage.data.batches, first_step), first_step, ""
         run.pause = log.pause
         try:
@@ -145,8 +147,8 @@ def _train(settings: Settings, workdir: pathlib.Path, run: Phases, devices: Sequ
             say("evaluating on held-out data ...")
             stage.finish(_finished(workdir, stage, state, program, meta["config"], throughput.bases_per_s()))
             first_does("finish", lambda: None, timeout_s=FOREVER_S)
-    run.clock.close()
-    say(*goodput.describe(goodput.summary(workdir)))
+        run.clock.close()
+        say(*goodput.describe(goodput.summary(workdir.path)))
 
 
 class Program(NamedTuple):
@@ -252,11 +254,12 @@ def resume(
 
 
 def _finished(
-    workdir: pathlib.Path, stage: Stage, state: TrainState, program: Program, config: dict, bases_per_s: float
+    workdir: Workdir, stage: Stage, state: TrainState, program: Program, config: dict, bases_per_s: float
 ) -> Finished:
     return Finished(
         config=config,
-        workdir=workdir,
+        name=workdir.name,
+        workdir=workdir.path,
         data=stage.data,
         state=state,
         start=stage.start,

@@ -12,8 +12,8 @@ from vqdna_jax.training import workdir
 HOLDS = """
 import pathlib, sys, time
 from vqdna_jax.training.workdir import open_workdir
-with open_workdir(pathlib.Path(sys.argv[1])) as run_id:
-    print(run_id, flush=True)
+with open_workdir(pathlib.Path(sys.argv[1])) as opened:
+    print(opened.run_id, flush=True)
     time.sleep(60)
 """
 
@@ -22,7 +22,7 @@ def test_the_run_id_is_made_once_and_stays(tmp_path):
     with workdir.open_workdir(tmp_path / "new/run") as first:
         pass
     with workdir.open_workdir(tmp_path / "new/run") as second, workdir.open_workdir(tmp_path / "other") as other:
-        assert first == second != other
+        assert first.run_id == second.run_id != other.run_id
 
 
 def test_a_second_run_is_kept_out_for_as_long_as_the_first_lives(tmp_path):
@@ -41,7 +41,7 @@ def test_the_lock_goes_with_a_killed_process(tmp_path):
     holder.kill()
     holder.wait()
     with workdir.open_workdir(tmp_path) as same:
-        assert same == run_id
+        assert same.run_id == run_id
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"id": 1}'])

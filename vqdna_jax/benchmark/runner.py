@@ -139,9 +139,10 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> _Outcome | None:
 
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "log.txt", "a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-        code, last = train_with_retries(config, workdir)
+        code, ended_in = train_with_retries(config, workdir)
     if code == EXIT_STOPPED:
         return None
+    last = pathlib.Path(ended_in)
     result = read_json(last / "result.json", "the result of a run; remove it to run this again")
     dev, test = (
         {key.removeprefix(split): value for key, value in result.items() if key.startswith(split)}

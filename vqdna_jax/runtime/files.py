@@ -312,7 +312,7 @@ def read_whole(path: pathlib.Path) -> bytes:
     return path.read_bytes()
 
 
-def read_json(path: pathlib.Path, what: str) -> dict[str, Any]:
+def read_json(path: str | os.PathLike, what: str) -> dict[str, Any]:
     """The object that a JSON file holds. Raises InputError, "PATH: problem; expected WHAT", where it holds none."""
     try:
         with open(path, "rb") as file:

@@ -108,12 +108,14 @@ class Finished:
 
     Attributes:
         config: of the run, nested dicts of plain values.
+        name, workdir: what its directory is called, and where its files are written; the same on a disk.
         start: what it began with, if with an export.
         random: makes a state of random parameters.
         predict, untrained: outputs of the trained and, by a call, of such a state.
     """
 
     config: Mapping[str, Any]
+    name: str
     workdir: pathlib.Path
     data: RunData
     state: TrainState

@@ -172,7 +172,7 @@ class FinetuneStage:
         export, card = run.workdir / "export", run.card(result)
         finetuned.save(export, model, recipe, params, self.settings.pretrained, card)
         run.close(result)
-        _say(result, run.workdir)
+        _say(result, run.name)
 
     def _score(self, model: FineTuned, name: str, workdir: pathlib.Path) -> Result:
         split, encoded = self.set.splits[name], self.encoded[name]
@@ -274,10 +274,10 @@ def write_predictions(path: pathlib.Path, split: Split, predicted: Predictions, 
         new.write_text(text.getvalue())
 
 
-def _say(result: Result, workdir: pathlib.Path) -> None:
+def _say(result: Result, workdir: str) -> None:
     for name, value in result.items():
         if name.startswith(("dev_", "test_", "best_")) and isinstance(value, float):
             print(f"{name:28} {value:.4f}")
     if result.get("dev_collapsed"):
         print("warning: it predicts one class (or value) for all of dev: this run learnt nothing", file=sys.stderr)
-    print(f"results, predictions, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+    print(f"results, predictions, curves.png, metrics.jsonl in {workdir}; the model in {workdir}/export")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 
 import jax
 from jax.sharding import Mesh
@@ -103,7 +102,7 @@ class MaskedCodesStage(WindowStage):
                 result |= masked_bases.probe(trained, untrained, probe, self.settings.eval.probe_rows)
         save(run.card(result))
         run.close(result)
-        _say(result, run.workdir)
+        _say(result, run.name)
 
     def _parts(self, weights: Params) -> tuple[LearnedTokenizer, TrainedConfig, Params, int, int]:
         """What a pretrained model is saved, or made, of."""
@@ -138,9 +137,9 @@ def masked_codes_task(settings: MaskedCodesSettings, tokenizer: TokenizerConfig,
     )
 
 
-def _say(result: Result, workdir: pathlib.Path) -> None:
+def _say(result: Result, workdir: str) -> None:
     say_scores(result, [name for name in result if name.startswith(("code_", "probe_mean"))])
     print("bits per hidden base (hidden before the tokenizer), and how often the best guess is right:")
     for name in ("masked_base", "order0", "markov11", "context55"):
         print(f"  {name:26} {result[f'{name}_bits']:.4f}  {100 * result[f'{name}_accuracy']:.1f} %")
-    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir}/export")

@@ -1,7 +1,6 @@
 """Stage 2 over a fixed tokenizer (k-mers, byte pairs): the baselines, in the same loop as learned codes."""
 
 import dataclasses
-import pathlib
 
 import jax
 from jax.sharding import Mesh
@@ -86,7 +85,7 @@ class MaskedTokensStage(WindowStage):
         parts = self.tokenizer, self.task.model, params, self.task.layout.window_bp, self.task.layout.length
         pretrained.save(run.workdir / "export", *parts, run.card(result))
         run.close(result)
-        _say(result, run.workdir)
+        _say(result, run.name)
 
 
 def masked_tokens_task(
@@ -112,6 +111,6 @@ def masked_tokens_task(
     )
 
 
-def _say(result: Result, workdir: pathlib.Path) -> None:
+def _say(result: Result, workdir: str) -> None:
     say_scores(result, ("token_accuracy", "token_perplexity", "bits_per_base"))
-    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+    print(f"results, curves.png, metrics.jsonl in {workdir}; the model in {workdir}/export")

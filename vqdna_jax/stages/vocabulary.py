@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 
 import jax
 import numpy as np
@@ -66,7 +65,7 @@ class VocabularyStage(WindowStage):
         plots.plot_codebook_usage(counts, run.workdir / "codebooks.png")
         save(run.card(result))
         run.close(result)
-        _say(result, self.task.model.codebook_sizes, run.workdir)
+        _say(result, self.task.model.codebook_sizes, run.name)
 
     def _content(self, run: Finished, outputs: vocabulary.Outputs) -> Result:
         """What the codes are: k-mers or more, strand-consistent or not, how far one base reaches, what they denoise."""
@@ -103,7 +102,7 @@ def _of_bases(predict: Predict) -> vocabulary.Predict:
     return lambda bases_BxS, only=(): predict(Windows(bases_BxS), only)
 
 
-def _say(result: Result, codebook_sizes: tuple[int, ...], workdir: pathlib.Path) -> None:
+def _say(result: Result, codebook_sizes: tuple[int, ...], workdir: str) -> None:
     say_scores(result, ("reconstruction_accuracy", "window_exact_rate", "code_bits_per_base", "hidden_base_accuracy"))
     for n, size in enumerate(codebook_sizes, start=1):
         of = {
@@ -115,4 +114,4 @@ def _say(result: Result, codebook_sizes: tuple[int, ...], workdir: pathlib.Path)
             f" {of['perplexity']:.1f}, busiest {100 * of['busiest_share']:.2f} %; {of['best_kmer_k']}-mers explain"
             f" {100 * of['best_kmer_explained_share']:.0f} % of its information"
         )
-    print(f"results, curves.png, codebooks.png, metrics.jsonl in {workdir}; the model in {workdir / 'export'}")
+    print(f"results, curves.png, codebooks.png, metrics.jsonl in {workdir}; the model in {workdir}/export")

@@ -14,7 +14,7 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -36,15 +36,24 @@ class Checkpoints:
     """The checkpoints of one run, named by the number of steps done.
 
     Saves are asynchronous: how one went is known when the next begins, or `close` waits for it, at most `timeout_s`.
-    Those of another run (`run_id`) are as good as damaged.
+    Those of another run (`run_id`) are as good as damaged. Where `copy_save` makes a copy (of a sealed directory, of a
+    step, as one of `keep`), that is a part of the save: it may fail as the rest may.
 
     A write that fails is told, and the next save is made: StorageError ends the run after `FAILURES` in a row, at
     `close`, and with several processes, which then wait for each other in vain, at the first. The checkpoints before
     it stay.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int, run_id: str, timeout_s: float = 300):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        keep: int,
+        run_id: str,
+        timeout_s: float = 300,
+        copy_save: Callable[[pathlib.Path, int, int], None] | None = None,
+    ):
         _quieten()
+        self._copy_save = copy_save
         self._directory, self._run_id = directory, run_id
         self._keep, self._timeout_s = keep, max(1, int(timeout_s))
         self._manager = self._open(clean=True)
@@ -166,6 +175,8 @@ class Checkpoints:
         if jax.process_index() == 0:
             for path in self._directory.glob(f"{self._saving}.*-tmp*"):
                 files.seal(path, leave_out=_UNSEALED)
+                if self._copy_save and self._saving is not None:
+                    self._copy_save(path, self._saving, self._keep)
 
     def close(self) -> None:
         try:
@@ -229,7 +240,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps(), reverse=True)
 
 
-_UNWRITTEN = (OSError, ValueError, jax.errors.JaxRuntimeError)
+_UNWRITTEN = (OSError, ValueError, StorageError, jax.errors.JaxRuntimeError)
 # What reading a damaged checkpoint raises, from a missing file to a wrong length.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 

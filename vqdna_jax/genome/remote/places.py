@@ -19,12 +19,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 
-from vqdna_jax.errors import InputError, PeerError, StorageError, VqdnaError, cannot_write, shown
+from vqdna_jax.errors import InputError, PeerError, StorageError, VqdnaError, cannot_write, first_line, shown
 
 STANDARD_INPUT = "-"
 BLOCK_BYTES = 1 << 22  # of a copy, and read ahead of a remote file
 LEFT_FREE = 1 << 30  # bytes that the copy of a stream, which may have no end, leaves to other programs
-_PLUGINS = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs"}  # of stores
+STORES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "az": "adlfs", "abfs": "adlfs"}  # of stores
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -64,20 +64,29 @@ def join(directory: str | os.PathLike, *names: str) -> str:
 @contextlib.contextmanager
 def _remote(url: str) -> Iterator[tuple[Any, str]]:
     """(file system, path within it); what its library raises inside becomes an OSError."""
+    with in_words(url):
+        yield fsspec.url_to_fs(url)
+
+
+@contextlib.contextmanager
+def in_words(url: str) -> Iterator[None]:
+    """What a library of object stores raises inside becomes an OSError; InputError where it is not installed."""
     protocol = url.partition("://")[0]
     if protocol not in {*fsspec.available_protocols(), *fsspec.registry}:
         raise InputError(f"{url}: nothing is known of {protocol}://; correct it, or install its fsspec plugin")
     try:
-        yield fsspec.url_to_fs(url)
+        yield
     except (FileNotFoundError, PermissionError) as error:  # often without a number and words
         number = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EACCES
         raise OSError(number, os.strerror(number), url) from error
     except (OSError, VqdnaError):
         raise
     except ImportError as error:
-        package = _PLUGINS.get(protocol, "its fsspec plugin")
+        package = STORES.get(protocol, "its fsspec plugin")
         raise InputError(f"{url}: {package} is not installed; pip install {package}, or name a local path") from error
     except Exception as error:  # each plugin has exceptions of its own: of the network, of credentials
+        if "Credential" in type(error).__name__:
+            raise InputError(f"{url}: {first_line(error)}; give this machine the store's credentials") from error
         raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
@@ -170,7 +179,7 @@ def download(url: str, file: Path, advance: Callable[[int], None] = lambda file_
 def upload(file: Path, url: str) -> None:
     """Copies a local file to a remote place and reads it back. Raises OSError when what is there differs."""
     with _remote(url) as (system, inside):
-        if url.partition("://")[0] not in _PLUGINS:  # a store has no directories, and would make a bucket of a typo
+        if url.partition("://")[0] not in STORES:  # a store has no directories, and would make a bucket of a typo
             system.makedirs(system._parent(inside), exist_ok=True)
         system.put_file(os.fspath(file), inside)
         system.invalidate_cache()
