@@ -11,7 +11,7 @@ from vqdna_jax.benchmark.cells import finished
 from vqdna_jax.benchmark.controls import Controls
 from vqdna_jax.benchmark.jobs import UNTRAINED
 from vqdna_jax.benchmark.report import publish
-from vqdna_jax.benchmark.sets import check
+from vqdna_jax.benchmark.sets import check, contamination
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
 from vqdna_jax.models.classifier import METHODS
@@ -66,11 +66,16 @@ def _check_any(out: pathlib.Path) -> None:
         raise InputError(f"{out}: none of its {len(cells)} cells has a score, the first: {cells[0].failed}; {advice}")
 
 
-def run_check(data: pathlib.Path, tasks: Sequence[str], as_json: bool) -> int:
-    """Says what is wrong with a folder of sets. Returns 43 if anything is, else 0."""
+def run_check(data: pathlib.Path, tasks: Sequence[str], as_json: bool, corpus: pathlib.Path | None = None) -> int:
+    """Says what is wrong with a folder of sets, and what of their test rows is in `corpus`. Returns 43 if anything is
+    wrong, else 0."""
+    found = contamination.look_for(data, corpus, tasks or None) if corpus else {}
     reports = check.check(data, tasks or None)
     rows = [dataclasses.asdict(report) | {"status": report.status} for report in reports]
-    print(json.dumps(rows, indent=2) if as_json else check.describe(reports))
+    for row in rows if corpus else ():
+        row["in_corpus"] = dataclasses.asdict(found[row["name"]]) if row["name"] in found else None
+    told = [check.describe(reports), *([contamination.describe(found)] if corpus else [])]
+    print(json.dumps(rows, indent=2) if as_json else "\n\n".join(told))
     return InputError.exit_code if any(report.status == "error" for report in reports) else 0
 
 

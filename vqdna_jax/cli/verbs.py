@@ -178,6 +178,7 @@ def benchmark(
     methods: str = "",
     shard: str = "0/1",
     check: bool = False,
+    corpus: OptionalPath = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -199,6 +200,7 @@ def benchmark(
         methods: of tuning, with commas, head,lora,full, each a row of the table; by default that of the config
         shard: i/n, do every n-th cell from the i-th on; processes may share one --out
         check: only check the folder: columns, labels, letters, sizes, duplicates across splits
+        corpus: with --check, a corpus of pretraining: which test rows are in what was trained on, on either strand?
         device: what to compute on; auto: the best that there is
         as_json: print the results, or with --check the findings, as JSON on stdout
     """
@@ -209,7 +211,9 @@ def benchmark(
 
     names = [name for name in tasks.split(",") if name]
     if check:
-        sys.exit(command.run_check(data, names, as_json))
+        sys.exit(command.run_check(data, names, as_json, corpus))
+    if corpus is not None:
+        raise errors.InputError("--corpus: is read by --check alone; add --check, or leave it out")
     models = [one for listed in model for one in listed.split(",")]
     if not models and controls is None:
         advice = "--model=runs/mcm/export, or --controls=linear for the controls alone"
