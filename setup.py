@@ -62,6 +62,14 @@ setup(
         "tracks": ["pyBigWig>=0.3.24"],
         "remote": ["gcsfs>=2025.3", "s3fs>=2025.3"],  # --workdir and data at gs:// and s3://
         "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
+        # The site, tools/docs.sh: they lie in .venv/docs, from tests/docs.lock.
+        "docs": [
+            "ipykernel>=6.29",
+            "mkdocs-material>=9.6",
+            "mkdocstrings-python>=1.16",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+        ],
         "test": [
             "apache-beam>=2.77",
             "biopython>=1.84",

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes requirements.lock (the package and its tests) and tests/libtpu.lock (the TPU compiler that matches its jax) anew.
+# Makes requirements.lock (the package and its tests), tests/libtpu.lock (the TPU compiler that matches its jax) and
+# tests/docs.lock (what builds the site, beside that) anew.
 # Versions already in the lock stay unless asked for: `tools/lock.sh --upgrade`, `tools/lock.sh --upgrade-package jax`.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -12,8 +13,15 @@ compile() {
 compile requirements.lock --extra test "$@" >/dev/null
 all=$(mktemp)
 trap 'rm -f "$all"' EXIT
-compile "$all" --extra tpu --constraint requirements.lock >/dev/null
-{
-  echo "# The TPU compiler that matches requirements.lock's jax; made by tools/lock.sh"
-  awk '/^[a-zA-Z]/ { keep = /^libtpu==/ } keep && !/^ *#/' "$all"
-} >tests/libtpu.lock
+
+# beside FILE EXTRA TEXT: what the extra needs that requirements.lock lacks, or has for other systems alone.
+beside() {
+  compile "$all" --extra "$2" --constraint requirements.lock >/dev/null
+  {
+    echo "# $3; made by tools/lock.sh"
+    awk 'FNR == NR { if (/^[a-zA-Z]/) { known[$0] } next } /^[a-zA-Z]/ { keep = !($0 in known) } keep && !/^ *#/' \
+      requirements.lock "$all"
+  } >"$1"
+}
+beside tests/libtpu.lock tpu "The TPU compiler that matches requirements.lock's jax"
+beside tests/docs.lock docs "What builds the site, beside requirements.lock"

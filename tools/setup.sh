@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by test.sh and demo.sh: changes to the repository's folder and makes .venv there from requirements.lock.
+# Sourced by test.sh, demo.sh and docs.sh: changes to the repository's folder and makes .venv there from requirements.lock.
 # Needs a Python (3.11 or newer) with venv and nothing else; PYTHON=python3.12 chooses one. Quick when nothing changed.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
@@ -36,6 +36,15 @@ install() {
     --only-binary :all: --no-binary promise -r requirements.lock ||
     .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
   .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+}
+
+# beside NAME LOCK: puts what LOCK holds into .venv/NAME, where only those who name it in PYTHONPATH see it.
+beside() {
+  if cmp -s "$2" ".venv/$1/lock"; then return; fi
+  rm -rf ".venv/$1"
+  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps --no-compile \
+    --target ".venv/$1" -r "$2"
+  cp "$2" ".venv/$1/lock"
 }
 
 setup() {

@@ -5,12 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 # The TPU compiler, for the tests that compile for pods. It lies beside the environment, not in it: jax would look for
 # a TPU at every start, with warnings, wherever libtpu is installed.
-if ! cmp -s tests/libtpu.lock .venv/libtpu/lock && [ "$(uname -sm)" = "Linux x86_64" ]; then
-  rm -rf .venv/libtpu
-  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps --no-compile \
-    --target .venv/libtpu -r tests/libtpu.lock
-  cp tests/libtpu.lock .venv/libtpu/lock
-fi
+if [ "$(uname -sm)" = "Linux x86_64" ]; then beside libtpu tests/libtpu.lock; fi
 export PYTHONPATH="$PWD/.venv/libtpu${PYTHONPATH:+:$PYTHONPATH}"
 
 .venv/bin/ruff check .

@@ -147,6 +147,7 @@ class CodeFile:
         return len(self._records)
 
     def close(self) -> None:
+        """Lets go of the file, as leaving `with` does."""
         self._zip.close()
 
     def __enter__(self) -> "CodeFile":
