@@ -134,7 +134,7 @@ def _goes_on(table: ChunkTable, number: int) -> bool:
 
 
 def _found(rows: Sequence[np.ndarray], known: np.ndarray, places: np.ndarray, corpus: Corpus) -> Found:
-    shares, examples = [], []
+    shares, examples = list[float](), list[str]()
     for number, bases in enumerate(rows):
         at = places[np.searchsorted(known, _stretches(bases))]
         shares.append((at >= 0).mean() if at.size else 0.0)
