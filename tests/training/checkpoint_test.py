@@ -1,5 +1,7 @@
 """Digests see every changed bit and no sharding; what is saved is what is restored, on any mesh, or nothing is."""
 
+import itertools
+import json
 import os
 import pathlib
 import random
@@ -56,19 +58,45 @@ def test_saved_on_one_mesh_restored_on_another(tmp_path):
     again.close()
 
 
-def test_devices_that_are_not_here_are_no_obstacle(tmp_path):
-    """What orbax keeps of devices are their numbers; those of another kind of machine have others."""
-    state = state_on(mesh_of(4, 2))
-    checkpoints = Checkpoints(tmp_path, keep=2, run_id="this")
-    checkpoints.save(1, state, {"config": {}})
-    checkpoints.close()
-    kept = tmp_path / "1/state/_sharding"
-    said = kept.read_text()
-    kept.write_text(re.sub(r'(\\"id\\": )(\d+)', r"\g<1>77\g<2>", said))
-    assert kept.read_text() != said
-    (tmp_path / "1" / runtime_files.SEAL).unlink()
-    runtime_files.seal(tmp_path / "1", leave_out=checkpoint._UNSEALED)
-    assert restored_step(tmp_path) == 1
+def on_one_device(device: str) -> str:
+    return json.dumps({"sharding_type": "SingleDeviceSharding", "device_str": device})
+
+
+def on_more_devices(kept: str) -> str:
+    """As of 512 chips in place of 8."""
+    said = json.loads(kept)
+    count = itertools.count()
+    mesh = [[[[{"id": next(count)}]] for _ in range(8)] for _ in range(64)]
+    return json.dumps(said | {"shape": [64, 8, 1, 1], "device_mesh": {"mesh": mesh}})
+
+
+# Orbax keeps of devices, for each array, what jax calls its sharding: names of axes and numbers of devices. A GPU or a
+# TPU has other numbers, and what was never sharded says the name of its device.
+ELSEWHERE = {
+    "other numbers": lambda kept: re.sub(r'("id": )(\d+)', r"\g<1>77\g<2>", kept),
+    "more devices": on_more_devices,
+    "a GPU": lambda kept: on_one_device("cuda:0"),
+    "a TPU": lambda kept: on_one_device("TPU_0(process=0,(0,0,0,0))"),
+    "axes of another name": lambda kept: kept.replace('"data"', '"replica"'),
+    "axes of another kind": lambda kept: kept.replace("AxisType.Explicit", "AxisType.Auto"),
+    "a sharding that jax no longer has": lambda kept: kept.replace("NamedSharding", "PositionalSharding"),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_a_checkpoint_of_another_platform_is_restored(two_saved, tmp_path, case):
+    """Where the newer one could not be read, the older one would be taken."""
+    checkpoints, change = shutil.copytree(two_saved, tmp_path / "checkpoints"), ELSEWHERE[case]
+    for step in checkpoints.iterdir():
+        kept = step / "state/_sharding"
+        said = json.loads(kept.read_text())
+        changed = {name: change(sharding) for name, sharding in said.items()} if change else {}
+        assert changed.keys() == (said.keys() if change else set()) and changed != said
+        kept.write_text(json.dumps(changed)) if change else kept.unlink()
+        (step / runtime_files.SEAL).unlink()
+        runtime_files.seal(step, leave_out=checkpoint._UNSEALED)
+    assert restored_step(checkpoints) == 2
 
 
 def test_a_state_of_another_dtype_is_refused_and_never_cast(tmp_path):

@@ -41,6 +41,28 @@ def test_on_a_mesh_every_device_has_it_whole(pretrained_dir):
     assert model.digest == pretrained.load(pretrained_dir).digest
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_export_has_nothing_of_the_devices_that_wrote_it(tmp_path, dtype):
+    """Of arrays that lie in parts on eight devices, or of the host's, the same bytes. What was trained in bfloat16, on
+    a GPU or a TPU, is computed here to that dtype's precision."""
+    save_tiny_pretrained(tmp_path / "host", bases_per_code=4, dtype=dtype)
+    model, mesh = pretrained.load(tmp_path / "host"), partition.make_mesh(data=2, fsdp=2, tensor=2)
+
+    def in_parts(leaf):
+        return jax.device_put(leaf, jax.NamedSharding(mesh, jax.P(None if leaf.shape[0] % 2 else ("fsdp",))))
+
+    weights = jax.tree.map(in_parts, jax.device_get(model.weights))
+    assert not all(leaf.is_fully_replicated for leaf in jax.tree.leaves(weights))
+    pretrained.save(tmp_path / "parts", model.tokenizer, model.transformer, weights, 256, 63, {})
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "host" / name).read_bytes()
+    exact = pretrained.in_memory(model.tokenizer, tiny_transformer(), jax.device_get(weights), 256, 63)
+    bases = [to_bases("ACGTTGCA" * 20)]
+    (found,), (expected,) = pretrained.load(tmp_path / "parts").embed(bases), exact.embed(bases)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=0.0 if dtype == "float32" else 0.1)
+
+
 @pytest.mark.parametrize("reach", [0, 8])
 def test_an_export_serves_as_a_tokenizer_too(tmp_path, reach):
     save_tiny_pretrained(tmp_path / "pretrained", bases_per_code=4, reach=reach)
