@@ -133,11 +133,7 @@ def codes(data: bytes, place: pathlib.Path) -> None:
 
 
 def manifest(data: bytes, place: pathlib.Path) -> None:
-    for file in _corpus().iterdir():
-        (place / file.name).unlink(missing_ok=True)
-        (place / file.name).symlink_to(file)
-    (place / "manifest.json").unlink()
-    _written(data, place, "manifest.json")
+    _linked(_corpus(), place, "manifest.json", data)
     evaluation_windows(open_corpus(place), "validation", 64, 4)
 
 
@@ -173,10 +169,10 @@ def adapter_tensors(data: bytes, place: pathlib.Path) -> None:
 
 def _linked(source: pathlib.Path, place: pathlib.Path, name: str, data: bytes) -> None:
     """`source` with other bytes in one of its files."""
-    for file in source.iterdir():
-        (place / file.name).unlink(missing_ok=True)
-        if file.name != name:
-            (place / file.name).symlink_to(file)
+    if not (place / name).exists():  # the others stay from one call to the next
+        for file in source.iterdir():
+            if file.name != name:
+                (place / file.name).symlink_to(file)
     _written(data, place, name)
 
 

@@ -4,15 +4,18 @@ What raises anything but InputError, takes more than a second or a gigabyte, or 
 made as small as it goes, and kept in tests/fuzz/inputs/TARGET, where fuzz_test.py tries it for good.
 """
 
+import faulthandler
+import functools
 import hashlib
+import os
 import pathlib
+import random
 import resource
+import signal
 import sys
 import tempfile
 import time
-
-import hypothesis
-from hypothesis import strategies as st
+from collections.abc import Callable
 
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1]), str(pathlib.Path(__file__).resolve().parent)]
 
@@ -23,37 +26,45 @@ from vqdna_jax.errors import InputError  # noqa: E402
 INPUTS = pathlib.Path(__file__).parent / "fuzz/inputs"
 LONGEST_S = 1.0  # of one input, in processor time
 MEMORY = 1 << 30
-ROUND = 500  # inputs between two looks at the clock
-QUIET = hypothesis.settings(
-    max_examples=ROUND,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-    phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
-)
+CUTTING_S = 60.0
+IN_MEMORY = (
+    "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+)  # a disk takes longer to write a file than we to read it
+MOST_EDITS = 6
+KINDS = ("cut", "end", "insert", "repeat", "replace")
 
 
-def edited(data: bytes, edits: list[tuple[str, float, float, bytes]]) -> bytes:
-    """Each edit: what is done, where the part begins and how long it is as shares of what is there, new bytes."""
-    for kind, place, share, new in edits:
-        start = int(place * len(data))
-        stop = start + int(share**4 * (len(data) - start))  # most parts are short
-        part = data[start:stop]
-        changed = {"cut": b"", "repeat": 2 * part, "replace": new, "insert": new + part, "end": None}[kind]
-        data = data[:start] if changed is None else data[:start] + changed + data[stop:]
+def edited(data: bytes, draw: random.Random, words: tuple[bytes, ...]) -> bytes:
+    """A part of it, mostly a short one, somewhere, often at an end, is cut, repeated or becomes something else."""
+    start = draw.choice((0, len(data), *(draw.randrange(len(data) + 1) for _ in range(6))))
+    stop = start + int(draw.random() ** 4 * (len(data) + 1 - start))
+    new = draw.choice(words) if words and draw.random() < 0.5 else draw.randbytes(draw.randint(1, 4))
+    part, kind = data[start:stop], draw.choice(KINDS)
+    if kind == "end":
+        return data[:start]
+    changed = {"cut": b"", "insert": new + part, "repeat": 2 * part, "replace": new}[kind]
+    return data[:start] + changed + data[stop:]
+
+
+def smallest(data: bytes, is_one: Callable[[bytes], bool]) -> bytes:
+    """Of what `is_one` says yes to, what is left when no part of it can be cut, or when that takes too long to see."""
+    size, until = len(data), time.monotonic() + CUTTING_S
+    while size := size // 2:
+        at = 0
+        while at < len(data) and time.monotonic() < until:
+            without = data[:at] + data[at + size :]
+            if is_one(without):
+                data = without
+            else:
+                at += size
     return data
-
-
-def inputs_of(target: Target) -> st.SearchStrategy[bytes]:
-    share = st.floats(0, 1, exclude_max=True)
-    new = st.one_of(st.binary(min_size=1, max_size=4), *([st.sampled_from(target.words)] if target.words else []))
-    edit = st.tuples(st.sampled_from(["replace", "insert", "cut", "repeat", "end"]), share, share, new)
-    return st.builds(edited, st.sampled_from(target.seeds()), st.lists(edit, max_size=6))
 
 
 def tried(target: Target, data: bytes, place: pathlib.Path) -> bool:
     """Whether it was read; AssertionError or another error where it was neither read nor refused as it should be."""
     began = time.process_time()
+    signal.signal(signal.SIGVTALRM, _ring)  # a loop that has no end would never come to the clock
+    signal.setitimer(signal.ITIMER_VIRTUAL, 2 * LONGEST_S)
     try:
         target.check(data, place)
         return True
@@ -61,38 +72,55 @@ def tried(target: Target, data: bytes, place: pathlib.Path) -> bool:
         assert "\n" not in str(error), f"more than a line: {error!r}"
         return False
     finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         assert time.process_time() - began < LONGEST_S, "more than a second"
 
 
+def _ring(*_: object) -> None:
+    raise AssertionError("more than a second")
+
+
 def fuzz(name: str, seconds: float) -> tuple[int, int]:
-    """(inputs, how many of them were read). Raises what an input did, which is then kept."""
-    target, seed, counts = TARGETS[name], time.time_ns(), [0, 0]
-    last, strategy, until = b"", inputs_of(target), time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as place:
-
-        def once(data: bytes) -> None:
-            nonlocal last
-            last = data
-            counts[0] += 1
-            counts[1] += tried(target, data, pathlib.Path(place))
-
+    """(inputs, how many of them were read). Raises what an input did, the smallest part of which is then kept."""
+    target, draw, read, until = TARGETS[name], random.Random(), 0, time.monotonic() + seconds
+    seeds, inputs = target.seeds(), 0
+    with tempfile.TemporaryDirectory(prefix=f"vqdna-fuzz-{name}-", dir=IN_MEMORY) as directory:
+        place = pathlib.Path(directory)  # is left where an input ends the process
         while time.monotonic() < until:
-            seed += 1
+            data = draw.choice(seeds)
+            for _ in range(draw.randint(0, MOST_EDITS)):
+                data = edited(data, draw, target.words)
             try:
-                hypothesis.seed(seed)(QUIET(hypothesis.given(strategy)(once)))()
-            except BaseException:
-                kept = INPUTS / name / hashlib.sha256(last).hexdigest()[:12]
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_bytes(last)
-                print(f"kept {kept}", file=sys.stderr)
+                read += tried(target, data, place)
+            except Exception as error:
+                _keep(name, smallest(data, functools.partial(_raises, type(error), target, place)))
                 raise
-    return counts[0], counts[1]
+            inputs += 1
+    return inputs, read
+
+
+def _raises(kind: type[Exception], target: Target, place: pathlib.Path, data: bytes) -> bool:
+    try:
+        tried(target, data, place)
+    except kind:
+        return True
+    except Exception:  # another fault, for another time
+        pass
+    return False
+
+
+def _keep(name: str, data: bytes) -> None:
+    kept = INPUTS / name / hashlib.sha256(data).hexdigest()[:12]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(data)
+    print(f"kept {kept}", file=sys.stderr)
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in TARGETS:
         sys.exit(f"usage: tools/fuzz.sh TARGET SECONDS, TARGET one of {', '.join(TARGETS)}")
     TARGETS[sys.argv[1]].seeds()
+    faulthandler.enable()
     memory = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     print("{} inputs, {} of them read".format(*fuzz(sys.argv[1], float(sys.argv[2]))))

@@ -4,6 +4,7 @@ config.json, model.safetensors (head, and LoRA factors or, after full fine-tunin
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,14 @@ from typing import Any, get_args
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
 
 from vqdna_jax import partition, version
 from vqdna_jax.errors import InputError
 from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.inference.saved import cards
+from vqdna_jax.inference.saved.formats import Expected
 from vqdna_jax.labels.batches import Strands
 from vqdna_jax.labels.sets import Kind
 from vqdna_jax.models import lora
@@ -185,10 +188,23 @@ def _recipe(path: pathlib.Path, described: Mapping[str, Any]) -> Recipe:
     return Recipe(*said, described["places"], described["align"], strands=strands)
 
 
-def _expected(recipe: Recipe, base: Pretrained, outputs: int) -> dict[str, jax.ShapeDtypeStruct]:
-    network, transformer = recipe.network(base, outputs), base.weights["transformer"]
+def _expected(recipe: Recipe, base: Pretrained, outputs: int) -> Expected:
+    tensors = flatten_dict(base.weights["transformer"], sep="/").items()
+    shapes = tuple((name, jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)) for name, tensor in tensors)
+    return _trained(recipe.network(base, outputs), recipe.method, recipe.lora, shapes, base.mesh)
 
-    def initial() -> Params:
-        return init(network, recipe.method, recipe.lora, transformer, 1, jax.random.key(0))
 
-    return flatten_dict(partition.abstract_state(initial, base.mesh), sep="/")
+@functools.lru_cache(maxsize=64)
+def _trained(
+    network: Classifier,
+    method: Method,
+    factors: LoraConfig,
+    transformer: tuple[tuple[str, jax.ShapeDtypeStruct], ...],
+    mesh: Mesh,
+) -> Expected:
+    """Shape and dtype of every tensor."""
+
+    def initial(transformer: Params) -> Params:
+        return init(network, method, factors, transformer, 1, jax.random.key(0))
+
+    return flatten_dict(partition.abstract_state(initial, mesh, unflatten_dict(dict(transformer), sep="/")), sep="/")
