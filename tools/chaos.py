@@ -1,6 +1,10 @@
 """Kills the processes of small training runs at random moments, until none of it matters.
 
-    python tools/chaos.py --kills=200 --seed=0 --out=DIR            [--processes=2,4] [--minutes=N]
+    python tools/chaos.py --kills=200 --seed=0 --out=DIR     [--processes=2,4] [--minutes=N] [--stage=3] [--remote]
+
+Runs are of stage 1, or with --stage=3 of a model that is fine-tuned. With --remote their work directories are in an
+object store that fails now and then; every start may be on another machine, and a run on a second machine is a fault,
+too: one of the two has to be kept out.
 
 Runs are of several local processes. A fault comes at a random moment: start, compile, step, save, evaluation or
 export. What must hold, checked after every fault:
@@ -28,12 +32,25 @@ from typing import Self
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # the repository is no package
 
+import numpy as np  # noqa: E402
+
 from tools.processes import CONFIG as SMALL  # noqa: E402
 from tools.processes import TIMEOUT_S, Processes, checkpoints, leaf_digests, model, rows  # noqa: E402
+from vqdna_jax.genome.alphabet import to_text  # noqa: E402
+from vqdna_jax.genome.build.bundled import bundled_corpus  # noqa: E402
+from vqdna_jax.genome.corpus import open_corpus  # noqa: E402
+from vqdna_jax.genome.windows import evaluation_windows  # noqa: E402
 
 BOUND_S = 8 * TIMEOUT_S  # a compile may take 6; everything else is over within 2
 STEPS = 60
-CONFIG = SMALL | {"train.total_steps": STEPS, "train.checkpoint_every_steps": 6, "eval.every_steps": 25}
+EVERY = {"train.total_steps": STEPS, "train.checkpoint_every_steps": 6, "eval.every_steps": 25}
+CONFIG = SMALL | EVERY
+MASKED = {"data.window_bp": 64, "data.global_batch": 8, "model.layers": 2, "model.width": 16, "model.heads": 2}
+MASKED |= {"model.hidden": 32, "train.total_steps": 20, "eval.windows": 16, "eval.batch": 8}
+LABELLED = {"data.global_batch": 8, "head.pool": "mean", "data.strands": "both", "tuning.rank": 4}
+LABELLED |= {"optimizer.warmup_steps": 2, "train.log_every_steps": 1, "train.timeout_s": float(TIMEOUT_S)}
+LABELLED |= {"train.retries": 0, "eval.batch": 64}
+MACHINES = 2  # of a remote run
 GONE = {0, 46, -signal.SIGABRT}  # how the others end; the last is jax's way
 UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")  # checkpoint.py does not read them
 # How often each fault is drawn, and the exit codes with which some process must end because of it.
@@ -46,6 +63,7 @@ FAULTS = {
     "flip": (2, {-signal.SIGKILL}),
     "truncate": (2, {-signal.SIGKILL}),
 }
+SECOND = {"second": (2, {43})}  # with --remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +93,19 @@ def reference(workdir: pathlib.Path, count: int, settings: dict) -> Reference:
 def own_cache(workdir: pathlib.Path) -> dict[str, str]:
     """Compiled programs that are cut short or damaged here are of no other process."""
     return {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
+
+
+def labelled(out: pathlib.Path) -> dict:
+    """The settings of a run that fine-tunes a small model, which is made here, on windows that are rich or poor in G
+    and C."""
+    undisturbed(out / "words", 1, SMALL | {"train.total_steps": 20, "train.timeout_s": 600.0})
+    words = {"config": "configs/mcm.py:tiny", "tokenizer": out / "words/export"}
+    undisturbed(out / "base", 1, words | MASKED)
+    windows = evaluation_windows(open_corpus(bundled_corpus()), "train", 48, 400).bases_BxS
+    rows = [f"{to_text(bases)},{int(np.isin(bases, (1, 2)).mean() > 0.45)}" for bases in windows]
+    (out / "labelled.csv").write_text("\n".join(["sequence,label", *rows, ""]))
+    places = {"pretrained": out / "base/export", "data.labelled": out / "labelled.csv"}
+    return {"config": "configs/finetune.py:tiny"} | places | LABELLED | EVERY
 
 
 def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
@@ -145,9 +176,10 @@ def damage(fault: str, workdir: pathlib.Path, damaged: set[int], draw: random.Ra
 class Chaos:
     """Runs one after the other, faults by `draw`, and what came of them."""
 
-    def __init__(self, out: pathlib.Path, counts: list[int], seed: int):
+    def __init__(self, out: pathlib.Path, counts: list[int], seed: int, settings: dict, remote: bool):
         self.out, self.counts, self.draw = out, counts, random.Random(seed)
-        self.references = {count: reference(out / f"undisturbed_{count}", count, CONFIG) for count in set(counts)}
+        self.settings, self.remote = settings, remote
+        self.references = {count: reference(out / f"undisturbed_{count}", count, settings) for count in set(counts)}
         self.wrong, self.ends, self.longest = [], collections.Counter(), collections.Counter()
         self.faults, self.found, self.finished, self.starts = collections.Counter(), 0, 0, 0
         self._begin()
@@ -156,23 +188,29 @@ class Chaos:
         self.count = self.counts[self.finished % len(self.counts)]
         self.workdir, self.damaged = self.out / f"run_{self.finished}", set()
 
+    def _start(self, machine: int) -> Processes:
+        workdir = f"flaky://{self.workdir}" if self.remote else self.workdir
+        cache = {"VQDNA_CACHE": str(self.out / f"machine_{machine}")}
+        return Processes(workdir, self.count, self.settings, own_cache(self.workdir) | cache)
+
     def step(self, fault: str | None) -> None:
         """One start of the run and, unless `fault` is None, one fault."""
         expected = self.references[self.count]
         self.starts += 1
-        started = Processes(self.workdir, self.count, CONFIG, own_cache(self.workdir))
+        machine = self.draw.randrange(MACHINES)
+        started = self._start(machine)
         if fault:
             delay = self.draw.uniform(0.0, 0.8 * expected.seconds)  # what goes on takes less than a whole run
             with contextlib.suppress(subprocess.TimeoutExpired):
                 started.all[0].wait(delay)
             if any(process.poll() is None for process in started.all):
-                strike(fault, started, self.draw)
+                self._strike(fault, started, machine)
                 self.faults[fault] += 1
             else:
                 fault = None  # too late
         began = time.monotonic()
         try:
-            codes = started.wait(BOUND_S if fault else 600)
+            codes = started.wait(BOUND_S if fault and fault != "second" else 600)
         except TimeoutError as error:
             self.wrong.append(f"{self.workdir.name}, {fault}: {error}")
             return
@@ -182,6 +220,14 @@ class Chaos:
         elif fault in ("flip", "truncate"):
             self.damaged |= {damage(fault, self.workdir, self.damaged, self.draw)} - {None}
 
+    def _strike(self, fault: str, started: Processes, machine: int) -> None:
+        if fault != "second":
+            return strike(fault, started, self.draw)
+        second = self._start((machine + 1) % MACHINES)
+        codes = second.wait(600)
+        if set(codes) not in ({0}, {43}):
+            self.wrong.append(f"{self.workdir.name}: a second run ended with {codes}\n{second.text(lines=60)}")
+
     def _judge(self, fault: str | None, codes: list[int], seconds: float, said: str) -> None:
         name = fault or "no fault"
         self.ends[f"{name}: {' '.join(map(str, sorted(codes)))}"] += 1
@@ -190,21 +236,28 @@ class Chaos:
         self.longest[name] = max(self.longest[name], round(seconds, 1))
         # A process that was just ending may not notice; else the one that was hit must have said so, and the others
         # nothing but that one is gone.
-        expected = FAULTS.get(fault, (0, set()))[1]
+        expected = (FAULTS | SECOND).get(fault, (0, set()))[1]
         if any(codes) and not (set(codes) & expected and set(codes) <= expected | GONE):
             self.wrong.append(f"{self.workdir.name}: {name} ended with {codes}\n{said}")
-        aside = {int(path.name.split("-")[1]) for path in (self.workdir / "checkpoints").glob("damaged-*")}
-        self.found += len(self.damaged & aside)
-        self.damaged -= aside
-        for path in (self.workdir / "checkpoints").glob("damaged-*"):
-            shutil.rmtree(path)
+        self._count_found()
         found = differences(self.workdir, self.references[self.count], self.damaged)
         self.wrong += [f"{self.workdir.name}, after {name}: {line}" for line in found]
+
+    def _count_found(self) -> None:
+        """Those that were set aside: in the work directory, or on the machine that worked on it."""
+        set_aside = [*self.workdir.glob("checkpoints/damaged-*"), *self.out.glob("machine_*/*/checkpoints/damaged-*")]
+        steps = {int(path.name.split("-")[1]) for path in set_aside}
+        self.found += len(self.damaged & steps)
+        if not self.remote:  # there it is written anew only when the run comes to it
+            self.damaged -= steps
+        for path in set_aside:
+            shutil.rmtree(path)
 
     def _finish(self, expected: Reference) -> None:
         if rows(self.workdir) != expected.rows or model(self.workdir) != expected.model:
             self.wrong.append(f"{self.workdir.name}: the finished run is not the undisturbed one")
-        shutil.rmtree(self.workdir)
+        for place in (self.workdir, *self.out.glob("machine_*/workdir-*")):
+            shutil.rmtree(place)
         self.finished += 1
         self._begin()
 
@@ -220,15 +273,24 @@ class Chaos:
         }
 
 
-def chaos(out: pathlib.Path, kills: int, seed: int, counts: list[int], minutes: float = math.inf) -> dict:
+def chaos(
+    out: pathlib.Path,
+    kills: int,
+    seed: int,
+    counts: list[int],
+    minutes: float = math.inf,
+    stage: int = 1,
+    remote: bool = False,
+) -> dict:
     """The report after `kills` faults, or as many as fit; the last run is left to finish. `out` must not exist."""
     out.mkdir(parents=True)
-    all_of_it = Chaos(out, counts, seed)
+    all_of_it = Chaos(out, counts, seed, labelled(out) if stage == 3 else CONFIG, remote)
     deadline = time.monotonic() + 60 * minutes
-    draw, weights = all_of_it.draw, [weight for weight, _ in FAULTS.values()]
-    first = draw.sample(list(FAULTS), len(FAULTS))  # each once
+    draw, faults = all_of_it.draw, FAULTS | (SECOND if remote else {})
+    weights = [weight for weight, _ in faults.values()]
+    first = draw.sample(list(faults), len(faults))  # each once
     while all_of_it.faults.total() < kills and time.monotonic() < deadline and len(all_of_it.wrong) < 10:
-        all_of_it.step(first.pop() if first else draw.choices(list(FAULTS), weights)[0])
+        all_of_it.step(first.pop() if first else draw.choices(list(faults), weights)[0])
         (out / "report.json").write_text(json.dumps(all_of_it.report(), indent=2))
         print(f"{all_of_it.faults.total()}/{kills} faults, {len(all_of_it.wrong)} wrong", file=sys.stderr, flush=True)
     done = all_of_it.finished
@@ -243,12 +305,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", default="2,4", help="of the runs, in turn")
     parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--stage", type=int, default=1, choices=(1, 3), help="of the runs")
+    parser.add_argument("--remote", action="store_true", help="work directories in an object store")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a directory that does not exist")
     return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
     asked = parse(sys.argv[1:])
-    result = chaos(asked.out, asked.kills, asked.seed, list(map(int, asked.processes.split(","))), asked.minutes)
+    counts = list(map(int, asked.processes.split(",")))
+    result = chaos(asked.out.resolve(), asked.kills, asked.seed, counts, asked.minutes, asked.stage, asked.remote)
     print(json.dumps(result, indent=2))
     sys.exit(bool(result["wrong"]))

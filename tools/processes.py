@@ -1,16 +1,23 @@
-"""Small training runs of several local processes, one CPU device each, and what they wrote; for chaos.py and tests."""
+"""Small training runs of several local processes, one CPU device each, and what they wrote; for chaos.py and tests.
+
+Stores are waited for less, as steps are: leases are of seconds.
+"""
 
 import contextlib
 import ctypes
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from vqdna_jax.runtime.leaving import leave_with
 
@@ -34,13 +41,14 @@ CONFIG = {
 class Processes:
     """The processes of one start of a run; what they print is kept.
 
-    `settings` are keys of the config, `environment` is for all of them; `own` has settings of single processes, `under`
-    the commands that start them. With `slurm` they find each other as under srun.
+    `workdir` may be an address, also one of a `Flaky` store. `settings` are keys of the config, "config" its file;
+    `environment` is for all of them; `own` has settings of single processes, `under` the commands that start them. With
+    `slurm` they find each other as under srun.
     """
 
     def __init__(
         self,
-        workdir: pathlib.Path,
+        workdir: pathlib.Path | str,
         count: int,
         settings: dict,
         environment: dict | None = None,
@@ -67,13 +75,15 @@ class Processes:
 
     @staticmethod
     def _start(under, workdir, settings, environment, flags, variables) -> subprocess.Popen:
-        command = [*under, sys.executable, __file__, "--config=configs/hrq.py:tiny", f"--workdir={workdir}", *flags]
-        command += [f"--config.{key}={value}" for key, value in settings.items()]
+        config = settings.get("config", "configs/hrq.py:tiny")
+        command = [*under, sys.executable, __file__, f"--config={config}", f"--workdir={workdir}", *flags]
+        command += [f"--config.{key}={value}" for key, value in settings.items() if key != "config"]
         here = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "JAX_PLATFORMS": "cpu"}
         # One core for them all is enough; without optimisation a start takes half the time.
         here |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
         here |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        here |= {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", f"{workdir.parent}/compiled")}
+        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", f"{pathlib.Path(workdir).parent}/compiled")
+        here |= {"JAX_COMPILATION_CACHE_DIR": cache}
         inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return subprocess.Popen(
             command,
@@ -167,10 +177,45 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
+class Flaky(LocalFileSystem):
+    """flaky://PATH: a directory as an object store, where what is written is there at once or not at all. One write in
+    fifty fails, and one of a checkpoint's in fifty is cut short."""
+
+    protocol = "flaky"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(os.fspath(path).replace("flaky://", "file://"))
+
+    def put_file(self, local, remote, **options):
+        self.pipe_file(remote, pathlib.Path(local).read_bytes())
+
+    def pipe_file(self, path, value, mode="overwrite", **options):
+        chance, path = random.random(), self._strip_protocol(path)
+        if chance < 0.02:
+            raise OSError("503 Slow Down")
+        if chance > 0.98 and "/checkpoints/" in path:
+            value = value[: len(value) // 2]
+        temporary = pathlib.Path(f"{path}.{os.getpid()}.{threading.get_ident()}")
+        temporary.write_bytes(value)
+        try:
+            if mode == "create":
+                os.link(temporary, path)
+            else:
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def child(arguments: list[str]) -> int:
     """`python -m vqdna_jax.main`, with a way to be struck: SIGUSR1 holds the GIL for good."""
     signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).sleep(10**6))
+    fsspec.register_implementation("flaky", Flaky)
     from vqdna_jax import main
+    from vqdna_jax.genome.remote import store
+    from vqdna_jax.training import lease
+
+    store.PAUSE_S, lease.LEASE_S = 0.01, TIMEOUT_S / 2
 
     return main.main(["main.py", *arguments])
 

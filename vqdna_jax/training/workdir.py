@@ -17,7 +17,7 @@ from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.remote.cache import cache_directory
 from vqdna_jax.genome.remote.store import Store
 from vqdna_jax.runtime.files import behind_links, check_directory, replacing
-from vqdna_jax.runtime.processes import exchange, first_does
+from vqdna_jax.runtime.processes import FOREVER_S, exchange, first_does
 from vqdna_jax.training.lease import held
 from vqdna_jax.training.mirror import mirrored
 
@@ -65,8 +65,10 @@ def open_workdir(workdir: str | os.PathLike) -> Iterator[Workdir]:
                 mirrors.append(stack.enter_context(mirrored(store, path, lease)))
             return _run_id(path / RUN)
 
-        run_id = first_does("workdir", open_it)
-        if places.is_remote(workdir):
+        remote = places.is_remote(workdir)
+        # A lease that may be dead is watched for a while, and checkpoints come a long way; the watchdog limits it.
+        run_id = first_does("workdir", open_it, FOREVER_S if remote else None)
+        if remote:
             _check_shared(path)
         yield Workdir(name, path, run_id, mirrors[0].save if mirrors else None)
 
