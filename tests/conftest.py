@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import threading
 
 
 def _own_folder(variable: str, prefix: str) -> None:
@@ -83,3 +84,22 @@ def pretrained_dir(tmp_path_factory) -> pathlib.Path:
     directory = tmp_path_factory.mktemp("exports") / "pretrained"
     save_tiny_pretrained(directory, bases_per_code=4)
     return directory
+
+
+@pytest.fixture(scope="session")
+def running():
+    from small_server import Server
+
+    server = Server()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def server(running):
+    """One to fetch from, which remembers nothing of the test before."""
+    running.acts, running.requests = [], []
+    return running

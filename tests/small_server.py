@@ -5,8 +5,8 @@ import http.server
 import random
 import threading
 
-from vqdna_jax.genome.remote.download import Patience
-from vqdna_jax.genome.remote.places import Checksum
+from vqdna_jax.runtime.remote.download import Patience
+from vqdna_jax.runtime.remote.places import Checksum
 
 CONTENT = random.Random(3).randbytes(700_000)
 MD5 = Checksum("md5", hashlib.md5(CONTENT).hexdigest())

@@ -212,7 +212,7 @@ def child(arguments: list[str]) -> int:
     signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).sleep(10**6))
     fsspec.register_implementation("flaky", Flaky)
     from vqdna_jax import main
-    from vqdna_jax.genome.remote import store
+    from vqdna_jax.runtime.remote import store
     from vqdna_jax.training import lease
 
     store.PAUSE_S, lease.LEASE_S = 0.01, TIMEOUT_S / 2

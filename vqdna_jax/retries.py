@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from vqdna_jax.genome.remote import places
 from vqdna_jax.runtime.files import read_json
+from vqdna_jax.runtime.remote import places
 from vqdna_jax.runtime.stopping import StopRequest
 from vqdna_jax.runtime.watchdog import Watchdog
 from vqdna_jax.stages import read_settings

@@ -1,12 +1,10 @@
-"""Genomes, a corpus of them, and a server to fetch from."""
+"""Genomes, and a corpus of them."""
 
 import gzip
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
-from small_server import Server
 
 from vqdna_jax.genome import fasta
 from vqdna_jax.genome.build.build import build_corpus
@@ -42,19 +40,3 @@ def built(genomes, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("built") / "corpus"
     build_corpus([genomes], out, progress=False)
     return out
-
-
-@pytest.fixture(scope="session")
-def running():
-    server = Server()
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.over.set()
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def server(running):
-    running.acts, running.requests = [], []
-    return running

@@ -12,7 +12,7 @@ from vqdna_jax.errors import InputError, PeerError, StorageError
 from vqdna_jax.genome import corpus
 from vqdna_jax.genome.build.build import build_corpus
 from vqdna_jax.genome.corpus import open_corpus
-from vqdna_jax.genome.remote import cache, places
+from vqdna_jax.runtime.remote import cache, places
 
 BUNDLED = Path(corpus.__file__).parent / "bundled"
 

@@ -5,7 +5,7 @@ from small_run import rows_of, run, small_config, stop_at
 from small_store import Shaky, objects
 
 from vqdna_jax.errors import EXIT_STOPPED, StorageError
-from vqdna_jax.genome.remote import store
+from vqdna_jax.runtime.remote import store
 from vqdna_jax.training.checkpoint import FAILURES
 
 URL = "shaky://bucket/run"

@@ -6,7 +6,7 @@ import pytest
 from small_store import Shaky
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.remote.store import Store
+from vqdna_jax.runtime.remote.store import Store
 from vqdna_jax.training import lease
 from vqdna_jax.training.lease import Lease, held
 
@@ -92,7 +92,7 @@ def test_of_many_that_find_a_dead_one_at_the_same_time_one_has_it(there, monkeyp
 
 
 def test_a_lease_that_cannot_be_renewed_is_said_once_and_renewed_later(there, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("vqdna_jax.genome.remote.store.PAUSE_S", 0.0)
+    monkeypatch.setattr("vqdna_jax.runtime.remote.store.PAUSE_S", 0.0)
     renewed = threading.Event()
 
     def fails_twice(calls=[]) -> None:  # noqa: B006  # it counts them

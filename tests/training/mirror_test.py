@@ -8,8 +8,8 @@ import pytest
 from small_store import Shaky, objects
 
 from vqdna_jax.errors import InputError, StorageError
-from vqdna_jax.genome.remote import store
 from vqdna_jax.runtime import files
+from vqdna_jax.runtime.remote import store
 from vqdna_jax.training import lease, workdir
 
 URL = "shaky://bucket/run"

@@ -9,9 +9,9 @@ import re
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import lines_check
 from vqdna_jax.genome.streams import read_chunks
+from vqdna_jax.runtime.remote import places
 
 _NUMBER = re.compile("[0-9]{1,15}")
 _NO_INTERVAL = re.compile(r"\s*(#.*|(track|browser)(\s.*)?)?")

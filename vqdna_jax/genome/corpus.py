@@ -21,8 +21,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from vqdna_jax.errors import InputError, StorageError, first_line
 from vqdna_jax.genome.chunks import SCHEMA, SPLITS
-from vqdna_jax.genome.remote import places
-from vqdna_jax.genome.remote.cache import cached_corpus
+from vqdna_jax.runtime.remote import places
+from vqdna_jax.runtime.remote.cache import cached_corpus
 
 
 @dataclasses.dataclass(frozen=True)

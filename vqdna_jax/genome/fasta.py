@@ -21,9 +21,9 @@ import numpy as np
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import AMBIGUOUS_LETTERS, N
 from vqdna_jax.genome.faults import MAX_HEADER_BYTES, first_fault, letter_fault, names_of
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.genome.streams import read_chunks
+from vqdna_jax.runtime.remote import places
 
 OnDuplicate = Literal["error", "rename"]
 

@@ -10,9 +10,9 @@ from typing import Self, TypeVar
 from vqdna_jax.genome import fasta
 from vqdna_jax.genome.fasta import FastaReader, OnDuplicate, Reader, whole_records
 from vqdna_jax.genome.regions import Region, Regions
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import StreamCheck, fasta_check
 from vqdna_jax.genome.two_bit import TwoBitReader, is_two_bit
+from vqdna_jax.runtime.remote import places
 
 GROUP_BASES = 4_000_000
 Item = TypeVar("Item")

@@ -25,10 +25,10 @@ from vqdna_jax.genome.alphabet import to_bases, to_text
 from vqdna_jax.genome.fasta import FastaReader
 from vqdna_jax.genome.fasta_files import describe_skipped, open_reader
 from vqdna_jax.genome.faults import MAX_HEADER_BYTES
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.genome.streams import GZIP_MAGIC, is_bgzip
 from vqdna_jax.runtime.files import replacing
+from vqdna_jax.runtime.remote import places
 
 _BLANKS = "lines_ending_in_blanks"  # as `FastaReader` counts them; htslib takes them for bases
 

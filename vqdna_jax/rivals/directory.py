@@ -13,8 +13,8 @@ import numpy as np
 import safetensors
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.remote import places
 from vqdna_jax.runtime.files import read_json
+from vqdna_jax.runtime.remote import places
 from vqdna_jax.runtime.typed import BadField, Fields, read
 from vqdna_jax.tokenizers.vocabulary import VocabularyTokenizer
 

@@ -1,4 +1,5 @@
-"""Models by name: a directory, or the name of one that comes with the package, in vqdna_jax/shipped/."""
+"""Models by name: a directory, here or in an object store, or the name of one that comes with the package, in
+vqdna_jax/shipped/."""
 
 import errno
 import os
@@ -6,6 +7,7 @@ import pathlib
 import stat
 
 from vqdna_jax.errors import InputError, shown
+from vqdna_jax.runtime.remote import exported, places
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "shipped"
 
@@ -16,10 +18,13 @@ def names() -> list[str]:
 
 
 def find(model: str | os.PathLike) -> pathlib.Path:
-    """The directory of a model: the one that is there under that name, else the one that ships under it.
+    """The directory of a model: the one that is there under that name, else the one that ships under it; of one in an
+    object store, a copy.
 
-    Raises InputError, which lists what ships: there is neither.
+    Raises InputError, which lists what ships: there is neither. Of a store also StorageError.
     """
+    if places.is_remote(model):
+        return exported.copied(os.fspath(model))
     problem = _problem(model)
     if not problem:
         return pathlib.Path(model)

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from vqdna_jax.errors import InputError, VqdnaError
-from vqdna_jax.genome.remote.store import Store
+from vqdna_jax.runtime.remote.store import Store
 
 NAME = "lock"  # as on a disk
 LEASE_S = 60.0

@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from vqdna_jax.errors import VqdnaError
-from vqdna_jax.genome.remote.store import Store
 from vqdna_jax.runtime.exports import CONFIG
 from vqdna_jax.runtime.files import SEAL
+from vqdna_jax.runtime.remote.store import Store
 from vqdna_jax.training import lease
 from vqdna_jax.training.lease import Lease, every
 

@@ -13,11 +13,11 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 
 from vqdna_jax.errors import InputError, StorageError, cannot_write
-from vqdna_jax.genome.remote import places
-from vqdna_jax.genome.remote.cache import cache_directory
-from vqdna_jax.genome.remote.store import Store
 from vqdna_jax.runtime.files import behind_links, check_directory, replacing
 from vqdna_jax.runtime.processes import FOREVER_S, exchange, first_does
+from vqdna_jax.runtime.remote import places
+from vqdna_jax.runtime.remote.cache import cache_directory
+from vqdna_jax.runtime.remote.store import Store
 from vqdna_jax.training.lease import held
 from vqdna_jax.training.mirror import mirrored
 

@@ -19,7 +19,6 @@ from vqdna_jax import version
 from vqdna_jax.errors import InputError, shown
 from vqdna_jax.genome import contigs, indexed_fasta
 from vqdna_jax.genome.indexed_fasta import IndexedFasta
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import StreamCheck
 from vqdna_jax.inference import effects, load
 from vqdna_jax.inference.changes import Change
@@ -28,6 +27,7 @@ from vqdna_jax.inference.pretrained import CALLS_A_GROUP, Pretrained
 from vqdna_jax.runtime.exports import files_of
 from vqdna_jax.runtime.files import check_directory, check_output, is_stream, writing
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.runtime.remote import places
 from vqdna_jax.tokenizers.stitch import neighbours
 from vqdna_jax.variants import alleles, fields, vcf
 from vqdna_jax.variants.alleles import DIFFERS, Genome

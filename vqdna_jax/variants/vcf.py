@@ -17,9 +17,9 @@ import pysam.bcftools
 
 from vqdna_jax.errors import InputError, shown
 from vqdna_jax.genome import htslib
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.streams import lines_of, read_chunks
 from vqdna_jax.runtime.files import replacing, writing
+from vqdna_jax.runtime.remote import places
 from vqdna_jax.variants import bcf
 from vqdna_jax.variants.fields import MADE_BY, NAMES, Values, as_text
 

@@ -22,12 +22,12 @@ from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, reverse_complement, to_text
 from vqdna_jax.genome.fasta import OnDuplicate, whole_records
 from vqdna_jax.genome.fasta_files import open_reader
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
 from vqdna_jax.labels import layout
 from vqdna_jax.labels.layout import draw
 from vqdna_jax.labels.sets import NAMES
 from vqdna_jax.runtime.files import replacing
+from vqdna_jax.runtime.remote import places
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
 MAX_N_SHARE, MAX_DRAWS = 0.5, 100

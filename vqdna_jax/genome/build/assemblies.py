@@ -20,11 +20,11 @@ import tqdm
 
 from vqdna_jax.errors import InputError, VqdnaError, cannot_write
 from vqdna_jax.genome.build.sources import SPECIES_NAME, Source
-from vqdna_jax.genome.remote import places
-from vqdna_jax.genome.remote.cache import cache_directory, one_at_a_time
-from vqdna_jax.genome.remote.download import PATIENCE, Patience, fetch
-from vqdna_jax.genome.remote.places import Checksum
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.runtime.remote import places
+from vqdna_jax.runtime.remote.cache import cache_directory, one_at_a_time
+from vqdna_jax.runtime.remote.download import PATIENCE, Patience, fetch
+from vqdna_jax.runtime.remote.places import Checksum
 
 AT_ONCE = 4  # downloads
 MAX_LIST_BYTES = 1 << 24

@@ -30,7 +30,7 @@ from vqdna_jax.genome.build.spool import Spool, validation_starts
 from vqdna_jax.genome.build.staging import Staging
 from vqdna_jax.genome.build.writer import CorpusWriter
 from vqdna_jax.genome.fasta import OnDuplicate
-from vqdna_jax.genome.remote import places
+from vqdna_jax.runtime.remote import places
 
 if TYPE_CHECKING:
     import apache_beam

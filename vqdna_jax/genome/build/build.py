@@ -18,7 +18,7 @@ from vqdna_jax.genome.build.writer import CorpusWriter
 from vqdna_jax.genome.chunks import CHUNK_BP, SCHEMA
 from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import describe_skipped
-from vqdna_jax.genome.remote import places
+from vqdna_jax.runtime.remote import places
 
 
 def build_corpus(

@@ -8,8 +8,8 @@ from vqdna_jax.errors import InputError, VqdnaError
 from vqdna_jax.genome.build.build import build_corpus
 from vqdna_jax.genome.chunks import SCHEMA
 from vqdna_jax.genome.corpus import open_corpus
-from vqdna_jax.genome.remote import places
-from vqdna_jax.genome.remote.cache import cache_directory
+from vqdna_jax.runtime.remote import places
+from vqdna_jax.runtime.remote.cache import cache_directory
 
 BUNDLED = Path(__file__).parents[1] / "bundled"
 

@@ -12,8 +12,8 @@ from vqdna_jax.genome.build.spool import Spool, validation_starts
 from vqdna_jax.genome.build.writer import CorpusWriter
 from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import open_reader
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.stream_check import fasta_check
+from vqdna_jax.runtime.remote import places
 
 
 def fill_spool(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.remote import places
+from vqdna_jax.runtime.remote import places
 
 FASTA_SUFFIXES = (".fa", ".fna", ".fasta", ".fas", ".ffn", ".fsa", ".2bit")
 SPECIES_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")

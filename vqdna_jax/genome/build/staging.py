@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError, cannot_write
-from vqdna_jax.genome.remote import places
 from vqdna_jax.runtime.files import check_directory
+from vqdna_jax.runtime.remote import places
 
 
 class Staging(NamedTuple):

@@ -16,7 +16,7 @@ from vqdna_jax.genome.build.cutting import Chunks
 from vqdna_jax.genome.build.records import make_records
 from vqdna_jax.genome.build.shards import SplitShards, WrittenShards
 from vqdna_jax.genome.chunks import DATASET_NAME, SPLITS, features
-from vqdna_jax.genome.remote.places import sha256_of
+from vqdna_jax.runtime.remote.places import sha256_of
 
 
 class CorpusWriter:

@@ -21,7 +21,6 @@ from vqdna_jax.genome.alphabet import N, to_text
 from vqdna_jax.genome.fasta import OnDuplicate
 from vqdna_jax.genome.fasta_files import FastaFiles, describe_skipped, grouped
 from vqdna_jax.genome.regions import Region
-from vqdna_jax.genome.remote import places
 from vqdna_jax.genome.runs import runs_of
 from vqdna_jax.genome.stream_check import StreamCheck
 from vqdna_jax.inference import load
@@ -29,6 +28,7 @@ from vqdna_jax.inference.jobs.code_file import CodeFile, CodeFileWriter, CodeRec
 from vqdna_jax.runtime.exports import files_of
 from vqdna_jax.runtime.files import check_output, replacing, writing_by_name
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.runtime.remote import places
 from vqdna_jax.tokenizers.base import Tokenizer, check_codes, most_codes
 
 __all__ = ["decode_to_fasta", "encode_fasta", "open_codes"]

@@ -22,7 +22,6 @@ import numpy as np
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, to_bases
-from vqdna_jax.genome.remote import places
 from vqdna_jax.inference import load, pretrained
 from vqdna_jax.inference.finetuned import FineTuned, Predictions
 from vqdna_jax.inference.jobs import sequence_rows
@@ -31,6 +30,7 @@ from vqdna_jax.labels.csv_rows import delimiter_of
 from vqdna_jax.runtime.exports import files_of
 from vqdna_jax.runtime.files import check_output, writing_by_name
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.runtime.remote import places
 from vqdna_jax.tokenizers.base import Advance, most_codes
 from vqdna_jax.tokenizers.stitch import neighbours
 

@@ -20,7 +20,6 @@ from vqdna_jax.genome.alphabet import N
 from vqdna_jax.genome.build import staging
 from vqdna_jax.genome.indexed_fasta import IndexedFasta
 from vqdna_jax.genome.regions import Region
-from vqdna_jax.genome.remote import places
 from vqdna_jax.inference import likelihood, load
 from vqdna_jax.inference.jobs.partial import Partial
 from vqdna_jax.inference.jobs.track_files import (
@@ -37,6 +36,7 @@ from vqdna_jax.inference.likelihood import Stretch
 from vqdna_jax.inference.pretrained import Pretrained
 from vqdna_jax.runtime.files import behind_links, write_json
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.runtime.remote import places
 from vqdna_jax.tokenizers.base import Advance, no_advance
 from vqdna_jax.tokenizers.learned import LearnedTokenizer
 from vqdna_jax.version import versions

@@ -31,6 +31,7 @@ from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.transformer import Compute
 from vqdna_jax.runtime import exports, shipped
 from vqdna_jax.runtime.exports import CONFIG, FINETUNED, FINETUNED_1, TENSORS
+from vqdna_jax.runtime.remote import places
 
 BOTH = (FINETUNED, FINETUNED_1)
 Tensors = Mapping[str, np.ndarray]
@@ -87,22 +88,25 @@ def save(
 
     Args:
         model: `assemble`d of `recipe` and `params`.
-        base: the pretrained model, as `shipped.find` takes it; one that ships is kept by its name, a directory relative
-            to `directory`.
+        base: the pretrained model, as `shipped.find` takes it; one that ships is kept by its name, one in an object
+            store by its address, a directory relative to `directory`.
         card: as in `tokenizer.save`.
     """
     described = _described(model.base, recipe, model.label_names, model.target, model.long)
     text = cards.of_finetuned(described, model.digest, card)
     schema = FINETUNED if recipe.form == 2 else FINETUNED_1
     described = {"schema": schema, "finetuned_digest": model.digest} | described
-    place = shipped.find(base)
     described |= {
-        "base": shipped.name_of(place) or os.path.relpath(place, directory),
+        "base": base if places.is_remote(base) else _kept(shipped.find(base), directory),
         "steps": card.get("steps"),
         "versions": version.versions(),
     }
     exports.write(directory, BOTH, described, exports.flat(params), text)
     return model.digest
+
+
+def _kept(base: pathlib.Path, directory: str | os.PathLike) -> str:
+    return shipped.name_of(base) or os.path.relpath(base, directory)
 
 
 def load(directory: str | os.PathLike, base: Pretrained) -> FineTuned:
@@ -149,6 +153,8 @@ def base_of(directory: str | os.PathLike) -> pathlib.Path:
     base = exports.read_config(path / CONFIG, BOTH)["base"]
     if not isinstance(base, str):
         raise InputError(f"{path / CONFIG}: key base is {base!r}, expected a path; copy the directory again")
+    if places.is_remote(base):  # whatever a model says, it is not what decides where to connect
+        raise InputError(f"{path}: its base model is at {base}; name it (--base={base}), if that is a place you trust")
     place = pathlib.Path(os.path.normpath(path / base))
     return shipped.find(base) if base in shipped.names() and not place.exists() else place
 

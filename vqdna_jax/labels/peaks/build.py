@@ -11,7 +11,6 @@ from vqdna_jax.errors import InputError, shown
 from vqdna_jax.genome import bed, contigs
 from vqdna_jax.genome.bed import Bed
 from vqdna_jax.genome.indexed_fasta import IndexedFasta
-from vqdna_jax.genome.remote import places
 from vqdna_jax.labels import layout
 from vqdna_jax.labels.divide import SPLITS
 from vqdna_jax.labels.peaks.rows import COLUMNS, NEGATIVE, POSITIVE, Row, Rows
@@ -20,6 +19,7 @@ from vqdna_jax.labels.peaks.splits import Stretch, divide
 from vqdna_jax.labels.peaks.windows import At, Placed, Window, free_of, place
 from vqdna_jax.runtime import requirements
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.runtime.remote import places
 
 GC_MATCHED, SHUFFLED = "gc-matched", "shuffled"
 LONGEST = 1_000_000  # bases of a window

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from vqdna_jax.errors import InputError, shown
 from vqdna_jax.genome import contigs
-from vqdna_jax.genome.remote import places
 from vqdna_jax.labels.peaks.windows import Window
+from vqdna_jax.runtime.remote import places
 
 _READER = os.path.join(os.path.dirname(__file__), "bigwig_reader.py")  # its imports are for its own process
 _PATIENCE_S = 60.0  # for a window, or for the file's beginning, that takes milliseconds

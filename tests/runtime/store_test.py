@@ -5,8 +5,8 @@ import pytest
 from small_store import Shaky, objects
 
 from vqdna_jax.errors import InputError, StorageError
-from vqdna_jax.genome.remote import store
-from vqdna_jax.genome.remote.store import TRIES, Store
+from vqdna_jax.runtime.remote import store
+from vqdna_jax.runtime.remote.store import TRIES, Store
 
 
 @pytest.fixture(autouse=True)

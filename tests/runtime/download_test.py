@@ -22,9 +22,9 @@ from small_server import (
 
 from vqdna_jax.errors import InputError, PeerError, StorageError
 from vqdna_jax.genome import corpus
-from vqdna_jax.genome.remote import download
-from vqdna_jax.genome.remote.download import Patience, fetch
-from vqdna_jax.genome.remote.places import Checksum
+from vqdna_jax.runtime.remote import download
+from vqdna_jax.runtime.remote.download import Patience, fetch
+from vqdna_jax.runtime.remote.places import Checksum
 
 CONTENT = random.Random(3).randbytes(700_000)
 MD5 = Checksum("md5", hashlib.md5(CONTENT).hexdigest())

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vqdna_jax.errors import InputError, PeerError, StorageError, cannot_write
-from vqdna_jax.genome.remote import places
 from vqdna_jax.runtime.progress import progress_bar
+from vqdna_jax.runtime.remote import places
 
 TRIES = 4
 PAUSE_S = 2.0  # before the second try, twice as long before each that follows

@@ -21,8 +21,8 @@ import requests
 import urllib3
 
 from vqdna_jax.errors import InputError, PeerError, cannot_write
-from vqdna_jax.genome.remote.cache import one_at_a_time
-from vqdna_jax.genome.remote.places import Checksum
+from vqdna_jax.runtime.remote.cache import one_at_a_time
+from vqdna_jax.runtime.remote.places import Checksum
 
 BLOCK_BYTES = 1 << 18
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import fsspec
 
 from vqdna_jax.errors import InputError, StorageError, VqdnaError
-from vqdna_jax.genome.remote import places
+from vqdna_jax.runtime.remote import places
 
 TRIES = 6
 PAUSE_S = 2.0  # before the second try, twice as long before each that follows
