@@ -2,6 +2,7 @@
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from small_store import Shaky, objects
 
 from vqdna_jax.errors import InputError, StorageError
@@ -63,6 +64,13 @@ def test_an_object_is_read_as_it_was_written_and_one_that_is_not_there_is_none(t
 def test_only_one_creates(there):
     assert there.create("lock", b"one") and not there.create("lock", b"two")
     assert there.read("lock") == b"one"
+
+
+def test_a_store_without_conditions_does_not_let_the_second_one_write(there, monkeypatch):
+    monkeypatch.setattr(
+        Shaky, "pipe_file", lambda self, path, value, mode="": MemoryFileSystem.pipe_file(self, path, value)
+    )
+    test_only_one_creates(there)
 
 
 def test_objects_are_listed_below_it_alone_and_removed_once(there):

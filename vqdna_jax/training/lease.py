@@ -53,11 +53,9 @@ class Lease:
             found = self._store.read(NAME)
             if _id(found) == self.id:  # a try of `create` that seemed to fail
                 return
-            if found is None:
-                continue
-            if _id(found) == dead or (found == seen and time.monotonic() - since > LEASE_S):
+            if found is not None and (_id(found) == dead or (found == seen and time.monotonic() - since > LEASE_S)):
                 return self._replace(found)
-            if found != seen:
+            if found is not None and found != seen:
                 self._refuse_alive(seen, found)
                 seen, since = found, time.monotonic()
             time.sleep(LEASE_S / _LOOKS)
@@ -105,8 +103,7 @@ def held(store: Store, last: pathlib.Path) -> Iterator[Lease]:
 
 @contextlib.contextmanager
 def every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """Calls `action` in a thread, again and again. What fails is said, once until it goes well again; InputError, that
-    the lease is lost, ends it: `Lease.check` says that where it matters."""
+    """Calls `action` in a thread, again and again; what fails is said, once until it goes well again."""
     done = threading.Event()
 
     def run() -> None:
@@ -115,8 +112,6 @@ def every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
             try:
                 action()
                 warned = False
-            except InputError:
-                return
             except (OSError, VqdnaError) as error:
                 if not warned:
                     print(f"warning: {error}", file=sys.stderr, flush=True)

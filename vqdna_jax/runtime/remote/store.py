@@ -51,9 +51,12 @@ class Store:
         self._written(name, write, len(content))
 
     def create(self, name: str, content: bytes) -> bool:
-        """False, and nothing is written, where there is such an object: of several writers one creates it."""
+        """False, and nothing is written, where there is such an object. Of several writers one creates it; in a store
+        that knows no conditions, two that do so at the same moment believe it."""
 
         def create() -> bool:
+            if self._system.exists(self._at(name)):
+                return False
             try:
                 self._pipe(name, content, mode="create")
             except FileExistsError:
