@@ -13,7 +13,6 @@ from mkdocs.structure.files import File, Files
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MADE = ROOT / "build/run"
 OUTSIDE = re.compile(r"\]\((?:\.\./)+([^)#]+)")
-SOURCES = ("configs", "launch", "vqdna_jax", "tools", "tests")
 
 
 def on_config(config: Any) -> Any:
@@ -47,7 +46,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def _is_source(name: str) -> bool:
-    return name.split("/")[0] in SOURCES and (ROOT / name).is_file()
+    return not name.startswith((".", "docs/", "build/")) and (ROOT / name).is_file()
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -97,7 +97,8 @@ def environment(place: pathlib.Path) -> dict[str, str]:
         (commands / name).chmod(0o755)
     paths = {"PATH": [commands, os.environ["PATH"]], "PYTHONPATH": [ROOT, os.environ.get("PYTHONPATH", "")]}
     joined = {key: os.pathsep.join(map(str, filter(None, each))) for key, each in paths.items()}
-    return os.environ | joined | {"VQDNA_REPOSITORY": str(ROOT)}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}  # a compiler that was slow because the machine is busy is not for a page
+    return os.environ | joined | quiet | {"VQDNA_REPOSITORY": str(ROOT)}
 
 
 def page_of(script: list[Block], printed: list[str], name: str) -> str:
