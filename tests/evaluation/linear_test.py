@@ -98,8 +98,8 @@ def test_a_fit_that_begins_at_the_one_before_is_the_fit_from_nothing(kind, form)
 def test_sparse_features_have_the_model_of_dense_ones(kind):
     """Of columns that vary alike, which one scale serves as well as one each; whether they are centred is the same."""
     dense, thin = (all_rows(kind, form) for form in (np.asarray, sparse.csr_array))
-    scale = linear.standard(dense[0].features_BxP).scale_P
-    np.testing.assert_allclose(linear.standard(thin[0].features_BxP).scale_P, scale, rtol=1e-3)
+    scale = linear.standard(dense[0]).scale_P
+    np.testing.assert_allclose(linear.standard(thin[0]).scale_P, scale, rtol=1e-3)
     for c in linear.INVERSE_PENALTIES:
         of_dense, of_thin = (
             linear.fit(kind, train, OUTPUTS[kind], c).outputs(dev.features_BxP) for train, dev in (dense, thin)
@@ -110,9 +110,26 @@ def test_sparse_features_have_the_model_of_dense_ones(kind):
     np.testing.assert_allclose(of_thin, of_dense, atol=1e-4)
 
 
-def test_sparse_features_that_are_rare_weigh_no_more_than_common_ones():
-    x = sparse.csr_array(np.eye(ROWS, 2, dtype=np.float32) + [1, 0])
-    assert np.ptp(linear.standard(x).scale_P) == 0 and not linear.standard(x).mean_P.any()
+@FORMS
+def test_counts_that_are_rare_weigh_no_more_than_common_ones_of_their_kind(form):
+    x = form((np.eye(ROWS, 4) + [1, 0, 5, 5]).astype(np.float32) * [1, 1, 9, 9])
+    rows = linear.Rows(x, np.arange(ROWS) % 2, ((0, 2), (2, 4)))
+    scale_P = linear.standard(rows).scale_P
+    assert scale_P[0] == scale_P[1] and scale_P[2] == scale_P[3] == pytest.approx(9 * scale_P[0])
+    dense = x if form is np.asarray else x.toarray()
+    np.testing.assert_allclose(linear.standard(rows).mean_P, dense.mean(axis=0), rtol=1e-5)
+
+
+@KINDS
+def test_counts_have_one_model_dense_or_sparse(kind):
+    """Centred or not: the bias has no penalty."""
+    (train, dev), spans = all_rows(kind, np.asarray), ((0, 10), (10, 40))
+    of_dense, of_sparse = (
+        linear.fit(kind, train._replace(features_BxP=form(train.features_BxP), counts=spans), OUTPUTS[kind], 0.1)
+        for form in (np.asarray, sparse.csr_array)
+    )
+    np.testing.assert_allclose(of_sparse.kernel_PxV, of_dense.kernel_PxV, atol=3e-3)
+    np.testing.assert_allclose(of_sparse.outputs(dev.features_BxP), of_dense.outputs(dev.features_BxP), atol=2e-2)
 
 
 @KINDS

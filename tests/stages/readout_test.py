@@ -8,6 +8,7 @@ from small_finetune import changed, gc_rich, probe_of, write_rows, write_set
 from vqdna_jax.evaluation import linear
 from vqdna_jax.genome.alphabet import reverse_complement
 from vqdna_jax.inference.finetuned import FineTuned
+from vqdna_jax.models.pooling import OF_CODES
 from vqdna_jax.stages import readout
 
 
@@ -47,7 +48,8 @@ def test_auto_takes_the_strands_that_are_better_on_dev(place, pool):
     assert len(tried) == 2 * (readout.FINALISTS if pool == "auto" else 1)
     chosen = found.model.network.pool, found.model.strands
     assert line.startswith(f"strands    {chosen[1]}: ") and float(tried[chosen]) == max(map(float, tried.values()))
-    for strands in ("one", "both"):
+    of_counts = set(chosen[0].split("+")) <= set(OF_CODES)
+    for strands in ("one", "both") if of_counts or pool != "auto" else ("one",):  # both of others: each by itself
         value = tried[chosen[0], strands]
         alone = changed(place, data__strands=strands, head__pool=chosen[0], tuning__method="head")
         assert probe_of(alone)[0].scores["dev"]["mcc"] == pytest.approx(float(value), abs=6e-4)
@@ -150,20 +152,41 @@ def test_sequences_longer_than_the_context_are_read_as_one(place, tmp_path):
 
 @pytest.mark.parametrize("outputs", [1, 2, 3])
 def test_dropout_moves_no_logit_of_a_probe_by_more_than_it_may(outputs):
-    """As measured: of features that vary by 1 some are left out, and logits are compared with each other."""
+    """As measured: of features that vary by 0 to 4 some are left out, and logits are compared with each other."""
     rng = np.random.default_rng(0)
-    kernel_PxV, x_BxP = rng.normal(0, 0.1, (400, outputs)), rng.normal(size=(2000, 400))
-    share = readout.dropout(0.1, kernel_PxV)
+    kernel_PxV, scale_P = rng.normal(0, 0.1, (400, outputs)), rng.uniform(0.5, 2, 400)
+    x_BxP = rng.normal(size=(2000, 400)) * rng.uniform(0, 2, 400)
+    probe = linear.Linear(x_BxP.mean(axis=0), scale_P, kernel_PxV, np.zeros(outputs))
+    share = readout.dropout(0.1, spread(probe, x_BxP))
     assert 0.005 < share < 0.05
     noise_BxP = (rng.random(x_BxP.shape) >= share) / (1 - share) - 1
-    noise_BxV = (x_BxP * noise_BxP) @ kernel_PxV
+    noise_BxV = ((x_BxP - probe.mean_P) / scale_P * noise_BxP) @ kernel_PxV
     if outputs > 1:
         noise_BxV -= noise_BxV.mean(axis=1, keepdims=True)
     assert noise_BxV.var() == pytest.approx(readout.MOST_NOISE, rel=0.2)
-    assert readout.dropout(0.1, kernel_PxV / 1000) == 0.1  # what was asked for
-    assert readout.dropout(0.1, np.zeros((4, outputs))) == 0.1
-    shifted = kernel_PxV + (5.0 if outputs > 1 else 0.0)  # which changes no probability
-    assert readout.dropout(0.1, shifted) == pytest.approx(share)
+    assert readout.dropout(0.1, 1e-4) == readout.dropout(0.1, 0.0) == 0.1  # what was asked for
+    shifted = probe._replace(kernel_PxV=kernel_PxV + (5.0 if outputs > 1 else 0.0))  # which changes no probability
+    assert readout.dropout(0.1, spread(shifted, x_BxP)) == pytest.approx(share)
+
+
+def spread(probe: linear.Linear, x_BxP: np.ndarray) -> float:
+    return readout._spread(probe, linear.Rows(x_BxP, np.zeros(len(x_BxP))))
+
+
+@pytest.mark.parametrize("pool, counts", [("words", 2), ("mean+words", 1), ("mean", 0)])
+def test_counts_of_codes_have_one_scale_each_kind_and_other_numbers_one_each(place, pool, counts):
+    settings = changed(
+        place, head__pool=pool if counts < 2 else "words+pairs", data__strands="one", tuning__method="head"
+    )
+    found, _, _ = probe_of(settings)
+    x_BxP, scale_P = found.features["train"].features_BxP, found.head["scale"]
+    spans = found.model.network.counts
+    assert len(spans) == counts
+    for start, end in spans:
+        of_kind = x_BxP[:, start:end].var(axis=0).mean()
+        np.testing.assert_allclose(scale_P[start:end], np.sqrt(of_kind), rtol=1e-4)
+    own = np.setdiff1d(np.arange(len(scale_P)), [at for start, end in spans for at in range(start, end)])
+    np.testing.assert_allclose(scale_P[own], x_BxP[:, own].std(axis=0), rtol=1e-3)
 
 
 @pytest.mark.parametrize("pool, together", [("mean", False), ("words", True), ("mean+words", False)])
@@ -173,5 +196,3 @@ def test_a_probe_is_fitted_on_each_strand_by_itself_but_for_counts(place, pool, 
     strands = np.stack([np.asarray(x_BxP) for x_BxP in found.features["train"].strands])
     read = strands.mean(axis=0) if together else strands.reshape(-1, strands.shape[-1])
     np.testing.assert_allclose(found.head["mean"], read.mean(axis=0), atol=1e-5)
-    varies = read.std(axis=0) > 1e-3
-    np.testing.assert_allclose(found.head["scale"][varies], read.std(axis=0)[varies], rtol=1e-3)

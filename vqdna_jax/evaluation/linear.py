@@ -1,9 +1,10 @@
 """Linear models of features, by scikit-learn: probes, the controls of the benchmark, and what fine-tuning starts from.
 
-B counts rows, P features, V classes or labels. Dense features, as of a network, are standardised on the training rows,
-each by itself. Sparse ones, as counts, are all divided by one number, so that their variance is 1 on average: divided
-by its own deviation, a k-mer that few sequences have would weigh as much as common ones, and what is fitted is chance
-(docs/results.md). They are not centred, for no zero would be left; the bias, which has no penalty, makes up for that.
+B counts rows, P features, V classes or labels. What a network says is standardised on the training rows, each feature by
+itself. Counts of one kind are all divided by one number, so that their variance is 1 on average: divided by its own
+deviation, a k-mer that few sequences have would weigh as much as common ones, and what is fitted is chance
+(docs/results.md). Sparse features are counts; they are fitted as they are, for centred no zero would be left, and the
+bias, which has no penalty, makes up for that.
 """
 
 import contextlib
@@ -41,11 +42,18 @@ class Linear(NamedTuple):
         return features_BxP @ kernel_PxV + (self.bias_V - self.mean_P @ kernel_PxV)
 
 
+Span: TypeAlias = tuple[int, int]  # columns, half open
+
+
 class Rows(NamedTuple):
-    """Features f32 [B, P] and labels as `scores.score` takes them."""
+    """Features f32 [B, P], which of them are counts, a span each kind, and labels as `scores.score` takes them.
+
+    Sparse features without a span are counts of one kind.
+    """
 
     features_BxP: Features
     labels: np.ndarray
+    counts: tuple[Span, ...] = ()
 
 
 class Chosen(NamedTuple):
@@ -84,31 +92,37 @@ def _value(found: Chosen, metric: str) -> float:
 
 
 class Standard(NamedTuple):
-    """Mean and standard deviation of features, 1 of those that do not vary; of sparse ones 0 and one for all."""
+    """Mean and standard deviation of features, 1 of those that do not vary; the latter of counts one for each kind."""
 
     mean_P: np.ndarray
     scale_P: np.ndarray
 
     def __call__(self, features_BxP: Features) -> Features:
+        """Sparse features are divided alone."""
         if isinstance(features_BxP, np.ndarray):
             return (features_BxP - self.mean_P) / self.scale_P
         of, scaled = features_BxP, features_BxP.data / self.scale_P[features_BxP.indices]
         return sparse.csr_array((scaled, of.indices, of.indptr), of.shape)
 
 
-def standard(features_BxP: Features) -> Standard:
-    if not isinstance(features_BxP, np.ndarray):
-        return _one_scale(features_BxP)
-    mean_P, scale_P = features_BxP.mean(axis=0, dtype=np.float64), features_BxP.std(axis=0, dtype=np.float64)
-    varies_P = scale_P > 1e-6 * np.maximum(1, np.abs(mean_P))
-    return Standard(mean_P.astype(np.float32), np.where(varies_P, scale_P, 1).astype(np.float32))
+def standard(rows: Rows) -> Standard:
+    mean_P, variance_P = moments(rows.features_BxP)
+    varies_P = variance_P > 1e-12 * np.maximum(1, np.square(mean_P))
+    scale_P = np.where(varies_P, np.sqrt(variance_P), 1)
+    sparse_kind = () if isinstance(rows.features_BxP, np.ndarray) else ((0, len(mean_P)),)
+    for start, end in rows.counts or sparse_kind:
+        of_kind = float(variance_P[start:end].mean())
+        scale_P[start:end] = math.sqrt(of_kind) if of_kind > 1e-12 else 1
+    return Standard(mean_P.astype(np.float32), scale_P.astype(np.float32))
 
 
-def _one_scale(features_BxP: sparse.csr_array) -> Standard:
+def moments(features_BxP: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each feature, f64 [P]."""
+    if isinstance(features_BxP, np.ndarray):
+        return features_BxP.mean(axis=0, dtype=np.float64), features_BxP.var(axis=0, dtype=np.float64)
     features = features_BxP.astype(np.float64)
-    variance = float(np.mean(features.power(2).mean(axis=0) - features.mean(axis=0) ** 2))
-    zeros_P = np.zeros(features.shape[1], np.float32)
-    return Standard(zeros_P, zeros_P + np.float32(math.sqrt(variance) if variance > 1e-12 else 1))
+    mean_P = np.asarray(features.mean(axis=0))
+    return mean_P, np.maximum(np.asarray(features.power(2).mean(axis=0)) - np.square(mean_P), 0)
 
 
 def fit(kind: str, train: Rows, outputs: int, inverse_penalty: float) -> Linear:
@@ -119,10 +133,12 @@ def fit(kind: str, train: Rows, outputs: int, inverse_penalty: float) -> Linear:
 
 def path(kind: str, train: Rows, outputs: int, inverse_penalties: Sequence[float]) -> Iterator[Linear]:
     """The models of several penalties, each fitted when it is asked for; a fit begins at the one before."""
-    standardised = standard(train.features_BxP)
+    standardised = standard(train)
     parts = {"classification": _classes, "multilabel": _labels, "regression": _values}[kind]
     x_BxP = standardised(train.features_BxP)
+    centred = isinstance(x_BxP, np.ndarray)
     for kernel_PxV, bias_V in parts(x_BxP, train.labels, outputs, inverse_penalties):
+        bias_V = bias_V if centred else bias_V + standardised.mean_P / standardised.scale_P @ kernel_PxV
         yield Linear(*standardised, np.asarray(kernel_PxV, np.float32), np.asarray(bias_V, np.float32))
 
 

@@ -79,13 +79,17 @@ class Classifier:
         return sum(self.widths)
 
     @property
+    def counts(self) -> tuple[tuple[int, int], ...]:
+        """The spans of the features that count codes, one each readout."""
+        ends = list(itertools.accumulate(self.widths))
+        spans = zip(self.readouts, [0, *ends], ends)
+        return tuple((start, end) for name, start, end in spans if name in OF_CODES)
+
+    @property
     def head(self) -> Head:
         """What it says of counts of frozen codes stays as the probe has it, whose penalty dev chose: without one, ten
         thousand weights learn a few thousand training rows by heart."""
-        ends = list(itertools.accumulate(self.widths))
-        spans = zip(self.readouts, [0, *ends], ends)
-        kept = tuple((start, end) for name, start, end in spans if name in OF_CODES and self.form > 1)
-        return Head(self.outputs, self.hidden, self.dropout, self.form, kept)
+        return Head(self.outputs, self.hidden, self.dropout, self.form, self.counts if self.form > 1 else ())
 
     def logits(self, head: Params, features_BxP: Array, key: Array | None = None) -> Array:
         """f32 [B, V] of `features`; dropout where there is a `key`."""

@@ -86,7 +86,7 @@ class FinetuneStage:
             for name, split in labelled_set.splits.items()
         }
         start = probe(settings, base, labelled_set, encoded, target)
-        settings = settings.with_dropout(dropout(settings.head.dropout, start.head["kernel"]))
+        settings = settings.with_dropout(dropout(settings.head.dropout, start.spread))
         if start.model.strands == "one":
             encoded = {name: of._replace(other=()) for name, of in encoded.items()}
         task = finetune_task(settings, start.model.network, labelled_set.kind, mesh.devices.flat[0].platform)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, get_args
 
 import numpy as np
+from scipy import sparse
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.evaluation import linear, scores
@@ -22,7 +23,7 @@ from vqdna_jax.training.settings import FinetuneSettings
 
 POSITIONAL = "positions:8"
 CANDIDATES = (
-    *("mean", "words", "pairs", "mean+words", "words+pairs"),
+    *("mean", "words", "pairs", "mean+words", "words+pairs", "mean+words+pairs"),
     *("segments:8", "segments:8+words", POSITIONAL, f"{POSITIONAL}+words"),
 )
 FINALISTS = 3  # of them, that "auto" tries on both strands
@@ -42,6 +43,8 @@ class Probe(NamedTuple):
         model: it, as a fine-tuned model of method "head". head: its parameters, which training starts from.
         features: of each split.
         scores: of each split but train, by name; dev chose the penalty.
+        spread: the sum over features of variance times the weight's square, the mean of the logits: what dropout is
+            told.
         lines: to say of it before the first step.
     """
 
@@ -49,6 +52,7 @@ class Probe(NamedTuple):
     head: Mapping[str, np.ndarray]
     features: Mapping[str, LabelledFeatures]
     scores: Mapping[str, scores.Scores]
+    spread: float
     lines: Sequence[str]
 
 
@@ -70,24 +74,32 @@ def probe(
     silent = ["mean"] if of_codes and settings.tuning.method != "head" else []
     blank = fitting.blank("+".join(readouts + silent))
     features = {name: fitting.features(name, pool, strands) for name in encoded}
-    rows = {name: _rows(of) for name, of in features.items()}
+    counts = fitting.counts(pool)
+    rows = {name: _rows(of, counts) for name, of in features.items()}
     if not of_codes:  # what the head says of counts is not trained
-        rows["train"] = _rows_of_each(features["train"])
+        rows["train"] = _rows_of_each(features["train"], counts)
     found = linear.choose(labelled_set.kind, rows["train"], rows["dev"], labelled_set.classes)
     head = fitting.head(found.model, fitting.standards(silent, strands), blank)
     scored = {name: fitting.score(found.model, of) for name, of in rows.items() if name != "train"}
     said = _described(found, linear.METRICS[labelled_set.kind])
     lines = [f"readout    {pool}, {rows['train'].features_BxP.shape[1]:,} features; {said}", *lines]
-    return Probe(fitting.model(blank.network, head, strands), head, features, scored, lines)
+    return Probe(
+        fitting.model(blank.network, head, strands), head, features, scored, _spread(found.model, rows["train"]), lines
+    )
 
 
-def dropout(most: float, kernel_PxV: np.ndarray) -> float:
+def dropout(most: float, spread: float) -> float:
     """At most `most`, and at most what gives the logits a variance of MOST_NOISE. Weights of a probe under a weak
     penalty are large and cancel: where a tenth of the features is missing they do not, and training would learn against
     that noise alone."""
+    return min(most, MOST_NOISE / (MOST_NOISE + spread))
+
+
+def _spread(found: linear.Linear, train: linear.Rows) -> float:
+    kernel_PxV = found.kernel_PxV / found.scale_P[:, None]
     kernel_PxV = kernel_PxV - kernel_PxV.mean(axis=1, keepdims=True) if kernel_PxV.shape[1] > 1 else kernel_PxV
-    of_features = float(np.square(kernel_PxV).sum(axis=0).mean())  # which are standardised
-    return min(most, MOST_NOISE / (MOST_NOISE + of_features))
+    _, variance_P = linear.moments(train.features_BxP)
+    return float((variance_P @ np.square(kernel_PxV)).mean())
 
 
 def _listed(tried: Tried) -> str:
@@ -100,16 +112,20 @@ def _described(found: linear.Chosen, metric: str) -> str:
     return f"linear probe on dev: {metric} {found.dev[metric] or 0:.3f}{edge}"
 
 
-def _rows(of: LabelledFeatures) -> linear.Rows:
-    """The features, of both strands their mean: what a linear head says of it is the mean of what it says of each."""
+def _rows(of: LabelledFeatures, counts: tuple[linear.Span, ...]) -> linear.Rows:
+    """The features, of both strands their mean: what a linear head says of it is the mean of what it says of each.
+
+    Where all are counts, which are mostly zeros, they are sparse: fitted in a tenth of the time."""
     first_BxP, *other = of.strands
-    return linear.Rows((first_BxP + other[0]) / 2 if other else first_BxP, of.labels)
+    features_BxP = (first_BxP + other[0]) / 2 if other else first_BxP
+    all_counts = sum(end - start for start, end in counts) == features_BxP.shape[1]
+    return linear.Rows(sparse.csr_array(features_BxP) if all_counts else features_BxP, of.labels, counts)
 
 
-def _rows_of_each(of: LabelledFeatures) -> linear.Rows:
+def _rows_of_each(of: LabelledFeatures, counts: tuple[linear.Span, ...]) -> linear.Rows:
     """Every strand by itself, as training reads them. Weights fitted on means are larger, for means vary less, and what
     they say of one strand is noise that training would learn against."""
-    return linear.Rows(np.concatenate(of.strands), np.concatenate([of.labels] * len(of.strands)))
+    return linear.Rows(np.concatenate(of.strands), np.concatenate([of.labels] * len(of.strands)), counts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +183,8 @@ class _Fitting:
     def _tried(self, pool: str, strands: Strands) -> float:
         """The score on dev of a probe of some rows."""
         kind = self.labelled_set.kind
-        train, dev = (_rows(self._features_of_some(split, pool, strands)) for split in ("train", "dev"))
+        counts = self.counts(pool)
+        train, dev = (_rows(self._features_of_some(split, pool, strands), counts) for split in ("train", "dev"))
         return linear.choose(kind, train, dev, self.labelled_set.classes).dev[linear.METRICS[kind]] or 0.0
 
     def features(self, split: str, pool: str, strands: Strands) -> LabelledFeatures:
@@ -211,16 +228,22 @@ class _Fitting:
             )
         return ""
 
+    def counts(self, pool: str) -> tuple[linear.Span, ...]:
+        """The spans of the features of a readout that count codes."""
+        return self._network(pool).counts
+
     def blank(self, pool: str) -> FineTuned:
         """A model with the readout, before there is a head, to compute features with."""
-        places = self._longest if any(name in POSITIONS for name in pool.split("+")) else 0
-        network = Recipe(self.labelled_set.kind, "head", LoraConfig(), pool, 0, places).network(self.base, 1)
-        own = {}
+        network, own = self._network(pool), {}
         if network.channels:
             own["positions_map"] = self._map_of(network.channels)
         if ATTENTION in network.readouts:
             own["attention_query"] = np.zeros(network.model.width, np.float32)
         return self.model(network, own)
+
+    def _network(self, pool: str) -> Classifier:
+        places = self._longest if any(name in POSITIONS for name in pool.split("+")) else 0
+        return Recipe(self.labelled_set.kind, "head", LoraConfig(), pool, 0, places).network(self.base, 1)
 
     def _map_of(self, channels: int) -> np.ndarray:
         if channels not in self._maps:
@@ -246,7 +269,7 @@ class _Fitting:
         """Of features without a say yet. Some rows tell: to read those of all costs as much as to train on them."""
         if not silent:
             return linear.Standard(np.zeros(0, np.float32), np.zeros(0, np.float32))
-        return linear.standard(_rows(self._features_of_some("train", "+".join(silent), strands)).features_BxP)
+        return linear.standard(_rows(self._features_of_some("train", "+".join(silent), strands), ()))
 
     def head(self, found: linear.Linear, rest: linear.Standard, blank: FineTuned) -> dict[str, np.ndarray]:
         """Parameters of `Head`, features without a say at its end."""
