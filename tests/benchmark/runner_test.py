@@ -260,7 +260,7 @@ def test_without_any_score_the_verb_ends_with_43_and_the_table_says_why(place, c
     with pytest.raises(SystemExit) as stopped:
         main.main(["benchmark", *options, "--preset=tiny", *(f"--set={setting}" for setting in settings)])
     line = capsys.readouterr().err.splitlines()[-1]
-    assert stopped.value.code == 43 and f"{out}: none of its 6 cells has a score, the first: error: " in line
+    assert stopped.value.code == 43 and f"{out}: none of its {1 + len(controls.LINEAR)} cells has a score, " in line
     assert (out / "table.md").exists()
 
 

@@ -173,7 +173,7 @@ def spread(probe: linear.Linear, x_BxP: np.ndarray) -> float:
     return readout._spread(probe, linear.Rows(x_BxP, np.zeros(len(x_BxP))))
 
 
-@pytest.mark.parametrize("pool, counts", [("words", 2), ("mean+words", 1), ("mean", 0)])
+@pytest.mark.parametrize("pool, counts", [("words+pairs", 2), ("mean+words", 1), ("mean", 0)])
 def test_counts_of_codes_have_one_scale_each_kind_and_other_numbers_one_each(place, pool, counts):
     settings = changed(
         place, head__pool=pool if counts < 2 else "words+pairs", data__strands="one", tuning__method="head"

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from vqdna_jax.benchmark.cells import NETWORK
 from vqdna_jax.evaluation import code_statistics, linear, probes, scores
+from vqdna_jax.genome.alphabet import reverse_complement
 from vqdna_jax.labels.sets import LabelledSet
 
 Features = Callable[[list[np.ndarray]], sparse.csr_array]
@@ -26,8 +27,17 @@ def counts_and_positions(bases: list[np.ndarray]) -> sparse.csr_array:
     return sparse.csr_array(sparse.hstack([*counts, probes.one_hot(bases)], "csr"))
 
 
+def counts_of_both_strands(bases: list[np.ndarray]) -> sparse.csr_array:
+    """Logarithms of 1 + the counts of 6-mers on either strand, f32 [B, 4096]: where a factor binds either, as good a
+    control as there is, and what a model that reads both strands has to beat."""
+    strands = (bases, [reverse_complement(of) for of in bases])
+    forward_BxK, backward_BxK = (code_statistics.kmer_counts(probes.padded(of), 6) for of in strands)
+    return np.log1p(forward_BxK + backward_BxK)
+
+
 COUNTS: dict[str, Features] = {f"{k}-mer counts": functools.partial(probes.kmers, k=k) for k in (4, 5, 6)}
 LINEAR: dict[str, Features] = COUNTS | {
+    "6-mer counts, both strands": counts_of_both_strands,
     "one-hot by position": probes.one_hot,
     "counts + positions": counts_and_positions,
 }

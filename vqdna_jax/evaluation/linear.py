@@ -1,7 +1,7 @@
 """Linear models of features, by scikit-learn: probes, the controls of the benchmark, and what fine-tuning starts from.
 
-B counts rows, P features, V classes or labels. What a network says is standardised on the training rows, each feature by
-itself. Counts of one kind are all divided by one number, so that their variance is 1 on average: divided by its own
+B counts rows, P features, V classes or labels. What a network says is standardised on the training rows, each feature
+by itself. Counts of one kind are all divided by one number, so that their variance is 1 on average: divided by its own
 deviation, a k-mer that few sequences have would weigh as much as common ones, and what is fitted is chance
 (docs/results.md). Sparse features are counts; they are fitted as they are, for centred no zero would be left, and the
 bias, which has no penalty, makes up for that.
