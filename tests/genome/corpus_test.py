@@ -1,9 +1,11 @@
 """The corpus: what went in comes out, splits are whole, damage is refused, nothing half-written stays."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from vqdna_jax.genome.build.build import build_corpus
 from vqdna_jax.genome.chunks import CHUNK_BP, chunk_bases, parse_chunk
 from vqdna_jax.genome.corpus import open_corpus
 from vqdna_jax.genome.runs import spread_runs
-from vqdna_jax.genome.windows import WindowBatches
+from vqdna_jax.genome.windows import WindowBatches, train_iterator
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory from /proc")
 BUNDLED = Path(corpus_lib.__file__).parent / "bundled"
@@ -109,6 +111,21 @@ def test_the_digest_follows_the_bases_and_not_the_way_they_are_stored(genomes, t
         path.write_text(f">{record.id}\n{sequence}\n")
         digests.append(build_corpus([path], tmp_path / suffix, progress=False)["digest"])
     assert text[-1] != "C" and digests[0] == digests[1] != digests[2]
+
+
+def test_no_process_but_this_one_reads_and_could_be_killed(built):
+    readers = set()
+
+    class Noted(WindowBatches):
+        def __getitem__(self, step):
+            readers.add((os.getpid(), threading.get_ident()))
+            return super().__getitem__(step)
+
+    iterator = train_iterator(Noted(open_corpus(built), "train", 128, 4, seed=0))
+    for _ in range(5):
+        next(iterator)
+    assert {process for process, _ in readers} == {os.getpid()}
+    assert threading.get_ident() not in {thread for _, thread in readers}
 
 
 def test_tfds_reads_it_and_tensorflow_is_never_imported(built):

@@ -32,8 +32,9 @@ def test_nothing_comes_of_a_kill_and_a_flipped_bit(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_nothing_comes_of_three_minutes_of_faults(tmp_path):
-    report = chaos(tmp_path / "chaos", kills=1000, seed=0, counts=[2], minutes=3)
+@pytest.mark.parametrize(("stage", "remote", "processes"), [(1, False, 2), (1, True, 1), (3, False, 2)])
+def test_nothing_comes_of_three_minutes_of_faults(tmp_path, stage, remote, processes):
+    report = chaos(tmp_path / "chaos", 1000, seed=0, counts=[processes], minutes=3, stage=stage, remote=remote)
     print(report)
     assert report["wrong"] == []
     assert sum(report["faults"].values()) >= 3 and report["finished runs"] > 0

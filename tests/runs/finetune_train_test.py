@@ -7,6 +7,7 @@ import pathlib
 import shutil
 
 import chex
+import fsspec
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -29,6 +30,7 @@ from small_finetune import (
     write_set,
 )
 from small_run import Recorder, recorded, rows_of, run, stop_at
+from small_store import Shaky
 from tiny_pretrained import save_tiny_pretrained
 
 from configs import finetune
@@ -250,22 +252,27 @@ class TestRetries:
         ("collapses", "code", "attempts"),
         [([False], 0, 1), ([True, False], 0, 2), ([True] * 5, 0, 3), ([True, None], EXIT_STOPPED, 2)],
     )
-    def test_until_one_has_not_collapsed_or_a_signal_comes(self, tmp_path, monkeypatch, collapses, code, attempts):
-        seen = []
+    @pytest.mark.parametrize("remote", [False, True])
+    def test_until_one_has_not_collapsed_or_a_signal_comes(
+        self, tmp_path, monkeypatch, collapses, code, attempts, remote
+    ):
+        seen, place = [], "shaky://bucket/run" if remote else tmp_path
+        Shaky.anew()
 
         def attempt(config, workdir, *_):
             seen.append((config.seed, workdir))
             collapsed = collapses[len(seen) - 1]
             if collapsed is None:
                 return EXIT_STOPPED
-            workdir.mkdir(exist_ok=True)
-            (workdir / "result.json").write_text(json.dumps({"dev_collapsed": collapsed}))
+            with fsspec.open(f"{workdir}/result.json", "w", auto_mkdir=True) as result:
+                json.dump({"dev_collapsed": collapsed}, result)
             return 0
 
         monkeypatch.setattr(retries, "train", attempt)
         config = finetune.get_config("tiny")  # of two retries
-        expected = [(1000 * i, tmp_path / f"retry_{i}" if i else tmp_path) for i in range(attempts)]
-        assert train_with_retries(config, tmp_path) == (code, expected[-1][1]) and seen == expected
+        names = [f"{place}/retry_{i}" if i else place for i in range(attempts)]
+        expected = [(1000 * i, name if remote else pathlib.Path(name)) for i, name in enumerate(names)]
+        assert train_with_retries(config, place) == (code, expected[-1][1]) and seen == expected
 
 
 class TestLong:
