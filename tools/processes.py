@@ -185,7 +185,7 @@ class Flaky(LocalFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path):
-        return super()._strip_protocol(os.fspath(path).replace("flaky://", "file://"))
+        return super()._strip_protocol(os.fspath(path).removeprefix("flaky://"))
 
     def put_file(self, local, remote, **options):
         self.pipe_file(remote, pathlib.Path(local).read_bytes())
