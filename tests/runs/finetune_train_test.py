@@ -253,9 +253,7 @@ class TestRetries:
         [([False], 0, 1), ([True, False], 0, 2), ([True] * 5, 0, 3), ([True, None], EXIT_STOPPED, 2)],
     )
     @pytest.mark.parametrize("remote", [False, True])
-    def test_until_one_has_not_collapsed_or_a_signal_comes(
-        self, tmp_path, monkeypatch, collapses, code, attempts, remote
-    ):
+    def test_until_one_has_not_collapsed_or_is_stopped(self, tmp_path, monkeypatch, collapses, code, attempts, remote):
         seen, place = [], "shaky://bucket/run" if remote else tmp_path
         Shaky.anew()
 
