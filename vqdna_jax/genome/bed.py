@@ -9,9 +9,7 @@ import re
 from typing import NamedTuple
 
 from vqdna_jax.errors import InputError
-from vqdna_jax.genome.stream_check import lines_check
-from vqdna_jax.genome.streams import read_chunks
-from vqdna_jax.runtime.remote import places
+from vqdna_jax.genome.text_file import Text, read_text
 
 _NUMBER = re.compile("[0-9]{1,15}")
 _NO_INTERVAL = re.compile(r"\s*(#.*|(track|browser)(\s.*)?)?")
@@ -55,17 +53,17 @@ class Bed(NamedTuple):
 
 def read(path: str | os.PathLike) -> Bed:
     """A file, or standard input ("-"). Raises InputError, as `file:line: what; what to do`."""
-    with places.readable(path, lines_check()) as copy:
-        try:
-            lines, digest = b"".join(read_chunks(copy)).split(b"\n"), places.sha256_of(copy)
-        except OSError as error:
-            raise places.cannot_read(path, error) from error
-    texts = [line.decode("utf-8", "backslashreplace") for line in lines]
-    passed = [_NO_INTERVAL.fullmatch(text) for text in texts]
-    found = [_interval(f"{copy}:{number}", texts[number - 1]) for number, no in enumerate(passed, start=1) if not no]
+    return parse(read_text(path))
+
+
+def parse(text: Text) -> Bed:
+    """What the lines of a file hold. Raises as `read`."""
+    passed = [_NO_INTERVAL.fullmatch(line) for line in text.lines]
+    rows = (number for number, no in enumerate(passed, start=1) if not no)
+    found = [_interval(f"{text.path}:{number}", text.lines[number - 1]) for number in rows]
     if not found:
-        raise InputError(f"{copy}: no regions; expected NAME, START and END on each line, with tabs between them")
-    return Bed(str(copy), found, sum(bool(no and no[2]) for no in passed), digest)
+        raise InputError(f"{text.path}: no regions; expected NAME, START and END on each line, with tabs between them")
+    return Bed(text.path, found, sum(bool(no and no[2]) for no in passed), text.sha256)
 
 
 def _interval(place: str, text: str) -> Interval:
