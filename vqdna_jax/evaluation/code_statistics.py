@@ -196,8 +196,16 @@ def strand_consistency(codes_BxL: Array, reverse_codes_BxL: Array, codebook_size
     partners were independent of codes, sum_k p(k) q(map(k)), with p and q the odd windows' codes and partners.
     """
     partners_BxL = reverse_codes_BxL[:, ::-1]
-    partner_K = _commonest_partner(codes_BxL[::2].ravel(), partners_BxL[::2].ravel(), codebook_size, codebook_size)
-    codes_M, partners_M = codes_BxL[1::2].ravel(), partners_BxL[1::2].ravel()
+    fit = codes_BxL[::2].ravel(), partners_BxL[::2].ravel()
+    return partner_agreement(*fit, codes_BxL[1::2].ravel(), partners_BxL[1::2].ravel(), codebook_size)
+
+
+def partner_agreement(
+    fit_codes_M: Array, fit_partners_M: Array, codes_M: Array, partners_M: Array, codebook_size: int
+) -> dict[str, float]:
+    """`strand_consistency` of codes and partners, each a row, whose map is fitted on the first two and scored on the
+    others."""
+    partner_K = _commonest_partner(fit_codes_M, fit_partners_M, codebook_size, codebook_size)
     q_K = np.bincount(partners_M, minlength=codebook_size) / partners_M.size
     mapped_M = partner_K[codes_M]
     chance = np.mean(np.append(q_K, 0.0)[mapped_M])  # a code not seen in the fit maps to -1, the appended zero

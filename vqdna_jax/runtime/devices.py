@@ -1,6 +1,7 @@
 """Which kind of device jax computes on, chosen before it starts."""
 
 import os
+import platform
 from typing import Literal
 
 from vqdna_jax.errors import InputError, first_line
@@ -34,3 +35,13 @@ def choose(device: Device) -> None:
         raise InputError(f"{asked}: jax does not start ({why}); see `vqdna doctor`, or leave it out") from error
     if device not in ("auto", found):
         raise InputError(f"{asked}: jax finds none here, only {found}; see `vqdna doctor`, or leave it out")
+
+
+def machine() -> str:
+    """What numbers were computed on, in words."""
+    import jax
+
+    devices = jax.devices()
+    cores = f"{os.cpu_count()} CPU cores, {platform.machine()}"
+    kind = devices[0].device_kind
+    return cores if devices[0].platform == "cpu" else f"{len(devices)} x {kind}; {cores}"

@@ -4,7 +4,6 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from vqdna_jax.benchmark.report.page import put, render, write_page
 from vqdna_jax.benchmark.sets import published
 from vqdna_jax.benchmark.sets.cards import CARDS
 from vqdna_jax.errors import InputError
+from vqdna_jax.runtime.devices import machine
 from vqdna_jax.runtime.files import check_output, read_json, replacing
 
 TITLE = "Fine-tuning benchmark"
@@ -61,15 +61,6 @@ def collect(cells: Sequence[Cell], command: str, budget: Mapping[str, Any]) -> d
         "cards": {name: _card(name, cells) for name in names},
     }
     return facts | results.to_json(cells, [row for row in published.ROWS if row.scores.keys() & datasets])
-
-
-def machine() -> str:
-    import jax
-
-    devices = jax.devices()
-    cores = f"{os.cpu_count()} CPU cores, {platform.machine()}"
-    kind = devices[0].device_kind
-    return cores if devices[0].platform == "cpu" else f"{len(devices)} x {kind}; {cores}"
 
 
 def _card(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
