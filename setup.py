@@ -22,7 +22,11 @@ setup(
     # The experiments lie where people find them, and are installed inside the package.
     packages=[*find_packages(include=["vqdna_jax", "vqdna_jax.*"]), "vqdna_jax.configs"],
     package_dir={"vqdna_jax.configs": "configs"},
-    package_data={"vqdna_jax": ["shipped/*/*"], "vqdna_jax.genome": ["bundled/*"]},
+    package_data={
+        "vqdna_jax": ["shipped/*/*"],
+        "vqdna_jax.genome": ["bundled/*"],
+        "vqdna_jax.report.vocabulary": ["motifs.tsv"],
+    },
     entry_points={"console_scripts": ["vqdna = vqdna_jax.cli.main:command"]},
     # jax 0.10 is the last line for Python 3.11; newer Pythons get newer ones.
     install_requires=[
@@ -61,6 +65,7 @@ setup(
         # `vqdna tracks`, and a bigWig as a target of `vqdna labels`; needs a C compiler but on Linux x86-64
         "tracks": ["pyBigWig>=0.3.24"],
         "remote": ["gcsfs>=2025.3", "s3fs>=2025.3"],  # --workdir and data at gs:// and s3://
+        "report": ["biopython>=1.84", "tokenizers>=0.20"],  # vqdna report vocabulary: GenBank, byte pairs
         "tpu": ["jax[tpu]"],  # also the TPU compiler, which needs no TPU: `vqdna plan`
         # The site, tools/docs.sh: they lie in .venv/docs, from tests/docs.lock.
         "docs": [

@@ -5,11 +5,13 @@ STYLE = """
   color-scheme: light dark;
   --page: #fcfcfa; --card: #ffffff; --ink: #1d2327; --soft: #59636b; --line: #dfe3e6; --strong: #b9c1c7;
   --model: #0072b2; --control: #c14f00; --published: #59636b; --wash: #eef4f8;
+  --green: #00795a; --violet: #8e4585; --red: #c0271a;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #14181b; --card: #1b2024; --ink: #e6e9eb; --soft: #a3adb4; --line: #30383e; --strong: #56616a;
     --model: #56b4e9; --control: #e69f00; --published: #a3adb4; --wash: #1c2932;
+    --green: #2fc49a; --violet: #d68fc9; --red: #ff7f6e;
   }
 }
 * { box-sizing: border-box; }
@@ -89,6 +91,18 @@ svg .mark { stroke: var(--role); fill: var(--role); fill-opacity: 0.45; stroke-w
 svg .control .mark { fill: none; }
 svg .published .mark { fill: none; }
 svg .mean { stroke: var(--role); stroke-width: 3; stroke-linecap: round; }
+.series-0 { --role: var(--model); } .series-1 { --role: var(--control); } .series-2 { --role: var(--green); }
+.series-3 { --role: var(--violet); } .series-4, .quiet { --role: var(--published); }
+svg .curve { fill: none; stroke: var(--role); stroke-width: 1.8; stroke-linejoin: round; }
+svg .second .curve { stroke-dasharray: 5 3; }
+svg.letters { position: absolute; width: 0; height: 0; }
+svg.logo { max-width: none; margin-top: 2px; } svg .own { stroke: var(--soft); stroke-width: 2; }
+.base-A { fill: var(--green); } .base-C { fill: var(--model); } .base-G { fill: var(--control); }
+.base-T { fill: var(--red); }
+.words { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 16px; }
+.contexts { font-size: 12.5px; line-height: 1.45; margin: 8px 0 6px; color: var(--soft); }
+.fine { display: grid; grid-template-columns: 1fr 1fr; gap: 8px 14px; font-size: 12.5px; }
+.fine small { color: var(--soft); }
 .key { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 13.5px; color: var(--soft); margin: 0 0 12px;
   padding: 0; list-style: none; }
 .key li { display: flex; align-items: center; gap: 7px; }
@@ -114,7 +128,8 @@ dt { color: var(--soft); } dd { margin: 0; }
 @page { size: A4 landscape; margin: 12mm; }
 @media print {
   :root { color-scheme: light; --page: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #ccc; --strong: #888;
-    --model: #0072b2; --control: #c14f00; --published: #444; --wash: #f2f6f9; }
+    --model: #0072b2; --control: #c14f00; --published: #444; --wash: #f2f6f9;
+    --green: #00795a; --violet: #8e4585; --red: #c0271a; }
   body { font-size: 10.5pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; } section { margin-top: 22px; }
   .scroll { overflow: visible; border: 0; } table { font-size: 8.5pt; } th, td { padding: 2px 5px; }
