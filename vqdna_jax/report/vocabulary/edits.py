@@ -31,14 +31,14 @@ class Motif(NamedTuple):
 
 
 def edits(vocabulary: Vocabulary, windows: Windows) -> list[dict[str, Any]]:
-    """Of one random edit in each window, a substitution, or an insertion after which the window's last base goes."""
+    """Of one random edit in each window, a substitution or an insertion."""
     bases_BxS, rng = windows.bases_BxS, np.random.default_rng(0)
     rows, size = len(bases_BxS), bases_BxS.shape[1]
     at_B = rng.integers(size // 4, size - size // 4, rows)
     substituted, row_B = bases_BxS.copy(), np.arange(rows)
     substituted[row_B, at_B] = (bases_BxS[row_B, at_B] + rng.integers(1, 4, rows)) % 4
     base_B = rng.integers(0, 4, rows)
-    inserted = np.stack([np.insert(x, at, base)[:-1] for x, at, base in zip(bases_BxS, at_B.tolist(), base_B.tolist())])
+    inserted = np.stack([np.insert(x, at, base) for x, at, base in zip(bases_BxS, at_B.tolist(), base_B.tolist())])
     return [
         {"edit": name} | _changes(windows, in_windows(vocabulary, edited), at_B, shift)
         for name, edited, shift in (("substitution", substituted, 0), ("insertion", inserted, 1))
@@ -50,15 +50,14 @@ def _changes(before: Windows, after: Windows, at_B: np.ndarray, shift: int) -> d
     changed, total = np.zeros(2 * FAR + 1), np.zeros(2 * FAR + 1)
     counts: list[list[int]] = []
     holding, farthest, silent = [], 0, 0
-    size, levels = before.bases_BxS.shape[1], before.codes[0].shape[1]
+    levels = before.codes[0].shape[1]
     for codes_LxN, spans_Lx2, codes, spans, at in zip(*before[1:], *after[1:], at_B.tolist()):
         moved_Lx2 = spans_Lx2 + shift * (spans_Lx2 >= [at, at + 1])
-        inside_L = moved_Lx2[:, 1] <= size
         there = {key: tuple(code) for key, code in zip(map(tuple, spans.tolist()), codes.tolist())}
-        found = [there.get(key, (-1,) * levels) for key in map(tuple, moved_Lx2[inside_L].tolist())]
-        differs_LxN = np.array(found) != codes_LxN[inside_L]
-        here_Lx2, differs_L = spans_Lx2[inside_L], differs_LxN.any(axis=1)
-        apart_L = np.where(here_Lx2[:, 0] > at, here_Lx2[:, 0] - at, np.minimum(here_Lx2[:, 1] - 1 - at, 0))
+        found = [there.get(key, (-1,) * levels) for key in map(tuple, moved_Lx2.tolist())]
+        differs_LxN = np.array(found) != codes_LxN
+        differs_L = differs_LxN.any(axis=1)
+        apart_L = np.where(spans_Lx2[:, 0] > at, spans_Lx2[:, 0] - at, np.minimum(spans_Lx2[:, 1] - 1 - at, 0))
         counts.append(differs_LxN.sum(axis=0).tolist())
         holding.append(int((apart_L == 0).sum()))
         silent += not differs_L.any()
