@@ -150,6 +150,16 @@ def test_a_second_run_of_this_machine_is_kept_out_at_once(monkeypatch, tmp_path)
         pass
 
 
+def test_what_is_of_a_machine_alone_is_not_taken_from_the_store(monkeypatch, tmp_path):
+    with machine(monkeypatch, tmp_path / "one", RuntimeError):
+        pass
+    for name in (".lease", "metrics.jsonl", "retry_1/metrics.jsonl", "checkpoints/../../escaped", "checkpoints/x/y"):
+        store.Store(URL).write(name, b"")
+    with machine(monkeypatch, tmp_path / "two") as opened:
+        assert {path.name for path in opened.path.rglob("*")} == {"run.json", "metrics.jsonl", "lock", ".lease"}
+        assert (opened.path / ".lease").read_text() != ""
+
+
 def test_a_store_that_holds_a_model_and_no_run_is_not_written(monkeypatch, tmp_path):
     store.Store(URL).write("config.json", b"of a model")
     with pytest.raises(InputError, match="holds config.json, and that of no run"), workdir.open_workdir(URL):

@@ -44,7 +44,7 @@ class Mirror:
         for path in self._own_files():
             path.unlink()
         for name in sizes:
-            if "/" not in name and name != lease.NAME:
+            if "/" not in name and name != lease.NAME and not name.startswith("."):
                 self._store.download(name, self._directory / name, sizes[name])
         for path in (self._directory / _CHECKPOINTS).glob("[0-9]*"):
             if path.name not in map(str, steps):
