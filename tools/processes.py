@@ -141,8 +141,9 @@ def rows(workdir: pathlib.Path) -> dict[int, tuple]:
 
 
 def checkpoints(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """Those that have their final names."""
-    return [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+    """Those that have their final names, and in a store their seal."""
+    found = [path for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
+    return [path for path in found if (path / "files.json").exists()]
 
 
 def leaf_digests(checkpoint: pathlib.Path) -> dict[str, int]:
