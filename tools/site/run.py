@@ -8,6 +8,7 @@ the package has changed since is not run again.
 """
 
 import argparse
+import base64
 import hashlib
 import itertools
 import json
@@ -36,13 +37,6 @@ class Block(NamedTuple):
     text: str
 
 
-class Done(NamedTuple):
-    """What the code of a script printed, block by block; of a notebook its cells, as .ipynb has them."""
-
-    printed: list[str]
-    notebook: dict | None = None
-
-
 def scripts() -> list[pathlib.Path]:
     return [file for kind, suffix in KINDS.items() for file in sorted((ROOT / "docs" / kind).glob(f"*{suffix}"))]
 
@@ -58,8 +52,10 @@ def blocks(script: str) -> list[Block]:
     return found
 
 
-def run_shell(code: list[str], place: pathlib.Path) -> Done:
-    """Runs the blocks one after the other in one shell, in `place`; raises CalledProcessError where one fails."""
+def run_shell(code: list[str], place: pathlib.Path) -> list[str]:
+    """What blocks print that run one after the other in one shell, in `place`.
+
+    Raises CalledProcessError where one fails."""
     script = "".join(f"{block}\nprintf '{END}'\n" for block in code)
     command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(
@@ -68,24 +64,27 @@ def run_shell(code: list[str], place: pathlib.Path) -> Done:
     if done.returncode:
         print(done.stdout, file=sys.stderr)
         raise subprocess.CalledProcessError(done.returncode, command)
-    return Done(done.stdout.split(END)[:-1])
+    return done.stdout.split(END)[:-1]
 
 
-def run_notebook(cells: list[Block], place: pathlib.Path) -> Done:
-    """Runs the blocks as the cells of a notebook, in `place`; raises nbclient's CellExecutionError where one fails."""
+def run_notebook(cells: list[Block], place: pathlib.Path) -> dict:
+    """A notebook, as .ipynb has it, of the blocks as cells, run in `place`.
+
+    Raises nbclient's CellExecutionError where one fails."""
     import nbclient
     from nbformat import v4
 
     made = [v4.new_code_cell(cell.text) if cell.code else v4.new_markdown_cell(cell.text) for cell in cells]
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"  # not at random, so that two runs differ by what they computed alone
-    notebook = v4.new_notebook(cells=made, metadata={"language_info": {"name": "python"}})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = v4.new_notebook(cells=made, metadata={"kernelspec": kernel})
     os.environ.update(environment(place))
     client = nbclient.NotebookClient(
         notebook, timeout=600, coalesce_streams=True, resources={"metadata": {"path": str(place)}}
     )
     client.execute()
-    return Done([], notebook)
+    return notebook
 
 
 def environment(place: pathlib.Path) -> dict[str, str]:
@@ -142,8 +141,6 @@ def page_of_notebook(notebook: dict, name: str, out: pathlib.Path) -> str:
 
 
 def _output(output: dict, name: str, out: pathlib.Path, pictures: Iterator[int]) -> Iterator[str]:
-    import base64
-
     data = output.get("data", {})
     if "image/png" in data:
         picture = f"{name}/{next(pictures)}.png"
@@ -161,11 +158,11 @@ def render(script: pathlib.Path, out: pathlib.Path) -> None:
         place.mkdir()
         (out / name).mkdir(parents=True, exist_ok=True)
         if script.suffix == ".py":
-            done = run_notebook(parts, place)
-            page = page_of_notebook(done.notebook, name, out)
-            (out / f"{name}.ipynb").write_text(json.dumps(done.notebook, indent=1).replace(f"{place}/", "") + "\n")
+            notebook = run_notebook(parts, place)
+            page = page_of_notebook(notebook, name, out)
+            (out / f"{name}.ipynb").write_text(json.dumps(notebook, indent=1).replace(f"{place}/", "") + "\n")
         else:
-            page = page_of(parts, run_shell([part.text for part in parts if part.code], place).printed, name)
+            page = page_of(parts, run_shell([part.text for part in parts if part.code], place), name)
             for picture in PICTURE.findall("\n".join(part.text for part in parts if not part.code)):
                 shutil.copyfile(place / picture, out / name / _flat(picture))
         (out / f"{name}.md").write_text(page.replace(f"{place}/", "").replace(f"{ROOT}/", ""))
