@@ -80,7 +80,7 @@ def undocumented(docs: pathlib.Path, root: pathlib.Path = ROOT) -> list[str]:
 
     named = {name for page in sorted(docs.glob("*.md")) for name in REFERENCE.findall(page.read_text())}
     loader = griffe.GriffeLoader(search_paths=[root])
-    package = loader.load("vqdna_jax")
+    package = loader.load("vqdna_jax", try_relative_path=False)
     loader.resolve_aliases()
     exported = {str(name) for name in package.exports or [] if not str(name).startswith("__")}
     lacking = sorted(exported - {name.rpartition(".")[2] for name in named})
