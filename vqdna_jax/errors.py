@@ -79,7 +79,7 @@ _OF_A_DEVICE = "RESOURCE_EXHAUSTED"  # how what jax says of a device's memory be
 
 def shown(path: str | bytes | os.PathLike) -> str:
     """A path as messages have it: of a part too long for a name, a sequence in its place, the beginning alone."""
-    text = str(os.fsdecode(path) if isinstance(path, bytes) else path)
+    text = str(os.fsdecode(path) if isinstance(path, bytes) else path) or "an empty name"
     return os.sep.join(
         part if len(part) <= _LONGEST_NAME else f"{part[:80]}... ({len(part):,} letters)" for part in text.split(os.sep)
     )
@@ -131,5 +131,5 @@ def report_and_exit() -> Iterator[None]:
     except (VqdnaError, OSError, MemoryError, RuntimeError) as error:
         if (told := known(error)) is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print("error: " + str(told).replace("\n", r"\n"), file=sys.stderr)  # a name may have one
         sys.exit(told.exit_code)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: a process, its exit code, what it prints."""
 
+import io
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ from importlib import metadata
 
 import jax
 import pytest
+from refusals import refusal as refused
 
 import vqdna_jax
 from vqdna_jax import errors
@@ -119,6 +121,27 @@ def test_a_usage_error_names_what_is_wrong(arguments, names):
     with pytest.raises(errors.InputError) as refused:
         main.parse(arguments)()
     assert "\n" not in str(refused.value) and all(name in str(refused.value) for name in names)
+
+
+STREAMS = {"closed": None} | {
+    encoding: io.TextIOWrapper(io.BytesIO(), encoding) for encoding in ("ascii", "latin-1", "UTF-8", "utf-16")
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize(
+    "arguments", [["frobnicate"], [], ["corpus", "a.fa"], ["corpus", "a.fa", "--out=c", "--validation-share=", "--x"]]
+)
+def test_a_usage_error_is_the_same_whatever_standard_output_is(arguments, stream, monkeypatch):
+    said = refused(main.parse, arguments)
+    monkeypatch.setattr(sys, "stdout", STREAMS[stream])
+    assert refused(main.parse, arguments) == said
+
+
+def test_a_name_of_two_lines_is_told_in_one(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["encode", "a\nb.fa", "--model=mini", "--out=x"])
+    assert capsys.readouterr().err.startswith("error: a\\nb.fa: no such file")
 
 
 @pytest.mark.parametrize("verb", main.VERBS)

@@ -32,7 +32,8 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
         return functools.partial(print, f"vqdna {__version__}")
     printed, group = io.StringIO(), [word for word in argv[:1] if word in GROUPS]
     try:
-        with contextlib.redirect_stderr(printed):
+        # Of standard output, which may be closed, tyro asks what it can show.
+        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(sys.stdout or io.StringIO()):
             return tyro.extras.subcommand_cli_from_dict(
                 {name: _deferred(verb) for name, verb in _choices(*group).items()},
                 prog=" ".join(["vqdna", *group]),
@@ -104,8 +105,12 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 
 def _one_line(message: str, argv: Sequence[str]) -> str:
     """tyro draws a box with a title, sections and a hint; keeps the words of the sections, of missing options names."""
-    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row).strip("│").rstrip() for row in message.splitlines() if "│" in row]
-    sections = "\n".join("" if set(row.strip()) == {"─"} else row for row in rows).split("\n\n")
+    title, *rows = re.sub(r"\x1b\[[0-9;]*m", "", message).splitlines()
+    if title.startswith("╭"):
+        rows = [row.strip("│").rstrip() for row in rows if "│" in row]
+    else:  # standard output is not UTF-8: there are lines for the sections, and blanks for the box
+        rows = [row[1:].rstrip() for row in rows[1:]]
+    sections = "\n".join("" if set(row.strip()) in ({"─"}, {"-"}) else row for row in rows).split("\n\n")
     said = [_words(section) for section in sections if "helptext" not in section]
     begun = (" ".join(argv[:words]) for words in (2, 1))
     verb = next((f"{name} " for name in begun if name in VERBS or name in GROUPS), "")

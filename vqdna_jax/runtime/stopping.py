@@ -11,6 +11,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -68,7 +69,7 @@ class StopRequest:
         self._leave_signals()
         if number == signal.SIGHUP:
             drop_lost_terminal()
-        if self._at_once and _compiles(frame):
+        if self._at_once and _holds_errors(frame):
             self._note_later()
         elif self._at_once:
             raise Stopped
@@ -95,10 +96,13 @@ class StopRequest:
         self._again.start()
 
     def _send_again(self, number: int) -> None:
-        if signal.getsignal(number) == self._note:  # the run may have left meanwhile
-            main = threading.main_thread().ident
-            assert main is not None  # it has begun
-            signal.pthread_kill(main, number)
+        main = threading.main_thread().ident
+        assert main is not None  # it has begun
+        while signal.getsignal(number) == self._note:  # the run may have left meanwhile
+            if not _holds_errors(sys._current_frames().get(main)):
+                signal.pthread_kill(main, number)
+                return
+            time.sleep(_AGAIN_S)
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
@@ -170,11 +174,12 @@ def _outlives_the_terminal() -> bool:
     return signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # nohup
 
 
-def _compiles(frame: FrameType | None) -> bool:
-    """Whether this is within a compile, which an error must not end: jax (0.10) lets handlers run while XLA compiles in
-    a thread of its own, and where they raise, it frees what that thread reads."""
+def _holds_errors(frame: FrameType | None) -> bool:
+    """Whether an error must not come out of this, or does not: a compile, for jax (0.10) lets handlers run while XLA
+    compiles in a thread of its own, and where they raise, it frees what that thread reads; and what Python calls with
+    errors that it lets not out, which a loaded machine has not left by the time that a signal comes again."""
     while frame:
-        if frame.f_globals.get("__name__") == _COMPILER:
+        if frame.f_globals.get("__name__") == _COMPILER or frame.f_code is StopRequest._swallowed.__code__:
             return True
         frame = frame.f_back
     return False

@@ -121,7 +121,14 @@ class TestBeam:
 
     @pytest.mark.parametrize(
         ("runner", "flags", "word"),
-        [("NoRunner", [], "NoRunner"), ("DirectRunner", ["--direct_num_workers=few"], "'few'")],
+        [
+            ("NoRunner", [], "NoRunner"),
+            ("no.such.Runner", [], "No module named 'no'"),
+            ("json.loader", [], "no attribute 'loader'"),
+            ("json.loads", [], "json.loads"),
+            ("", ["--project=mine"], "--beam-option: .* set --beam-runner"),
+            ("DirectRunner", ["--direct_num_workers=few"], "'few'"),
+        ],
     )
     def test_a_runner_that_beam_refuses_is_one_line(self, genomes, tmp_path, runner, flags, word):
         with pytest.raises(InputError, match=word) as refused:

@@ -200,8 +200,8 @@ def _pipeline(runner: str, options: Sequence[str]) -> Iterator[tuple[ModuleType,
             parsed = PipelineOptions(list(options), runner=runner)
             parsed.get_all_options()  # which is when it refuses a value
             pipeline = apache_beam.Pipeline(options=parsed)
-    except (ValueError, SystemExit) as error:
-        reason = str(error) if isinstance(error, ValueError) else refusal.getvalue().strip().rpartition("\n")[2]
+    except (AttributeError, ImportError, TypeError, ValueError, SystemExit) as error:  # of a name with dots it imports
+        reason = refusal.getvalue().strip().rpartition("\n")[2] if isinstance(error, SystemExit) else str(error)
         raise InputError(f"--beam-runner={runner}: {' '.join(reason.split())}; see --beam-option") from error
     print(refusal.getvalue(), end="", file=sys.stderr)
     yield apache_beam, pipeline

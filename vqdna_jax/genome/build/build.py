@@ -43,6 +43,10 @@ def build_corpus(
         raise InputError(f"validation_share={validation_share}: expected a share from 0 up to, not including, 1")
     sources = find_sources(inputs)
     header = {"schema": SCHEMA, "chunk_bp": CHUNK_BP, "validation_share": validation_share}
+    if beam_options and not beam_runner:
+        raise InputError(
+            "--beam-option: says something to Beam, which does nothing here; set --beam-runner, or leave it out"
+        )
     if beam_runner:
         out, sources = places.absolute(out), [_anywhere(source) for source in sources]
     with staging(os.fspath(out)) as place:
