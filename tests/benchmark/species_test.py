@@ -230,7 +230,8 @@ class TestSpecies:
             ({"fastas": {"one": genomes["one"]}}, "1 species were given; expected two or more"),
             ({"length": 0}, "length=0"),
             ({"items_per_class": 0}, "items=0"),
-            ({"items_per_class": {"train": 1}}, "expected a number of 1 or more for train, dev and test"),
+            ({"items_per_class": {"train": 1}}, "expected a number from 1 to 10,000,000 for train, dev and test"),
+            ({"items_per_class": 10**20}, "expected a number from 1 to 10,000,000"),
             ({"fastas": {"a\nb": genomes["one"], "c": genomes["one"]}}, "expected a name of one line"),
             ({"length": 1000}, "cannot be split by rule auto"),
         ]:

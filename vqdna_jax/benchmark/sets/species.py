@@ -31,6 +31,7 @@ from vqdna_jax.runtime.remote import places
 
 ITEMS = {"train": 1000, "dev": 200, "test": 200}  # a class
 MAX_N_SHARE, MAX_DRAWS = 0.5, 100
+MOST_ITEMS = 10_000_000  # of a species in a split: places that are in memory, about 100 bytes each
 Files = Sequence[str | os.PathLike]
 Paths = str | os.PathLike | Sequence[str | os.PathLike]
 
@@ -159,8 +160,11 @@ def _write(plans: Mapping[str, _Plan], out_dir: str | os.PathLike, how: _Draw, i
 
 def _items_by_split(items_per_class: int | Mapping[str, int]) -> dict[str, int]:
     given = items_per_class if isinstance(items_per_class, Mapping) else dict.fromkeys(SPLITS, items_per_class)
-    if set(given) != set(SPLITS) or not all(isinstance(count, int) and count > 0 for count in given.values()):
-        raise InputError(f"items={items_per_class}: expected a number of 1 or more for train, dev and test")
+    if set(given) != set(SPLITS) or not all(
+        isinstance(count, int) and 0 < count <= MOST_ITEMS for count in given.values()
+    ):
+        expected = f"a number from 1 to {MOST_ITEMS:,} for train, dev and test"
+        raise InputError(f"items={items_per_class}: expected {expected}")
     return {split: given[split] for split in SPLITS}
 
 
