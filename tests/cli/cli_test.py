@@ -123,6 +123,27 @@ def test_a_usage_error_names_what_is_wrong(arguments, names):
     assert "\n" not in str(refused.value) and all(name in str(refused.value) for name in names)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["encode", "a.fa", "--model=", "--out=x"], "--model: what follows"),
+        (["encode", "", "--model=mini", "--out=x"], "the name of a file"),
+        (["encode", "a.fa", "", "--model=mini", "--out=x"], "the name of a file"),
+        (["embed", "a.fa", "--model=mini", "--out", ""], "--out: what follows"),
+        (["corpus", "--species=", "--out=x"], "--species: what follows"),
+        (["benchmark", "--data=", "--model=mini", "--out=x"], "--data: what follows"),
+        (["report", "benchmark", "", "--out=x"], "the name of a file"),
+    ],
+)
+def test_a_value_that_is_empty_is_not_the_folder_one_is_in(arguments, what):
+    assert refused(main.parse, arguments).startswith(f"{what} is empty; is it of a variable that is not set?")
+
+
+def test_what_may_be_empty_may_be_empty():
+    call = main.parse(["corpus", "a.fa", "--out=c", "--beam-runner=", "--downloads=x=", "--beam-option=--x="])
+    assert (call.keywords["beam_runner"], call.keywords["beam_option"]) == ("", ("--x=",))
+
+
 STREAMS = {"closed": None} | {
     encoding: io.TextIOWrapper(io.BytesIO(), encoding) for encoding in ("ascii", "latin-1", "UTF-8", "utf-16")
 }

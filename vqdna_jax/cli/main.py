@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import io
+import itertools
 import re
 import signal
 import sys
@@ -30,6 +31,7 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
     """The call that `argv` asks for, not yet made. Raises InputError, one line, where that is no usage."""
     if list(argv) == ["--version"]:
         return functools.partial(print, f"vqdna {__version__}")
+    _refuse_empty(argv)
     printed, group = io.StringIO(), [word for word in argv[:1] if word in GROUPS]
     try:
         # Of standard output, which may be closed, tyro asks what it can show.
@@ -45,6 +47,25 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
         if not stop.code:  # --help
             raise
     raise errors.InputError(_one_line(printed.getvalue(), argv))
+
+
+def _refuse_empty(argv: Sequence[str]) -> None:
+    """Raises InputError: a value is empty that may not be. A path of no letters would be the folder that one is in."""
+    verb = next((VERBS[name] for name in (" ".join(argv[:2]), *argv[:1]) if name in VERBS), None)
+    if verb is None:
+        return
+    parameters = inspect.signature(verb).parameters
+    for before, argument in itertools.pairwise(argv):
+        option, equals, value = argument.partition("=")
+        name = option if equals else before
+        if argument and (value or not equals or not option.startswith("--")):
+            continue
+        parameter = parameters.get(name.removeprefix("--").replace("-", "_"))
+        if parameter is None or parameter.default != "":
+            what = f"{name}: what follows" if name.startswith("--") else "the name of a file"
+            raise errors.InputError(
+                f"{what} is empty; is it of a variable that is not set? (see vqdna {argv[0]} --help)"
+            )
 
 
 def _choices(group: str = "") -> Mapping[str, Callable[..., None]]:
