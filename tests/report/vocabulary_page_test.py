@@ -86,6 +86,7 @@ def test_all_that_is_asked_of_a_vocabulary_is_there_beside_the_others(made):
     assert [row["codes"] for row in own["usage"]] == [16, 32] and len(own["kmers"]) == 2
     assert found["words"][0]["asked"] and found["words"][0]["level"] == 2
     assert all(word["fine"] for word in found["words"][1:])
+    assert {len(word["context"]) for row in own["enrichment"] for word in row["words"]} == {2 + 8 + 2}
     assert found["annotation"]["features"] > 10 and len(findings(found)) == 7
 
 

@@ -79,6 +79,10 @@ def audit(model: str, fasta: Sequence[Path], options: Options, command: str, pro
     others = set_against(own, options.against, bench.windows_BxS, bench.sample)
     told = coded(own, bench.sample, progress)
     letters = Letters(own, told, bench.sample)
+    measured = _measured(own, told, bench, progress)
+    for row in measured["enrichment"]:
+        for word in row["words"]:
+            word["context"] = letters.context(Word(row["level"], word["code"]))
     return {
         "schema": SCHEMA,
         "title": f"The words of {own.name}",
@@ -94,7 +98,7 @@ def audit(model: str, fasta: Sequence[Path], options: Options, command: str, pro
         "word_width": letters.width,
         "background": letters.background.round(4).tolist(),
         "vocabularies": [
-            _measured(own, told, bench, progress),
+            measured,
             *(_measured(other, coded(other, bench.sample, progress), bench, progress) for other in others),
         ],
         "guesses": rates.guesses(bench.windows_BxS),

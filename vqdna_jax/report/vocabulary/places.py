@@ -68,7 +68,17 @@ def enriched_words(audit: Row) -> str:
         for row in own["enrichment"]
         if row["level"] == 1
     ]
-    columns = ["word", "found", "seen", "expected", "times", "z", "times, by G and C", "z, by G and C"]
+    columns = [
+        "word",
+        "commonest letters",
+        "found",
+        "seen",
+        "expected",
+        "times",
+        "z",
+        "times, by G and C",
+        "z, by G and C",
+    ]
     listed = table("enriched", f"The words of {own['name']} that are furthest from the shuffles", columns, blocks)
     inside = f"<details><summary>Words by label</summary>{listed}</details>"
     return section("The words of each label", inside, name="enriched-part") if any(b.rows for b in blocks) else ""
@@ -77,6 +87,7 @@ def enriched_words(audit: Row) -> str:
 def _enriched_row(row: Row, word: Row) -> list[TableCell]:
     return [
         text_cell(f"{row['level']}:{word['code']}"),
+        text_cell(word["context"]),
         text_cell("yes" if word["found"] else "no"),
         number(word["seen"], 0),
         number(word["expected"], 0),

@@ -80,6 +80,11 @@ class Letters:
         found |= {"gc": float(own[:, 1:3].sum() / max(own.sum(), 1e-9)), "letters": shares_Wx4.round(4).tolist()}
         return found | {"bits": self._bits(shares_Wx4).round(4).tolist(), "contexts": self._commonest(starts_M)}
 
+    def context(self, word: Word) -> str:
+        """The commonest letters of the word and around it; none where all have an N."""
+        found = self._commonest(self._words.start_L[self._words.codes_LxN[:, word.level - 1] == word.code])
+        return found[0]["letters"] if found else ""
+
     def _shares(self, starts_M: np.ndarray) -> np.ndarray:
         """f64 [AROUND + width + AROUND, 4]."""
         padded = np.pad(self._bases, (AROUND, AROUND + self.width), constant_values=NUM_BASES)
