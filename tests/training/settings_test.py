@@ -80,6 +80,13 @@ def test_a_bad_value_names_its_key(key):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["seed", "data.window_bp", "model.code_size", "train.total_steps", "mesh.data"])
+def test_an_integer_beyond_all_arrays_names_its_key(key):
+    recorded = settings._replaced(hrq.get_config().to_dict(), key.split("."), 10**30)
+    with pytest.raises(InputError, match=f"^config key {key}: found {10**30}, expected at most "):
+        settings.read(settings.VocabularySettings, recorded)
+
+
 @pytest.mark.parametrize(("task", "key"), LEAVES)
 @pytest.mark.parametrize("value", [None, {"a": []}, float("nan")])
 def test_a_value_of_another_type_names_its_key(task, key, value):

@@ -253,9 +253,10 @@ def read(kind: type[Kept], recorded: Mapping[str, Any]) -> Kept:
     """The settings of a config's plain values. Raises InputError naming the first key whose value cannot work."""
     values = {key: value for key, value in recorded.items() if key != "task"}  # which chose the `kind`
     try:
-        return typed.read(kind, values | {"recorded": recorded})
+        found = typed.read(kind, values | {"recorded": {}})  # in which a key would have another name
     except typed.BadField as error:
         raise InputError(f"config {error}") from error
+    return dataclasses.replace(found, recorded=recorded)
 
 
 def _replaced(tree: Mapping[str, Any], path: list[str], value: object) -> dict[str, Any]:
