@@ -64,6 +64,19 @@ def test_a_hidden_base_reaches_nothing_that_the_network_reads(kind, bases_per_co
     assert (np.asarray(targets) != np.asarray(targets_2)).any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_may_be_one_long_window(kind):
+    task, batch = make(kind), batch_of(random_bases(1, S))
+    params = jax.eval_shape(task.init_params, tokenizer(), batch, jax.random.key(0))
+
+    def gradient(params):
+        loss = jax.grad(task.loss, has_aux=True)
+        return loss(params, (), tokenizer(), task.prepare(batch, jax.random.key(1)), jax.random.key(2))[0]
+
+    found = jax.eval_shape(gradient, params)
+    assert jax.tree.map(lambda x: x.shape, found) == jax.tree.map(lambda x: x.shape, params)
+
+
 def test_a_masked_code_reaches_no_output_by_gradient():
     """The paper's masking: of a replaced code nothing is left, neither in its own place nor beside it."""
     task, batch = make("codes"), batch_of(random_bases(B, S))

@@ -89,10 +89,10 @@ def _mix_in_blocks(
         @jax.checkpoint
         def of_block(block: tuple[Array, Array, Array]) -> Array:
             q_TxC, query, key = block
-            k, v = k_CxL, v_LxC
-            if near:
+            k, v, at = k_CxL, v_LxC, places._replace(query=places.query + query)
+            if near:  # else where keys lie is the same for all blocks: no row of it is kept for each
                 k, v = lax.dynamic_slice_in_dim(k, key, reach, 1), lax.dynamic_slice_in_dim(v, key, reach, 0)
-            at = places._replace(query=places.query + query, key=places.key + key)
+                at = at._replace(key=places.key + key)
             return _mix_all(q_TxC[None, None], k[None, None], v[None, None], window, ends_1, at)[0, 0]
 
         padded_QxC = jnp.pad(q_QxC, ((0, blocks * BLOCK - queries), (0, 0)))

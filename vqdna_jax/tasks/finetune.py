@@ -19,7 +19,7 @@ from vqdna_jax.models import lora
 from vqdna_jax.models.classifier import Classifier, Method, init
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.partition import AnyArray, replicated, spec
-from vqdna_jax.tasks.base import Codebooks, Metrics, Params
+from vqdna_jax.tasks.base import Codebooks, Metrics, Params, cross_entropy
 
 Labelled = LabelledCodes | LabelledFeatures
 
@@ -112,7 +112,7 @@ class Finetune:
 def row_loss(kind: Kind, logits_BxV: Array, labels: AnyArray) -> Array:
     """f32 [B] of labels as `Encoded` has them, without class weights."""
     if kind == "classification":
-        return optax.softmax_cross_entropy_with_integer_labels(logits_BxV, labels)
+        return cross_entropy(logits_BxV, labels)[0]
     if kind == "multilabel":
         return jnp.mean(optax.sigmoid_binary_cross_entropy(logits_BxV, labels.astype(jnp.float32)), axis=-1)
     return jnp.square(logits_BxV[:, 0] - labels)

@@ -130,7 +130,7 @@ class MaskedCodes:
             return targets_BxLxN, targets_BxLxN
         seen_BxLxR = jnp.where(masks.hidden_BxLxR, jnp.uint8(UNKNOWN), self._by_code(bases_BxS))
         rest = bases_BxS[:, masks.masked_BxL.shape[1] * self.tokenizer.bases_per_code :]
-        seen_BxS = jnp.concatenate([seen_BxLxR.reshape(len(seen_BxLxR), -1), rest], axis=1)
+        seen_BxS = jnp.concatenate([_rows(seen_BxLxR, -1), rest], axis=1)
         return self.encode(frozen, seen_BxS), targets_BxLxN
 
     def encode(self, frozen: FrozenTokenizer, bases_BxS: Array) -> Array:
@@ -183,4 +183,9 @@ class MaskedCodes:
     def _by_code(self, bases_BxS: Array) -> Array:
         """[B, S] -> [B, L, R], without the code whose place CLS takes."""
         codes = bases_BxS.shape[1] // self.tokenizer.bases_per_code
-        return bases_BxS.reshape(len(bases_BxS), codes, -1)[:, : codes - self.model.cls]
+        return _rows(bases_BxS, codes, -1)[:, : codes - self.model.cls]
+
+
+def _rows(x: Array, *shape: int) -> Array:
+    """[B, ...] as [B, *shape], the rows split as they were: of a single row a plain reshape forgets that."""
+    return jnp.reshape(x, (len(x), *shape), out_sharding=spec("batch", *[None] * len(shape)))
