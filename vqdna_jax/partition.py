@@ -4,6 +4,7 @@ Parameters and activations are born with logical axes (`spec("embed", "mlp")`); 
 those are. All axes are explicit: a sharding mistake is an error while tracing, not a slow program.
 """
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh, use_abstract_mesh
 
 from vqdna_jax.errors import InputError
 
@@ -265,7 +266,19 @@ def split_rows(batch: Tree, parts: int) -> Tree:
     return jax.tree.map(split, batch)
 
 
-def abstract_state(init: Callable, mesh: Mesh, *arguments):
+def abstract_mesh(platform: str, kind: str, context: int = 1) -> AbstractMesh:
+    """Of devices that need not be there, which share a sequence: what is traced is for this "cpu", "gpu" or "tpu"."""
+    device = AbstractDevice(device_kind=kind, num_cores=None, platform=platform)
+    explicit = (AxisType.Explicit,) * len(AXES)
+    return AbstractMesh((1, 1, 1, context), AXES, axis_types=explicit, abstract_device=device)
+
+
+def entered(mesh: Mesh | AbstractMesh) -> contextlib.AbstractContextManager:
+    """What is traced inside is for this mesh."""
+    return use_abstract_mesh(mesh) if isinstance(mesh, AbstractMesh) else jax.set_mesh(mesh)
+
+
+def abstract_state(init: Callable, mesh: Mesh | AbstractMesh, *arguments):
     """Shapes, dtypes and shardings of `init(*arguments)` on `mesh`, without running it."""
 
     def on_mesh(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -273,7 +286,7 @@ def abstract_state(init: Callable, mesh: Mesh, *arguments):
         leaf_spec = leaf.sharding.spec if leaf.sharding is not None else jax.P()
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.NamedSharding(mesh, leaf_spec))
 
-    with jax.set_mesh(mesh):
+    with entered(mesh):
         return jax.tree.map(on_mesh, jax.eval_shape(init, *arguments))
 
 

@@ -19,7 +19,7 @@ from vqdna_jax.models.tokenizer import TokenizerConfig
 from vqdna_jax.plan import compile, table, tasks
 from vqdna_jax.plan.collectives import collectives
 from vqdna_jax.runtime import exports
-from vqdna_jax.stages import masked_codes
+from vqdna_jax.stages import abstract, masked_codes
 from vqdna_jax.training import experiments
 
 TINY, TOPOLOGY = "configs/mcm.py:tiny", "v5e:2x2"
@@ -46,7 +46,7 @@ def small_row(**axes) -> dict:
     tokenizer = TokenizerConfig(quantizer="vqvae", code_size=64, width=32, blocks=1, stem_channels=16)
     task = masked_codes.masked_codes_task(settings, tokenizer, "tpu")
     assert task.compute.attention == "splash"
-    planned = tasks.Planned(task, tokenizer, settings.data.window_bp)
+    planned = abstract.Planned(task, tokenizer, settings.data.window_bp)
     mesh = partition.make_mesh(**axes, devices=compile.topology_devices(TOPOLOGY))
     return {"config": "small", "set": [], "topology": TOPOLOGY} | compile.plan_row(settings, planned, mesh, 0.4, 1.5)
 
@@ -182,7 +182,7 @@ def test_finetuning_is_lowered_with_the_batch_that_its_stage_gives(overrides, tr
     task, row = planned.task, planned.row()
     network = task.network
     assert (network.model.width, planned.window_bp) == (128, 256) and network.compute.attention == "xla"
-    _, batch = tasks.abstract_inputs(planned, 8, mesh)
+    _, batch = abstract.abstract_inputs(planned, 8, mesh)
     labels = np.zeros(
         (8, network.outputs) if task.kind == "multilabel" else 8,
         np.int32 if task.kind == "classification" else np.float32,
@@ -302,6 +302,6 @@ def test_a_pod_gets_none_of_the_forms_for_a_cpu_in_a_process_that_has_only_a_cpu
             assert f" {answer}:bool" in str(ask.trace(jax.ShapeDtypeStruct((), bool)).jaxpr)
     settings = small_settings()
     tokenizer = TokenizerConfig(quantizer="vqvae", code_size=64, width=32, blocks=1, stem_channels=16)
-    planned = tasks.Planned(masked_codes.masked_codes_task(settings, tokenizer, "tpu"), tokenizer, 128)
+    planned = abstract.Planned(masked_codes.masked_codes_task(settings, tokenizer, "tpu"), tokenizer, 128)
     _, lowered = compile._lower_step(settings, planned, pod)
     assert "optimization_barrier" not in lowered.as_text()

@@ -13,7 +13,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
-from vqdna_jax.runtime import compiled
+from vqdna_jax.runtime import compiled, memory
 from vqdna_jax.version import __version__
 
 MIN_FREE_DISK_GB = 5
@@ -73,13 +73,9 @@ def _note(problems: list[dict[str, str]], problem: str, do: str) -> None:
 
 def _host() -> dict:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = pathlib.Path("/sys/fs/cgroup/memory.max")  # a container's share; the word "max" means no limit
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        memory = min(memory, int(text))
     return {
         "cpu_cores": allowed,
-        "memory_gb": round(memory / 1e9, 1),
+        "memory_gb": round(memory.of_machine() / 1e9, 1),
         "free_disk_gb": round(shutil.disk_usage(".").free / 1e9, 1),
     }
 

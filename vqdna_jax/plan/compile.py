@@ -21,20 +21,20 @@ from jax.sharding import Mesh
 
 from vqdna_jax.errors import InputError
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.partition import abstract_state, batch_shards, make_mesh
+from vqdna_jax.partition import batch_shards, make_mesh
 from vqdna_jax.plan import links
 from vqdna_jax.plan import search as plan_search
 from vqdna_jax.plan.collectives import Sent, collectives
-from vqdna_jax.plan.tasks import Planned, Row, abstract_inputs, base_flops, base_parameters, make_task
+from vqdna_jax.plan.tasks import base_flops, base_parameters, make_task
 from vqdna_jax.stages import read_settings
+from vqdna_jax.stages.abstract import Planned, Row, trace_step
 from vqdna_jax.tasks.finetune import Finetune
 from vqdna_jax.tasks.masked_codes import MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training.experiments import read_config
 from vqdna_jax.training.metrics import PEAK_FLOPS
-from vqdna_jax.training.optimizer import make_optimizer
 from vqdna_jax.training.settings import Settings, StageSettings
-from vqdna_jax.training.step import TrainState, init_state, train_step
+from vqdna_jax.training.step import TrainState
 
 GIB = 2**30
 HBM_GIB = {  # what the compiler says it may use of a device, by device_kind
@@ -139,14 +139,9 @@ def compile_step(settings: Settings, planned: Planned, mesh: Mesh) -> tuple[Trai
 
 
 def _lower_step(settings: Settings, planned: Planned, mesh: Mesh) -> tuple[TrainState, jax.stages.Lowered]:
-    task, optimizer = planned.task, settings.optimizer
-    tx = make_optimizer(optimizer, settings.train.total_steps or 1000)  # the schedule changes no shape
-    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=jax.NamedSharding(mesh, jax.P()))
-    frozen, batch = abstract_inputs(planned, settings.data.global_batch, mesh)
-    state = abstract_state(functools.partial(init_state, task, tx), mesh, key, frozen, batch)
-    one_step = functools.partial(train_step, task, tx, skip_above=optimizer.skip_above)
+    state, traced = trace_step(settings, planned, mesh)
     with jax.set_mesh(mesh):
-        return state, jax.jit(one_step, donate_argnums=0).lower(state, frozen, batch, key)
+        return state, traced.lower()
 
 
 def plan_row(settings: Settings, planned: Planned, mesh: Mesh, mfu: float, price: float | None = None) -> dict:
