@@ -20,6 +20,7 @@ from vqdna_jax.cli.options import (
     AsJson,
     FastaFiles,
     OnDuplicate,
+    OptionalModel,
     OptionalPath,
     must_be_given,
     must_exist,
@@ -225,8 +226,10 @@ def benchmark(
 
 
 def plan(
-    config: str,
-    topology: tyro.conf.UseAppendAction[tuple[str, ...]],
+    config: str = "",
+    topology: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    length: Annotated[int | None, tyro.conf.arg(metavar="BASES", help_behavior_hint="(optional)")] = None,
+    model: OptionalModel = None,
     set: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     mfu: float = 0.4,
     price: Annotated[float | None, tyro.conf.arg(metavar="USD", help_behavior_hint="(optional)")] = None,
@@ -236,9 +239,14 @@ def plan(
 ) -> None:
     """Compile the training step for a TPU pod, without one: memory, what is sent between chips, time at a given MFU.
 
+    With --length instead of --topology: the memory that a sequence takes on a CPU, an H100, a v5e and a v5p, without
+    compiling, and the longest that fits.
+
     Args:
         config: an experiment and its preset, configs/mcm.py:base
         topology: v5e:16x16, v5p:4x4x4 and the like, 2xv5e:16x16 for two slices; may be given several times
+        length: bases of a sequence, to embed, to fine-tune and to pretrain on
+        model: with --length in the place of --config, a pretrained model, its directory or its name
         set: KEY=VALUE of the config, mesh.fsdp=16; may be given several times
         mfu: share of the chips' peak FLOP/s at which times are stated
         price: US dollars per chip-hour, for the cost of the whole run
@@ -250,11 +258,26 @@ def plan(
     # would keep what jax 0.10 cannot read back and warns of, for devices that are not there;
     # `memory.keep` is for steps that run.
     os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    if length is not None or model is not None:
+        _check_alone(length, topology, largest_batch, scaling, price)
+        from vqdna_jax.plan import lengths
+
+        needs = lengths.plan(config, model or "", length or 0, set)
+        print(json.dumps(needs, indent=2) if as_json else lengths.describe(needs))
+        return
+    if not config:
+        raise errors.InputError("--config: is missing; expected an experiment and its preset, configs/mcm.py:base")
     from vqdna_jax.plan import compile as pods
     from vqdna_jax.plan import table as plan_table
 
     rows = pods.plan(config, topology, set, mfu, price, largest_batch, scaling)
     print(json.dumps(rows, indent=2) if as_json else plan_table.describe(rows))
+
+
+def _check_alone(length: int | None, *others: object) -> None:
+    """Raises InputError: there is no length, or options of what is compiled beside it."""
+    if length is None or any(others):
+        raise errors.InputError("--length: is asked with --config or --model, and --set, alone; leave the others out")
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -248,7 +248,7 @@ class Pretrained:
         with jax.set_mesh(self.mesh):
             on_device = partition.batch_to_devices(call, self.mesh, rows)
             static = config, kernel, pool, depth, self._standardises
-            return _vectors(*static, self.weights["transformer"], self.codes_KxE, on_device)
+            return call_vectors(*static, self.weights["transformer"], self.codes_KxE, on_device)
 
 
 def _read(codes_KxE: tuple[Array, ...], standardises: bool) -> tuple[Array, ...]:
@@ -256,7 +256,7 @@ def _read(codes_KxE: tuple[Array, ...], standardises: bool) -> tuple[Array, ...]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _vectors(
+def call_vectors(
     config: NetworkConfig,
     kernel: Kernel,
     pool: str,
