@@ -136,7 +136,9 @@ def test_a_usage_error_names_what_is_wrong(arguments, names):
     ],
 )
 def test_a_value_that_is_empty_is_not_the_folder_one_is_in(arguments, what):
-    assert refused(main.parse, arguments).startswith(f"{what} is empty; is it of a variable that is not set?")
+    said = refused(main.parse, arguments)
+    assert said.startswith(f"{what} is empty; is it of a variable that is not set? (see vqdna {arguments[0]} ")
+    assert said.endswith("benchmark --help)") == ("benchmark" in arguments)
 
 
 def test_what_may_be_empty_may_be_empty():

@@ -51,10 +51,10 @@ def parse(argv: Sequence[str]) -> Callable[[], None]:
 
 def _refuse_empty(argv: Sequence[str]) -> None:
     """Raises InputError: a value is empty that may not be. A path of no letters would be the folder that one is in."""
-    verb = next((VERBS[name] for name in (" ".join(argv[:2]), *argv[:1]) if name in VERBS), None)
+    verb = next((name for name in (" ".join(argv[:2]), *argv[:1]) if name in VERBS), None)
     if verb is None:
         return
-    parameters = inspect.signature(verb).parameters
+    parameters = inspect.signature(VERBS[verb]).parameters
     for before, argument in itertools.pairwise(argv):
         option, equals, value = argument.partition("=")
         name = option if equals else before
@@ -63,9 +63,7 @@ def _refuse_empty(argv: Sequence[str]) -> None:
         parameter = parameters.get(name.removeprefix("--").replace("-", "_"))
         if parameter is None or parameter.default != "":
             what = f"{name}: what follows" if name.startswith("--") else "the name of a file"
-            raise errors.InputError(
-                f"{what} is empty; is it of a variable that is not set? (see vqdna {argv[0]} --help)"
-            )
+            raise errors.InputError(f"{what} is empty; is it of a variable that is not set? (see vqdna {verb} --help)")
 
 
 def _choices(group: str = "") -> Mapping[str, Callable[..., None]]:
