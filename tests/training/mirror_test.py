@@ -105,6 +105,20 @@ def test_what_only_the_killed_machine_has_does_not_count(monkeypatch, tmp_path):
         assert not (back.path / "curves.png").exists()
 
 
+def test_a_checkpoint_that_was_damaged_here_is_taken_from_the_store(monkeypatch, tmp_path):
+    with machine(monkeypatch, tmp_path / "one", RuntimeError) as first:
+        first.copy_save(checkpoint(first, 3), 3, 2)
+        first.copy_save(checkpoint(first, 6), 6, 2)
+        (first.path / "checkpoints/3/state/d/array").write_bytes(b"weighty")
+    read = []
+    monkeypatch.setattr(
+        Shaky, "get_file", lambda self, *names: read.append(names[0]) or super(Shaky, self).get_file(*names)
+    )
+    with machine(monkeypatch, tmp_path / "one") as again:
+        assert (again.path / "checkpoints/3/state/d/array").read_bytes() == b"weights"
+    assert {name.split("checkpoints/")[1][0] for name in read if "checkpoints" in name} == {"3"}  # no more than needed
+
+
 @pytest.mark.parametrize(
     ("fault", "name"), [("fails", "state/d/array"), ("cuts", "state/d/array"), ("fails", files.SEAL)]
 )

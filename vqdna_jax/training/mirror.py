@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from vqdna_jax.errors import VqdnaError
 from vqdna_jax.runtime.exports import CONFIG
-from vqdna_jax.runtime.files import SEAL
+from vqdna_jax.runtime.files import SEAL, broken
 from vqdna_jax.runtime.remote.store import Store
 from vqdna_jax.training import lease
 from vqdna_jax.training.lease import Lease, every
@@ -61,7 +61,8 @@ class Mirror:
     def _fetch_checkpoint(self, step: int, sizes: dict[str, int]) -> None:
         place = self._directory / _CHECKPOINTS / str(step)
         sealed = place / SEAL
-        if sealed.exists() and sealed.read_bytes() == self._store.read(f"{_CHECKPOINTS}/{step}/{SEAL}"):
+        same = sealed.exists() and sealed.read_bytes() == self._store.read(f"{_CHECKPOINTS}/{step}/{SEAL}")
+        if same and not broken(place):
             return
         new = place.with_name(f".{step}")
         for directory in (place, new):
