@@ -90,12 +90,22 @@ def test_all_that_is_asked_of_a_vocabulary_is_there_beside_the_others(made):
     assert found["annotation"]["features"] > 10 and len(findings(found)) == 7
 
 
-def test_a_sample_is_smaller_and_the_page_says_so(place, tokenizer_dir, capsys):
-    main.main(call(place, tokenizer_dir, "--sample=6000", "--against=", f"--out={place}/part.html", "--json"))
+def test_a_sample_is_smaller_of_each_species_and_the_page_says_so(place, tokenizer_dir, bundled, capsys):
+    options = [
+        "--sample=10000",
+        "--against=none",
+        f"--fasta={bundled}/phiX174.fa.gz",
+        f"--out={place}/part.html",
+        "--json",
+    ]
+    main.main(call(place, tokenizer_dir, *options))
     told = json.loads(capsys.readouterr().out)
     assert told["numbers"] == f"{place}/part.json" and told["findings"]
     found = json.loads((place / "part.json").read_text())
-    assert found["sample"]["bases"] == 6000 and f"6,000 of {BASES:,} bases" in (place / "part.html").read_text()
+    assert found["sample"]["total"] == BASES + 5386 and found["sample"]["bases"] == pytest.approx(10_000, rel=0.1)
+    assert f"of {BASES + 5386:,} bases, 10 stretches" in (place / "part.html").read_text()
+    species = {row["label"] for row in found["vocabularies"][0]["enrichment"] if row["shuffled"] == "dealt"}
+    assert species == set(found["sample"]["species"]) == {"genome", "phiX174"}
     assert found["annotation"] == {} and [one["name"] for one in found["vocabularies"]] == ["tokenizer"]
 
 

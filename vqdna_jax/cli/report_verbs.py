@@ -65,7 +65,7 @@ def vocabulary(
         out: the page to write; the JSON beside it, of the same name with .json, has all its numbers
         annotation: genes: GFF3, GTF, BED, GenBank or a prot_table, plain or .gz
         against: what it is set against, with commas: one-hot-vq (k-means of letters), 6-mers, bpe (byte pairs of the
-            sample), models; nothing: alone
+            sample), models; none: alone
         region: NAME:START-END, counted from 1 with both ends, or NAME: this stretch alone; may be given several times
         bed: a BED file of such regions, plain or .gz, counted from 0 without the end
         sample: bases that are read at most, in stretches at even distances, 0: all
@@ -84,7 +84,7 @@ def vocabulary(
 
     options = publish.Options(
         annotation,
-        [name for name in against.split(",") if name],
+        [name for name in against.split(",") if name != "none"],
         regions_of(region, bed, out),
         sample,
         [word_of(text) for text in word],

@@ -24,7 +24,7 @@ def findings(audit: Row) -> list[str]:
 def _lead(own: Row) -> str:
     if not own["kmers"]:
         return f"The words of {own['name']} differ in length: {own['description']}."
-    told = (f"{row['explained_share']:.0%} of level {row['level']}, a {row['k']}-mer" for row in own["kmers"])
+    told = (f"{row['explained_share']:.1%} of level {row['level']}, a {row['k']}-mer" for row in own["kmers"])
     shuffled = ", ".join(f"{row['shuffled_bits']:.2f}" for row in own["kmers"])
     words = f"What k-mers explain of the words of {own['name']}: {'; '.join(told)}"
     return f"{words} (shuffled words would seem to say {shuffled} bits, which are taken off)."

@@ -16,7 +16,8 @@ from vqdna_jax.genome.regions import Region
 from vqdna_jax.inference.jobs.tracks import Span, spans_of
 from vqdna_jax.runtime.progress import progress_bar
 
-STRETCH = 100_000  # bases of a stretch, of a genome that is larger than the sample
+STRETCH = 100_000  # bases of a stretch, of genomes that are larger than the sample
+FEWEST = 10  # stretches, which are shorter where the sample is small
 WINDOW = 240  # bases of a window, a multiple of all usual numbers of bases a code
 MOST_WINDOWS = 1024
 Path = str | os.PathLike
@@ -93,7 +94,7 @@ def thinned(spans: Sequence[Span], most: int) -> list[Span]:
     total = sum(span.stop - span.start for span in spans)
     if not most or total <= most:
         return list(spans)
-    size = min(STRETCH, most)
+    size = min(STRETCH, -(-most // FEWEST))
     step = total * size / most
     found, before, due = list[Span](), 0, 0.0
     for span in spans:
