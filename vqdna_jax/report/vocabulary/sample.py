@@ -91,19 +91,20 @@ def _stretches(files: FastaFiles, spans: Sequence[Span], advance) -> Iterator[St
 
 def thinned(spans: Sequence[Span], most: int) -> list[Span]:
     """The spans, or stretches of them at even distances that are about `most` bases together."""
-    total = sum(span.stop - span.start for span in spans)
+    ends = np.cumsum([span.stop - span.start for span in spans])
+    total = int(ends[-1])
     if not most or total <= most:
         return list(spans)
     size = min(STRETCH, -(-most // FEWEST))
-    step = total * size / most
-    found, before, due = list[Span](), 0, 0.0
-    for span in spans:
-        length = span.stop - span.start
-        while due < before + length:
-            start = span.start + round(due - before)
-            found.append(span._replace(start=start, stop=min(start + size, span.stop)))
-            due += step
-        before += length
+    count = -(-most // size)
+    size = min(size, total // count)
+    found = []
+    for number in range(count):
+        at = round(number * total / count)
+        place = int(np.searchsorted(ends, at, side="right"))
+        span = spans[place]
+        start = span.stop - int(ends[place]) + at
+        found.append(span._replace(start=start, stop=min(start + size, span.stop)))
     return found
 
 
