@@ -223,6 +223,7 @@ def results_of(cells: Sequence[Cell], drawn: Mapping) -> list[dict]:
         low, high = wilson(accuracy, independent)
         row = {"length": drawn["length"], "model": name, "control": of[0].role == "control", "seeds": len(of)}
         row |= {"accuracy": accuracy, "low": low, "high": high, "dev": dev, "seconds": sum(c.seconds for c in of)}
+        row |= {"like": name.removesuffix(UNTRAINED)}
         rows.append(row)
     return rows
 

@@ -140,3 +140,22 @@ def test_rate_distortion_writes_a_png_and_takes_name_for_kind(tmp_path):
     plots.plot_rate_distortion(rate_rows(), tmp_path / "kinds.png")
     assert png_size(tmp_path / "named.png")[0] > 600
     assert (tmp_path / "named.png").read_bytes() == (tmp_path / "kinds.png").read_bytes()
+
+
+def test_lines_by_length_have_intervals_and_twins_the_colour_of_their_model(monkeypatch):
+    rows = [
+        {"model": name, "like": "words", "control": name != "words", "length": length, "accuracy": share}
+        | {"low": share - 0.2, "high": share + 0.1}
+        for name in ("words", "words, untrained")
+        for length, share in ((32_000, 0.9), (1000, 0.5))
+    ]
+    (axes,) = axes_drawn(monkeypatch, lambda: plots.plot_by_length(rows, 0.2, "unused"))
+    trained, twin = (bars.lines[0] for bars in axes.containers)
+    assert (trained.get_linestyle(), twin.get_linestyle()) == ("-", "--")
+    assert trained.get_color() == twin.get_color()
+    for bars in axes.containers:
+        line, _, (intervals,) = bars.lines
+        assert list(line.get_ydata()) == [0.5, 0.9] and np.allclose(line.get_xdata(), [1000, 32_000], rtol=0.05)
+        ends = [segment[:, 1] for segment in intervals.get_segments()]
+        np.testing.assert_allclose(ends, [(0.3, 0.6), (0.7, 1.0)])
+    assert any(set(line.get_ydata()) == {0.2} for line in axes.lines)

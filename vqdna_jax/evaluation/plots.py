@@ -190,22 +190,29 @@ def plot_by_length(rows: Sequence[Mapping[str, Any]], chance: float, path: str |
     """Accuracy against the length of the sequences, on a log axis, a line with intervals for each model.
 
     Each row holds model, length, accuracy, low, high, and control, whose lines are dashed; that of `chance` is dotted.
+    `like` names the line whose colour a model has; without it it has its own.
     """
     by_model: dict[str, list[Mapping[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: (row["control"], row["length"])):
+    for row in sorted(rows, key=lambda row: row["length"]):
         by_model.setdefault(row["model"], []).append(row)
+    kinds = list(dict.fromkeys(points[0].get("like") or name for name, points in by_model.items()))
 
     def draw(all_axes: list) -> None:
         axes = all_axes[0]
         for index, (name, points) in enumerate(by_model.items()):
-            length, value, low, high = (
-                np.array([row[k] for row in points]) for k in ("length", "accuracy", "low", "high")
+            kind, keys = kinds.index(points[0].get("like") or name), ("length", "accuracy", "low", "high")
+            length, value, low, high = (np.array([row[key] for row in points]) for key in keys)
+            axes.errorbar(
+                length * 1.035 ** (index - len(by_model) / 2),  # so that intervals do not hide each other
+                value,
+                np.maximum(0, [value - low, high - value]),
+                color=_COLOURS[kind % len(_COLOURS)],
+                marker=_MARKERS[kind % len(_MARKERS)],
+                linestyle="--" if points[0]["control"] else "-",
+                markersize=5,
+                elinewidth=0.7,
+                label=name,
             )
-            apart = 1.035 ** (index - len(by_model) / 2)  # so that intervals do not hide each other
-            look = {"linestyle": "--" if points[0]["control"] else "-", "color": _COLOURS[index % len(_COLOURS)]}
-            bars = np.maximum(0, [value - low, high - value])
-            marker = _MARKERS[index % len(_MARKERS)]
-            axes.errorbar(length * apart, value, bars, marker=marker, markersize=5, elinewidth=0.7, label=name, **look)
         axes.axhline(chance, color="0.4", linestyle=":", label=f"chance, {chance:.0%}")
         axes.set(xscale="log", xlabel="bases of a sequence", ylabel="accuracy on test", ylim=(0, 1.03))
         axes.set_title("species by length, 95 % intervals")
