@@ -13,13 +13,14 @@ Intervals are Wilson's (95 %), of as many rows as the test stretches hold withou
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import pathlib
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vqdna_jax.benchmark import runner
 from vqdna_jax.benchmark.cells import Cell, finished
@@ -38,16 +39,16 @@ steps, Budget = TRAINED["steps"], TRAINED["Budget"]
 SET = "species_hyenadna"
 _CORE = {"model.layers": 2, "model.width": 64, "model.heads": 2, "model.hidden": 256, "eval.windows": 128}
 _GPU = {"model.layers": 8, "model.width": 256, "model.heads": 4, "model.hidden": 1024}
-BUDGETS = {
+BUDGETS = {  # batches of stage 1 are those of a base a code, see `budget_of`
     "core": Budget(  # minutes of one CPU core
         "tiny",
-        steps(400, **{"data.window_bp": 512, "data.global_batch": 32, "eval.every_steps": 1000, "eval.windows": 256}),
+        steps(400, **{"data.window_bp": 512, "data.global_batch": 2, "eval.every_steps": 1000, "eval.windows": 256}),
         steps(300, **_CORE | {"data.window_bp": 1024, "eval.every_steps": 1000, "optimizer.warmup_steps": 50}),
         {"train.total_epochs": 1.0},
     ),
     "gpu": Budget(
         "base",
-        steps(3000, **{"data.global_batch": 256, "eval.every_steps": 1000}),
+        steps(3000, **{"data.global_batch": 64, "eval.every_steps": 1000}),
         steps(
             8000,
             **_GPU | {"data.window_bp": 4096, "data.global_batch": 64, "optimizer.warmup_steps": 500},
@@ -168,11 +169,18 @@ def directory_of(model: Asked, arguments: argparse.Namespace, genomes: Mapping[s
     else:
         arguments.corpus = corpus_of(arguments.out, genomes, longest)
         of, other = TRAINED["NETWORKS"].get(model.name, (model.name, {}))
-        budget = BUDGETS[arguments.budget]
+        budget = budget_of(of, BUDGETS[arguments.budget])
         tokenizer = TRAINED["tokenizer"](of, arguments, budget)
         directory = TRAINED["pretrain"](model.name, tokenizer, other, arguments, budget)
     save_untrained(directory, arguments.out / "untrained" / model.name)
     return directory
+
+
+def budget_of(tokenizer: str, budget: Any) -> Any:
+    """With as many codes in a step of stage 1, whatever a code stands for."""
+    bases = tokenizer.rpartition("-")[2] if tokenizer.lower().startswith(TRAINED["LEARNED"]) else "1"
+    vocabulary = budget.vocabulary | {"data.global_batch": budget.vocabulary["data.global_batch"] * int(bases)}
+    return dataclasses.replace(budget, vocabulary=vocabulary)
 
 
 def corpus_of(out: pathlib.Path, genomes: Mapping[str, str], longest: int) -> pathlib.Path:
