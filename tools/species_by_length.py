@@ -103,7 +103,7 @@ def compare(arguments: argparse.Namespace) -> int:
         fitting = {model.name: directories[model.name] for model in asked if length <= (model.longest or length)}
         if code := runner.run(plan_of(arguments, length, fitting)):
             return code
-        report(arguments.out, lengths)
+        report(arguments.out)
     print((arguments.out / "table.md").read_text())
     return 0
 
@@ -207,8 +207,9 @@ def plan_of(arguments: argparse.Namespace, length: int, models: Mapping[str, pat
     return Plan(*where, seeds=arguments.seeds, preset="tiny", settings=settings, controls="counts", own=own)
 
 
-def report(out: pathlib.Path, lengths: Sequence[int]) -> None:
-    """Writes what is there of all lengths."""
+def report(out: pathlib.Path) -> None:
+    """Writes what is there of all lengths that were drawn, in this call or before."""
+    lengths = sorted(int(place.name) for place in (out / "sets").iterdir())
     sets = {length: read_json(out / "sets" / str(length) / SET / "prepared.json", "a set") for length in lengths}
     rows = [row for length in lengths for row in results_of(finished(out / "cells" / str(length)), sets[length])]
     found = {"command": " ".join(["python", *sys.argv]), "machine": machine(), "sets": sets, "rows": rows}

@@ -203,11 +203,11 @@ def plot_by_length(rows: Sequence[Mapping[str, Any]], chance: float, path: str |
             kind, keys = kinds.index(points[0].get("like") or name), ("length", "accuracy", "low", "high")
             length, value, low, high = (np.array([row[key] for row in points]) for key in keys)
             axes.errorbar(
-                length * 1.035 ** (index - len(by_model) / 2),  # so that intervals do not hide each other
+                length * 1.25 ** ((index + 0.5) / len(by_model) - 0.5),  # so that intervals do not hide each other
                 value,
                 np.maximum(0, [value - low, high - value]),
                 color=_COLOURS[kind % len(_COLOURS)],
-                marker=_MARKERS[kind % len(_MARKERS)],
+                marker=_MARKERS[(kind + kind // len(_COLOURS)) % len(_MARKERS)],
                 linestyle="--" if points[0]["control"] else "-",
                 markersize=5,
                 elinewidth=0.7,
