@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -95,4 +96,41 @@ def vocabulary(
     tell(summary, f"{summary['findings'][0]}\npage {out}, its numbers {summary['numbers']}", quiet, as_json)
 
 
-REPORTS: dict[str, Callable[..., None]] = {"benchmark": benchmark, "vocabulary": vocabulary}
+def covid(
+    genotypes: Path,
+    reference: Path,
+    out: OutputFile,
+    model: ModelName = "mini",
+    genomes: int = 300,
+    map: Literal["umap", "pca"] = "umap",
+    seed: int = 0,
+    device: Device = "auto",
+    quiet: bool = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the page of the paper's case study: what coarse and fine words know of the variants of SARS-CoV-2.
+
+    Args:
+        genotypes: a table, tab- or comma-separated, plain or .gz, a genome a row: columns who (the variant), lineage,
+            and substitutions, as 913T,3037T, on the reference
+        reference: a FASTA or .2bit file with the sequence that was substituted, MN908947.3
+        out: the page to write; the numbers go beside it, with .json for .html
+        model: a model over HRQ words: the export directory of a run, or the name of a model that ships
+        genomes: of each variant, drawn from the table; a fifth of them is held out
+        map: how embeddings are drawn: umap, which is an extra; pca, principal components
+        seed: of all draws, of the untrained network and of the maps
+        device: what to compute on; auto: the best that there is
+        quiet: no progress and no summary; errors still go to stderr
+        as_json: print where the page and its numbers are, and which claims hold, as JSON on stdout
+    """
+    must_exist(genotypes, reference)
+    find(model)
+    choose(device)
+    from vqdna_jax.report.covid import publish
+
+    found = publish.publish(genotypes, reference, model, out, genomes, seed, map, not quiet)
+    told = {"out": out, "numbers": found["numbers"], "claims": found["claims"]}
+    tell(told, f"{found['lead']}\npage written to {out}, its numbers beside it to {found['numbers']}", quiet, as_json)
+
+
+REPORTS: dict[str, Callable[..., None]] = {"benchmark": benchmark, "vocabulary": vocabulary, "covid": covid}
