@@ -49,7 +49,7 @@ def test_auto_takes_the_strands_that_are_better_on_dev(place, pool):
     chosen = found.model.network.pool, found.model.strands
     assert line.startswith(f"strands    {chosen[1]}: ") and float(tried[chosen]) == max(map(float, tried.values()))
     of_counts = set(chosen[0].split("+")) <= set(OF_CODES)
-    for strands in ("one", "both") if of_counts or pool != "auto" else ("one",):  # both of others: each by itself
+    for strands in ("one", "both") if of_counts else ("one",):  # of others the probe is fitted on each of both
         value = tried[chosen[0], strands]
         alone = changed(place, data__strands=strands, head__pool=chosen[0], tuning__method="head")
         assert probe_of(alone)[0].scores["dev"]["mcc"] == pytest.approx(float(value), abs=6e-4)

@@ -23,6 +23,7 @@ from vqdna_jax.evaluation import scores
 Features: TypeAlias = np.ndarray | sparse.csr_array
 INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 PATIENCE = 2  # penalties in a row that may be worse before weaker ones are left out
+FEW = 4  # rows a feature, from which on weak penalties cost little
 METRICS = {"classification": "mcc", "multilabel": "mcc", "regression": "spearman"}
 _NEVER = -30.0  # the logit of a class that no training row has; e^-30 of it is left
 
@@ -69,9 +70,11 @@ def choose(kind: str, train: Rows, dev: Rows, outputs: int, metric: str = "") ->
     penalty, of INVERSE_PENALTIES, that has the best `metric` on `dev`: the strongest of equals. Deterministic.
 
     From the strongest on, each fit begins at the one before, and after PATIENCE in a row that are worse than the best
-    the rest is left out: it takes longest. While the best gives all of dev one answer, there is nothing to be lost.
+    the rest is left out: it takes longest. While the best gives all of dev one answer, there is nothing to be lost; and
+    of features that are few beside the rows all penalties are tried, for the weakest may be the best after worse ones.
     """
     metric, best, learnt, worse = metric or METRICS[kind], None, False, 0
+    rows, width = train.features_BxP.shape
     with one_thread():
         for inverse_penalty, model in zip(INVERSE_PENALTIES, path(kind, train, outputs, INVERSE_PENALTIES)):
             of_dev = model.outputs(dev.features_BxP)
@@ -80,7 +83,7 @@ def choose(kind: str, train: Rows, dev: Rows, outputs: int, metric: str = "") ->
                 best, learnt, worse = found, not scores.collapsed(kind, of_dev), 0
             elif learnt and _value(found, metric) < _value(best, metric):
                 worse += 1
-            if worse == PATIENCE:
+            if worse == PATIENCE and rows < FEW * width:
                 break
     assert best is not None  # there are penalties
     return best
