@@ -7,6 +7,9 @@ from small_finetune import small_config
 from small_labelled import write_file
 from small_mesh import mesh_of
 
+from vqdna_jax.errors import InputError
+from vqdna_jax.runtime import memory
+from vqdna_jax.runtime.live import MOST
 from vqdna_jax.stages import read_settings
 from vqdna_jax.stages.finetune import FinetuneStage, read_labelled
 
@@ -62,3 +65,22 @@ def test_rows_are_cut_down_and_what_was_said_stays(place, tmp_path):
     assert [len(split.bases) for split in some.splits.values()] == [10, 10, 10]
     assert (some.digest, some.notes) == (whole.digest, whole.notes)
     assert set(some.splits["train"].places) < set(whole.splits["train"].places)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_batch_that_cannot_fit_is_refused_with_the_length_that_fits(place, monkeypatch, kind):
+    """Before the sequences are encoded: nothing has been compiled."""
+    settings = settings_of(place, kind=kind)
+    monkeypatch.setattr("vqdna_jax.stages.finetune.encode", lambda *_: pytest.fail("went on"))
+    monkeypatch.setenv(memory.LIMIT, "0.0001")
+    with pytest.raises(
+        InputError, match=r"^memory: 32 sequences of 31 codes at once take .*; no length fits"
+    ) as refused:
+        FinetuneStage.open(settings, mesh_of())
+    asked = float(str(refused.value).split("take about ")[1].split()[0])
+    monkeypatch.setenv(memory.LIMIT, str(asked / MOST / 1.1))
+    with pytest.raises(InputError, match=r"; sequences of up to (15|7|3) bases fit, |; no length fits"):
+        FinetuneStage.open(settings, mesh_of())
+    monkeypatch.setenv(memory.LIMIT, str(asked / MOST * 1.1))
+    with pytest.raises(pytest.fail.Exception, match="went on"):
+        FinetuneStage.open(settings, mesh_of())

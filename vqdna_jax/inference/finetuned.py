@@ -74,7 +74,8 @@ class FineTuned:
     def problem(self, length: int) -> str:
         """What is wrong with a sequence of so many codes; empty if nothing is."""
         if length <= self.size or self.long == "window":
-            return ""
+            shape = self._shape(int(length))
+            return self.base.problem_of_room(shape.codes, windows=shape.windows)
         found = (
             f"{length:,} codes, longer than the {self.size:,} of the model's context, which was trained to refuse them"
         )

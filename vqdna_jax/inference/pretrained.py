@@ -13,25 +13,21 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Self, TypeVar
 
-import chex
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
 from vqdna_jax import partition
 from vqdna_jax.errors import InputError
-from vqdna_jax.models import pooling, quantize
+from vqdna_jax.inference import footprint
+from vqdna_jax.inference.calls import Call, call_vectors, read
+from vqdna_jax.models import pooling
 from vqdna_jax.models.attention import Kernel, best_kernel, kernel_of_padded
 from vqdna_jax.models.classifier import AUTO, TRAINED
-from vqdna_jax.models.layers import Params, apply
+from vqdna_jax.models.layers import Params
 from vqdna_jax.models.networks import NetworkConfig
-from vqdna_jax.models.pooling import POOLS, UNPOOLED, View
-from vqdna_jax.models.quantize import code_vectors
-from vqdna_jax.models.transformer import Compute
-from vqdna_jax.partition import AnyArray
+from vqdna_jax.models.pooling import POOLS, UNPOOLED
 from vqdna_jax.tokenizers.base import Advance, Tokenizer, most_codes, no_advance
 from vqdna_jax.tokenizers.stitch import batched, in_flight, neighbours
 
@@ -51,16 +47,6 @@ class Window(NamedTuple):
     stop: int
     first: int
     last: int
-
-
-class Call(flax.struct.PyTreeNode):
-    """Windows as one call computes them: codes, how many are there [B] (None: all), which are kept [B, 2], and of their
-    sequences where the window starts and how many codes there are [B, 2]."""
-
-    codes_BxLxN: AnyArray
-    lengths_B: AnyArray | None
-    kept_Bx2: AnyArray
-    place_Bx2: AnyArray
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -112,7 +98,7 @@ class Pretrained:
 
     def vectors_KxE(self) -> tuple[Array, ...]:
         """The code vectors of each level as the transformer reads them."""
-        return _read(self.codes_KxE, self._standardises)
+        return read(self.codes_KxE, self._standardises)
 
     @property
     def _standardises(self) -> bool:
@@ -127,6 +113,7 @@ class Pretrained:
         self, bases: Sequence[np.ndarray], pool: str, layer: int, advance: Advance = no_advance
     ) -> list[np.ndarray]:
         """`embed` of sequences that are in memory at once."""
+        self.check_room(max((most_codes(self.tokenizer, len(of)) for of in bases), default=0))
         codes, width = self.tokenizer.encode(bases), self.transformer.width
         if pool == UNPOOLED:
             outputs = [np.empty((len(codes_LxN), width), np.float32) for codes_LxN in codes]
@@ -202,6 +189,39 @@ class Pretrained:
         if not isinstance(layer, int | np.integer) or not -last - 1 <= layer <= last:
             raise InputError(f"layer: {layer!r}; expected {-last - 1} to {last} for this model of {last} layers")
 
+    def check_room(self, codes: int) -> None:
+        """Raises InputError: what so many codes go into takes more memory than there is."""
+        if problem := self.problem_of_room(self._codes_in(self.slots_of(codes)), codes > self.length):
+            raise InputError(problem)
+
+    def problem_of_room(self, codes: int, full: bool = False, windows: int = 1) -> str:
+        """What is wrong with a call for windows of so many codes, as it is made; empty if nothing is."""
+        network, kernel = self.transformer, self.padded_kernel
+        if full:
+            kernel = best_kernel(self._platform, codes + network.cls, network.window, network.dtype)
+
+        def needs(codes: int) -> int:
+            if (codes, full, windows) not in self._bytes:
+                rows = windows * max(1, self.slots_per_call // (windows * (codes + network.cls)))
+                of = network, kernel, self.weights["transformer"], self.codes_KxE, rows, codes
+                self._bytes[codes, full, windows] = footprint.of_call(*of, self.mesh, self._platform, full)
+            return self._bytes[codes, full, windows]
+
+        rows = max(windows, self.slots_per_call // (codes + network.cls))
+        if footprint.surely_fits(network, rows, codes, self.device):
+            return ""
+        return footprint.problem(needs, codes, self.device, f"{windows * codes:,} codes", self.tokenizer.bases_per_code)
+
+    @functools.cached_property
+    def _bytes(self) -> dict[tuple[int, bool, int], int]:
+        """Of calls that were asked for."""
+        return {}
+
+    @property
+    def device(self) -> jax.Device:
+        """The first that it is on."""
+        return self.mesh.devices.flat[0]
+
     @property
     def slots_per_call(self) -> int:
         return self.codes_per_call or SLOTS_PER_CALL.get(self._platform, SLOTS_PER_CALL["elsewhere"])
@@ -213,7 +233,7 @@ class Pretrained:
 
     @property
     def _platform(self) -> str:
-        return self.mesh.devices.flat[0].platform
+        return self.device.platform
 
     def _codes_in(self, slots: int) -> int:
         return slots - self.transformer.cls
@@ -249,45 +269,6 @@ class Pretrained:
             on_device = partition.batch_to_devices(call, self.mesh, rows)
             static = config, kernel, pool, depth, self._standardises
             return call_vectors(*static, self.weights["transformer"], self.codes_KxE, on_device)
-
-
-def _read(codes_KxE: tuple[Array, ...], standardises: bool) -> tuple[Array, ...]:
-    return tuple(map(quantize.standardised, codes_KxE)) if standardises else codes_KxE
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def call_vectors(
-    config: NetworkConfig,
-    kernel: Kernel,
-    pool: str,
-    depth: int | None,
-    standardises: bool,
-    params: Params,
-    codes_KxE: tuple[Array, ...],
-    call: Call,
-) -> Array:
-    """f32 [B, L, D] for "none", else [B, P]: what the pooling makes of the kept codes."""
-    vectors_BxLxNxE = code_vectors(_read(codes_KxE, standardises), jnp.asarray(call.codes_BxLxN, jnp.int32))
-    masked_BxL = jnp.zeros_like(call.codes_BxLxN[..., 0], bool)
-    lengths_B = None if call.lengths_B is None else call.lengths_B + config.cls
-    h_BxLxD, cls_BxD = apply(
-        config.module(Compute(attention=kernel)),
-        params,
-        vectors_BxLxNxE,
-        masked_BxL,
-        masked_BxL[:, 0],
-        lengths_B,
-        depth,
-    )
-    chex.assert_shape(h_BxLxD, (*masked_BxL.shape, config.width))
-    if pool == UNPOOLED:
-        return h_BxLxD.astype(jnp.float32)
-    at_1xL, kept_Bx2 = jnp.arange(h_BxLxD.shape[1])[None], call.kept_Bx2
-    kept_BxL = (at_1xL >= kept_Bx2[:, :1]) & (at_1xL < kept_Bx2[:, 1:])
-    sizes, codes_BxLxN = tuple(map(len, codes_KxE)), jnp.asarray(call.codes_BxLxN, jnp.int32)
-    place_Bx2 = call.place_Bx2
-    view = View(h_BxLxD, cls_BxD, codes_BxLxN, sizes, kept_BxL, at_1xL + place_Bx2[:, :1], place_Bx2[:, 1])
-    return jnp.concatenate([POOLS[name].window(view) for name in pool.split("+")], axis=-1)
 
 
 def _finished(parts: Sequence[pooling.Part], joined_P: np.ndarray, codes: int, windows: int) -> np.ndarray:

@@ -5,13 +5,18 @@ system and gets it again, page by page: a third of a small step's time (docs/res
 """
 
 import ctypes
+import functools
 import glob
 import os
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import Any
+
+from vqdna_jax.errors import InputError
 
 OFF = "VQDNA_KEEP_MEMORY"  # 0: malloc is left alone
+LIMIT = "VQDNA_MEMORY_GIB"  # that each device is to be taken to have
 _SETTINGS = {  # from malloc.h; without any one of them pages go back and forth
     -4: 0,  # M_MMAP_MAX: no block is a mapping of its own
     -1: -1,  # M_TRIM_THRESHOLD: the heap never shrinks
@@ -40,6 +45,23 @@ def _cpu_alone(platforms: str) -> bool:
     return platforms == "cpu" if platforms else not any(glob.glob(pattern) for pattern in _ACCELERATORS)
 
 
+def of_device(device: Any) -> int:
+    """Bytes that this process may use of a jax device, which are the machine's of a CPU; $VQDNA_MEMORY_GIB instead.
+
+    Raises InputError: the variable holds no positive number.
+    """
+    if stated := os.environ.get(LIMIT):
+        try:
+            gib = float(stated)
+        except ValueError:
+            gib = 0.0
+        if not 0 < gib < 2**20:
+            raise InputError(f"{LIMIT}={stated}: expected a number of GiB above 0; correct it, or unset it")
+        return round(gib * 2**30)
+    return (device.memory_stats() or {}).get("bytes_limit") or of_machine()
+
+
+@functools.cache
 def of_machine(root: str = "/") -> int:
     """Bytes of main memory that this process may use: all, or what the control groups of a container or a job allow."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]

@@ -35,6 +35,7 @@ from vqdna_jax.models.attention import kernel_of_padded
 from vqdna_jax.models.classifier import Classifier
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.runtime.processes import refuse_differences
+from vqdna_jax.stages import room
 from vqdna_jax.stages.base import Finished, Predict, Result, RunData
 from vqdna_jax.stages.readout import Probe, dropout, probe
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase, Labelled
@@ -81,6 +82,9 @@ class FinetuneStage:
         settings.check_base(base.transformer, base.context)
         settings = settings.with_rate(base.transformer.width)
         target = target_of(labelled_set)
+        readout = Classifier(base.transformer, settings.compute, labelled_set.classes, base.sizes)
+        platform = mesh.devices.flat[0].platform
+        room.check(settings, base, finetune_task(settings, readout, labelled_set.kind, platform), labelled_set, mesh)
         encoded = {
             name: encode(base, split, labelled_set.kind, target, settings.data)
             for name, split in labelled_set.splits.items()
@@ -89,7 +93,7 @@ class FinetuneStage:
         settings = settings.with_dropout(dropout(settings.head.dropout, start.spread))
         if start.model.strands == "one":
             encoded = {name: of._replace(other=()) for name, of in encoded.items()}
-        task = finetune_task(settings, start.model.network, labelled_set.kind, mesh.devices.flat[0].platform)
+        task = finetune_task(settings, start.model.network, labelled_set.kind, platform)
         weights = class_weights(labelled_set, settings.data.class_weights)
         on_host = jax.device_get(FrozenBase(base.vectors_KxE(), base.weights["transformer"], weights, start.head))
         frozen = partition.whole_on(mesh, on_host)

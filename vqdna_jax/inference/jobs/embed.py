@@ -88,6 +88,7 @@ def embed_fasta(
     model, meta = _open_model(model_dir, pool, layer, batch)
     with SequenceFiles(paths, on_duplicate, regions) as files:
         found = _examine(files, model.tokenizer, progress)
+        model.check_room(int(found.codes.max(initial=0)))
         vectors, width = found.codes if pool == UNPOOLED else np.ones_like(found.codes), model.width(pool)
         sizes = 4 * width * np.append(0, np.cumsum(vectors))
         with replacing(out) as new, Partial(out, meta | {"sequences": found.digest}, sizes) as partial:
