@@ -1,6 +1,5 @@
 """Maps of embeddings, as in the paper's Figure 5: of whole genomes, and of windows of them."""
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -55,9 +54,7 @@ def _map(vectors_BxE: np.ndarray, labels_B: np.ndarray, kind: Kind, seed: int) -
 
 
 def _umap(vectors_BxE: np.ndarray, seed: int) -> np.ndarray:
-    """On one thread, as a seed demands: the same points at every run."""
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # windows that are alike lie apart from others: it begins at random
-        return library().UMAP(random_state=seed, n_jobs=1).fit_transform(vectors_BxE.astype(np.float32))
+    """The same points at every run: on one thread, as a seed demands, and from principal components. Where vectors fall
+    into islands, as of windows, its spectral start fails, and what it takes in its place differs from run to run."""
+    embedding = library().UMAP(init="pca", random_state=seed, n_jobs=1)
+    return embedding.fit_transform(vectors_BxE.astype(np.float32))

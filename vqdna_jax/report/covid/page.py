@@ -49,7 +49,11 @@ def _claims(results: Results) -> str:
 
 def _maps(results: Results) -> str:
     names = [variant["name"] for variant in results["variants"]]
-    made = "UMAP (umap-learn's defaults, seeded)" if results["maps"][0]["kind"] == "umap" else "Principal components"
+    made = (
+        "UMAP (umap-learn, seeded, from principal components)"
+        if results["maps"][0]["kind"] == "umap"
+        else "Principal components"
+    )
     drawn = ["".join(_map(one, names, results) for one in maps) for maps in _by_kind(results["maps"]).values()]
     most = max(len(one["points"]) for one in results["maps"])
     note = (
