@@ -16,6 +16,7 @@ PACKAGE = pathlib.Path(vqdna_jax.__file__).parent
 # Of type checkers, other commands, extras, or with something in its place; absl and ml_collections read the command
 # line itself.
 NOT_OF_A_RUN = {
+    "Bio",
     "_typeshed",
     "absl",
     "apache_beam",
@@ -27,6 +28,7 @@ NOT_OF_A_RUN = {
     "pysam",
     "tokenizers",
     "tyro",
+    "umap",
 }
 
 

@@ -50,7 +50,7 @@ def test_the_file_that_is_here_wins_over_the_one_that_comes_with_the_package(tmp
 @pytest.mark.parametrize("source", ["hqr:tiny", "configs/absent.py", "absent/hrq.py", "hrq.py", "", ROOT, "setup"])
 def test_what_is_no_experiment_is_named_with_those_that_there_are(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name = str(source).partition(":")[0]
+    name = str(source).partition(":")[0] or "an empty name"
     assert refusal(str(source)) == (
         f"--config={name}: there is no Python file {name}; expected one, or one of {', '.join(NAMES)}"
     )

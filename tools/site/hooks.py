@@ -15,23 +15,6 @@ MADE = ROOT / "build/run"
 OUTSIDE = re.compile(r"\]\((?:\.\./)+([^)#]+)")
 
 
-def on_config(config: Any) -> Any:
-    """Pages of the navigation that are not there yet are left out of it; a page that it lacks is an error of MkDocs."""
-    config["nav"] = _there(config["nav"])
-    return config
-
-
-def _there(entries: list[Any]) -> list[Any]:
-    kept = []
-    for entry in entries:
-        target = next(iter(entry.values())) if isinstance(entry, dict) else entry
-        if isinstance(target, list):
-            kept.append({next(iter(entry)): _there(target)})
-        elif (ROOT / "docs" / target).exists() or (MADE / target).exists():
-            kept.append(entry)
-    return kept
-
-
 def on_files(files: Files, config: Any) -> Files:
     """Adds what was made, and each file outside docs/ that a page links to."""
     for script in [file for file in files if file.src_uri.endswith(".py")]:
