@@ -69,6 +69,7 @@ def test_bench_data_measures_what_there_is(tmp_path):
     bench["_bench_windows"](tmp_path, 1, 1000)
 
 
+@pytest.mark.slow
 def test_bench_vocab_is_the_step_over_the_product(tmp_path, run, capsys):
     """Of numbers that it wrote, so that a slow machine changes nothing."""
     report = tmp_path / "report.json"

@@ -89,7 +89,8 @@ def predict_file(
 
     Raises:
         InputError: a file that is not CSV or FASTA, as `sequence_rows.survey`, or has no good sequence; another model,
-            or another base than it was trained on, as `inference.load`. StorageError: `out` cannot be written.
+            or another base than it was trained on, as `inference.load`; a batch for which there is no memory.
+            StorageError: `out` cannot be written.
     """
     paths = [file] if isinstance(file, str | os.PathLike) else list(file)
     start = time.perf_counter()
@@ -98,6 +99,7 @@ def predict_file(
     with contextlib.ExitStack() as copies:
         source = _survey([copies.enter_context(places.readable(path, sequence_rows.stream_check())) for path in paths])
         model = load.load(model_dir, base=base, batch=batch).predictor()
+        model.base.check_room(1)  # a batch beyond all memory is not the fault of any row
         records, errors = _predict(model, source, ", ".join(map(str, paths)), out, progress)
     seconds = time.perf_counter() - start
     summary = {"records": records, "errors": errors, "notes": list(source.notes), "seconds": seconds}
