@@ -1,8 +1,9 @@
 """A picture of embeddings (`vqdna map`): their first two principal components, and how far neighbours are alike."""
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from vqdna_jax.inference.jobs import embedding_files
 from vqdna_jax.inference.jobs.sequence_rows import columns_of, is_gzip
 from vqdna_jax.labels import header as headers
 from vqdna_jax.labels import sets
-from vqdna_jax.labels.csv_rows import read_rows
+from vqdna_jax.labels.csv_rows import Row, read_rows
 from vqdna_jax.labels.header import BLANKS
 from vqdna_jax.runtime.files import check_output, replacing
 
@@ -89,18 +90,22 @@ def neighbours_alike(vectors_BxD: np.ndarray, labels: Sequence[str]) -> tuple[fl
 
 def labels_of(table: str | os.PathLike, ids: Sequence[str]) -> list[str]:
     """Labels of embedded rows, as a table has them. Raises InputError: it has no column `label`, or lacks a row."""
-    rows = read_rows(table, is_gzip(table))
+    with contextlib.closing(read_rows(table, is_gzip(table))) as rows:  # whatever is wrong in it
+        found = _labels_by_id(table, rows)
+    if missing := [id for id in ids if id not in found]:
+        raise InputError(f"{table}: has no row {missing[0]!r}, which the embeddings have; name the table they are of")
+    return [found[id] for id in ids]
+
+
+def _labels_by_id(table: str | os.PathLike, rows: Iterator[Row]) -> dict[str, str]:
     header = next(rows)
     _, named = columns_of(header, {})
-    label, names = headers.find(header, headers.LABEL), sets.label_names(table)
-    found = {}
+    label, names, found = headers.find(header, headers.LABEL), sets.label_names(table), dict[str, str]()
     for number, row in enumerate(rows, start=1):
         text = row.fields[label].strip(BLANKS)
         known = names[int(text)] if text.isdecimal() and int(text) < len(names) else text
         found[str(number) if named is None else row.fields[named].strip(BLANKS)] = known
-    if missing := [id for id in ids if id not in found]:
-        raise InputError(f"{table}: has no row {missing[0]!r}, which the embeddings have; name the table they are of")
-    return [found[id] for id in ids]
+    return found
 
 
 def _names_of(files: Sequence[str | os.PathLike], counts: Sequence[int]) -> list[str]:

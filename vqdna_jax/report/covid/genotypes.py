@@ -5,9 +5,10 @@ The table is tab- or comma-separated with the columns `who` (the variant), `line
 """
 
 import collections
+import contextlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,11 @@ def genome(reference: np.ndarray, genotype: Genotype) -> np.ndarray:
 
 def read_table(path: str | os.PathLike) -> Table:
     """Raises InputError: as `read_rows`, a column is missing, a row has something that is no substitution."""
-    rows = read_rows(path, is_gzip(path))
+    with contextlib.closing(read_rows(path, is_gzip(path))) as rows:  # whatever is wrong in it
+        return _read(path, rows)
+
+
+def _read(path: str | os.PathLike, rows: Iterator[Row]) -> Table:
     header = next(rows)
     variant, lineage = (headers.find(header, (name,)) for name in (VARIANT, LINEAGE))
     changes, found, last = _column_of_changes(header), list[Genotype](), (-1, "")
