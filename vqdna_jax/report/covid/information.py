@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.metrics import mutual_info_score
 
 from vqdna_jax.report.covid.genotypes import Genomes
+from vqdna_jax.report.covid.nearest import substitutions
 from vqdna_jax.report.covid.spelling import Spelling
 
 RARE = 0.01  # share of the genomes: a mutation that fewer have, or lack, is left out
@@ -44,14 +45,11 @@ class Interval(NamedTuple):
 
 def common_mutations(genomes: Genomes) -> list[Mutation]:
     """Those that at least RARE of the genomes have, and of them lack, in the order of their places."""
-    of_each = [np.stack([g.places_M, g.bases_M.astype(np.int64)], axis=1) for g in genomes.genotypes]
-    genome_M = np.repeat(np.arange(len(of_each)), [len(of) for of in of_each])
-    found, kind_M, counts = np.unique(np.concatenate(of_each), axis=0, return_inverse=True, return_counts=True)
-    total, mutations = len(of_each), list[Mutation]()
-    for kind in np.flatnonzero((counts >= RARE * total) & (total - counts >= RARE * total)):
-        place, base = found[kind].tolist()
-        mutations.append(Mutation(place, base, np.isin(np.arange(total), genome_M[kind_M.ravel() == kind])))
-    return mutations
+    found, total = substitutions(genomes), len(genomes.genotypes)
+    counts_M = found.has_GxM.sum(axis=0)
+    common = np.flatnonzero((counts_M >= RARE * total) & (total - counts_M >= RARE * total))
+    has_GxC = found.has_GxM[:, common].toarray() > 0
+    return [Mutation(int(found.places_M[m]), int(found.bases_M[m]), has_G) for m, has_G in zip(common, has_GxC.T)]
 
 
 def information(words_G: np.ndarray, labels_G: np.ndarray) -> float:

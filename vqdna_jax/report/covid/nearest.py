@@ -78,9 +78,10 @@ def embed_counts(spelling: Spelling, size: int, bases: int) -> Embed:
 
 
 class Substitutions(NamedTuple):
-    """Which genome has which."""
+    """Which genome has which, in the order of their places."""
 
     places_M: np.ndarray
+    bases_M: np.ndarray
     has_GxM: sparse.csc_array
 
     def embed(self, start: int, stop: int) -> sparse.csr_array:
@@ -96,7 +97,7 @@ def substitutions(genomes: Genomes) -> Substitutions:
     found, column = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
     ends = np.cumsum([0, *map(len, keys)])
     has_GxM = sparse.csr_array((np.ones(len(column)), column.ravel(), ends), (len(keys), len(found)))
-    return Substitutions(found[:, 0], has_GxM.tocsc())
+    return Substitutions(found[:, 0], found[:, 1], has_GxM.tocsc())
 
 
 def nearest(embed: Embed, windows: Windows, genomes: Genomes) -> Accuracies:

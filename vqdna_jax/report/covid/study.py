@@ -4,9 +4,8 @@ What the figure claims of coarse words and variants, and of fine words and mutat
 network untrained, k-mers, and the substitutions themselves.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,12 +61,13 @@ def study(tokenizer: LearnedTokenizer, genomes: Genomes, kind: maps.Kind, seed: 
     reader = learned[TRAINED].spelling.reader
     fixed = {KMERS: readers.kmers(), BASES: readers.bases(), CONTEXT: readers.contexts(reader)}
     spelt = {name: of.spelling for name, of in learned.items()} | {n: spell(r, genomes) for n, r in fixed.items()}
-    embeds = _embeds(learned, spelt[KMERS], genomes)
-    with _ticking("variants and mutations", len(spelt), progress) as bar:
+    substituted = nearest.substitutions(genomes)
+    embeds = _embeds(learned, spelt[KMERS], len(genomes.reference)) | {TRUTH: substituted.embed}
+    with progress_bar("variants and mutations", len(spelt), "steps", progress) as bar:
         told = _information(spelt, genomes, bar.update)
-    with _ticking("nearest variants", len(embeds) * len(WIDTHS), progress) as bar:
+    with progress_bar("nearest variants", len(embeds) * len(WIDTHS), "steps", progress) as bar:
         accuracy = _accuracy(embeds, genomes, bar.update)
-    with _ticking("maps", 2 * len(learned) * 2, progress) as bar:
+    with progress_bar("maps", 2 * len(learned) * 2, "steps", progress) as bar:
         drawn = _maps(learned, genomes, kind, seed, bar.update)
     return {
         "variants": _variants(genomes),
@@ -79,16 +79,10 @@ def study(tokenizer: LearnedTokenizer, genomes: Genomes, kind: maps.Kind, seed: 
         "kmer": readers.K,
         **told,
         "accuracy": accuracy,
-        "naive_bayes": _naive_bayes(genomes),
-        "relatives": [_relatives(name, embed, genomes) for name, embed in embeds.items()],
+        "naive_bayes": _naive_bayes(substituted, genomes),
+        "relatives": _relatives(embeds, genomes),
         "maps": drawn,
     }
-
-
-@contextlib.contextmanager
-def _ticking(name: str, total: int, progress: bool) -> Iterator[Any]:
-    with progress_bar(name, total, "steps", progress) as bar:
-        yield bar
 
 
 def _learned(tokenizer: LearnedTokenizer, genomes: Genomes, name: str, progress: bool) -> Learned:
@@ -96,12 +90,11 @@ def _learned(tokenizer: LearnedTokenizer, genomes: Genomes, name: str, progress:
     return Learned(spell(readers.learned(tokenizer), genomes, name, progress), vectors)
 
 
-def _embeds(learned: Mapping[str, Learned], kmers: Spelling, genomes: Genomes) -> dict[str, Embed]:
-    bases, found = len(genomes.reference), dict[str, Embed]()
+def _embeds(learned: Mapping[str, Learned], kmers: Spelling, bases: int) -> dict[str, Embed]:
+    found = dict[str, Embed]()
     for name, of in learned.items():
         found |= {f"{name} {level}": WordVectors(*of, levels, bases) for level, levels in LEVELS.items()}
-    counts = nearest.embed_counts(kmers, readers.VOCABULARY, bases)
-    return found | {KMERS: counts, TRUTH: nearest.substitutions(genomes).embed}
+    return found | {KMERS: nearest.embed_counts(kmers, readers.VOCABULARY, bases)}
 
 
 def _variants(genomes: Genomes) -> list[dict[str, Any]]:
@@ -168,8 +161,8 @@ def _accuracy(embeds: Mapping[str, Embed], genomes: Genomes, advance) -> list[di
     return rows
 
 
-def _naive_bayes(genomes: Genomes) -> list[dict[str, Any]]:
-    found, bases = nearest.substitutions(genomes), len(genomes.reference)
+def _naive_bayes(found: nearest.Substitutions, genomes: Genomes) -> list[dict[str, Any]]:
+    bases = len(genomes.reference)
     layouts = {"side by side": nearest.side_by_side, "at random": nearest.at_random}
     return [
         {"width": width, "windows": layout, "placed": placed}
@@ -180,18 +173,20 @@ def _naive_bayes(genomes: Genomes) -> list[dict[str, Any]]:
     ]
 
 
-def _relatives(name: str, embed: Embed, genomes: Genomes) -> dict[str, Any]:
+def _relatives(embeds: Mapping[str, Embed], genomes: Genomes) -> list[dict[str, Any]]:
     """Of each variant the nearest other one by its mean, and whether pairs are as near as their genomes are."""
-    means_VxP, true_VxM = (_means(e, genomes) for e in (embed, nearest.substitutions(genomes).embed))
-    distances_VxV, true_VxV = _distances(means_VxP), _distances(true_VxM)
-    pairs = np.triu_indices(len(genomes.variants), 1)
-    near = (distances_VxV + np.diag(np.full(len(genomes.variants), np.inf))).argmin(axis=1)
-    nearest_of = {name: genomes.variants[other] for name, other in zip(genomes.variants, near)}
-    return {
-        "words": name,
-        "spearman": float(spearmanr(distances_VxV[pairs], true_VxV[pairs]).statistic),
-        "nearest": nearest_of,
-    }
+    distances = {name: _distances(_means(embed, genomes)) for name, embed in embeds.items()}
+    pairs, rows = np.triu_indices(len(genomes.variants), 1), []
+    for name, distances_VxV in distances.items():
+        near = (distances_VxV + np.diag(np.full(len(genomes.variants), np.inf))).argmin(axis=1)
+        rows.append(
+            {
+                "words": name,
+                "spearman": float(spearmanr(distances_VxV[pairs], distances[TRUTH][pairs]).statistic),
+                "nearest": {of: genomes.variants[other] for of, other in zip(genomes.variants, near)},
+            }
+        )
+    return rows
 
 
 def _means(embed: Embed, genomes: Genomes) -> np.ndarray:
