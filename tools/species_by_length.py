@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 from vqdna_jax.benchmark import runner
 from vqdna_jax.benchmark.cells import Cell, finished
 from vqdna_jax.benchmark.jobs import UNTRAINED, Plan
-from vqdna_jax.benchmark.report.publish import machine
 from vqdna_jax.benchmark.sets import species
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError, report_and_exit
 from vqdna_jax.evaluation.plots import plot_by_length
 from vqdna_jax.genome.build.build import build_corpus
+from vqdna_jax.runtime.devices import machine
 from vqdna_jax.runtime.files import read_json, replacing
 from vqdna_jax.runtime.shipped import find
 

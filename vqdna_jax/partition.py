@@ -273,6 +273,22 @@ def abstract_mesh(platform: str, kind: str, context: int = 1) -> AbstractMesh:
     return AbstractMesh((1, 1, 1, context), AXES, axis_types=explicit, abstract_device=device)
 
 
+def abstract_rows(mesh: Mesh | AbstractMesh, rows: int) -> Callable[[tuple[int, ...], Any], jax.ShapeDtypeStruct]:
+    """(shape of a row, dtype) -> so many rows, split among the devices as a batch is."""
+
+    def split(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        sharding = jax.NamedSharding(mesh, spec("batch", *[None] * len(shape)))
+        return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
+
+    return split
+
+
+def abstract_whole(tree: Tree, mesh: Mesh | AbstractMesh) -> Tree:
+    """Shapes of arrays, or of shapes, whole on every device, as `whole_on` places them."""
+    whole = jax.NamedSharding(mesh, jax.P())
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), tree)
+
+
 def entered(mesh: Mesh | AbstractMesh) -> contextlib.AbstractContextManager:
     """What is traced inside is for this mesh."""
     return use_abstract_mesh(mesh) if isinstance(mesh, AbstractMesh) else jax.set_mesh(mesh)

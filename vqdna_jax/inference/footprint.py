@@ -32,20 +32,12 @@ def of_call(
     Args:
         params, codes_KxE: arrays, or their shapes alone.
     """
-    whole = jax.NamedSharding(mesh, jax.P())
-
-    def shaped(x) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
-
-    def split(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
-        sharding = jax.NamedSharding(mesh, partition.spec("batch", *[None] * len(shape)))
-        return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
-
+    split = partition.abstract_rows(mesh, rows)
     with partition.entered(mesh):
         pair = split((2,), jnp.int32)
         lengths_B = None if full else split((), jnp.int32)
         call = Call(split((codes, len(codes_KxE)), jnp.uint16), lengths_B, pair, pair)
-        arguments = jax.tree.map(shaped, (params, tuple(codes_KxE)))
+        arguments = partition.abstract_whole((params, tuple(codes_KxE)), mesh)
         return peak_bytes(call_vectors.trace(network, kernel, "mean", None, True, *arguments, call), platform)
 
 

@@ -94,6 +94,13 @@ def paragraph(text: str, classes: str = "") -> str:
     return f'<p class="{classes}">{escape(text)}</p>' if classes else f"<p>{escape(text)}</p>"
 
 
+def findings(first: str, others: Iterable[str], *after: str) -> str:
+    """What a page found, at its head: sentences, of which the first is the outcome, and markup after them."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
+    parts = f"<h2>Finding</h2>{paragraph(first, 'lead')}<ul>{items}</ul>{''.join(after)}"
+    return f'<section class="findings" id="finding">{parts}</section>'
+
+
 def definitions(pairs: Iterable[tuple[str, object]]) -> str:
     """Names and what they mean, as plain text."""
     return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(what)}</dd>" for name, what in pairs) + "</dl>"

@@ -12,7 +12,7 @@ from vqdna_jax.genome.windows import Windows
 from vqdna_jax.labels.batches import LabelledCodes, LabelledFeatures
 from vqdna_jax.models.tokenizer import Encoder, TokenizerConfig
 from vqdna_jax.models.transformer import Compute
-from vqdna_jax.partition import Tree, abstract_state, entered, local_mesh, spec
+from vqdna_jax.partition import Tree, abstract_rows, abstract_state, abstract_whole, entered, local_mesh
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase, Labelled
 from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
@@ -82,11 +82,7 @@ def trace_step(settings: Settings, planned: Planned, mesh: Mesh | AbstractMesh) 
 def abstract_inputs(planned: Planned, rows: int, mesh: Mesh | AbstractMesh) -> tuple[Any, Windows | Labelled]:
     """(frozen weights, a global batch of full windows), as the stage gives them to its step."""
     task = planned.task
-
-    def split(shape: tuple[int, ...], dtype) -> jax.ShapeDtypeStruct:
-        sharding = jax.NamedSharding(mesh, spec("batch", *[None] * len(shape)))
-        return jax.ShapeDtypeStruct((rows, *shape), dtype, sharding=sharding)
-
+    split = abstract_rows(mesh, rows)
     if isinstance(task, Finetune):
         levels = len(planned.tokenizer.codebook_sizes)
         label = (task.network.outputs,) if task.kind == "multilabel" else ()
@@ -122,7 +118,5 @@ def _vectors(tokenizer: TokenizerConfig | Tokens) -> tuple[jax.Array, ...]:
 
 
 def _whole(init: Callable[[], Tree], mesh: Mesh | AbstractMesh) -> Tree:
-    """Of `init()`, as `partition.whole_on` places it."""
-    whole = jax.NamedSharding(mesh, jax.P())
-    frozen = abstract_state(init, local_mesh())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), frozen)
+    """Of `init()`."""
+    return abstract_whole(abstract_state(init, local_mesh()), mesh)

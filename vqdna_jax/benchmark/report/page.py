@@ -10,6 +10,7 @@ from vqdna_jax.benchmark.report.findings import certainty, findings
 from vqdna_jax.benchmark.sets import published
 from vqdna_jax.benchmark.sets.published import PublishedRow
 from vqdna_jax.errors import InputError
+from vqdna_jax.report import page as kit
 from vqdna_jax.report.page import Block, definitions, escape, page, paragraph, section, table, text_cell
 from vqdna_jax.runtime.files import writing
 from vqdna_jax.runtime.typed import expect
@@ -68,9 +69,7 @@ def render(results: Mapping[str, Any]) -> str:
 
 def _findings(cells: Sequence[Cell], rows: Sequence[PublishedRow]) -> str:
     first, *others = findings(cells, rows)
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
-    parts = f"<h2>Finding</h2>{paragraph(first, 'lead')}<ul>{items}</ul>{paragraph(certainty(cells), 'note')}"
-    return f'<section class="findings" id="finding">{parts}</section>'
+    return kit.findings(first, others, paragraph(certainty(cells), "note"))
 
 
 def _making(results: Mapping[str, Any], datasets: Sequence[str], rows: Sequence[PublishedRow]) -> str:

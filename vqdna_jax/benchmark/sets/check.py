@@ -8,7 +8,7 @@ import hashlib
 import os
 import pathlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -75,9 +75,7 @@ def check(directory: str | os.PathLike, names: Iterable[str] | None = None) -> l
 def describe(reports: Iterable[Report]) -> str:
     """A table with a line per set, what its marks mean, and a line for each error and warning."""
     reports = list(reports)
-    lines = [_COLUMNS, *map(_line, reports)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    table = aligned([_COLUMNS, *map(_line, reports)])
     notes = [
         f"{kind}: {report.name}: {message}"
         for report in reports
@@ -85,6 +83,12 @@ def describe(reports: Iterable[Report]) -> str:
         for message in messages
     ]
     return "\n".join([*table, "", _LEGEND, *notes])
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, its columns one below the other."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
 
 
 def _report(card: Card, path: pathlib.Path) -> Report:

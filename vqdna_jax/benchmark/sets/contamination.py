@@ -14,6 +14,7 @@ import tqdm
 
 from vqdna_jax.benchmark.sets import find
 from vqdna_jax.benchmark.sets.cards import CARDS, Card
+from vqdna_jax.benchmark.sets.check import aligned
 from vqdna_jax.errors import InputError
 from vqdna_jax.genome.alphabet import N, reverse_complement
 from vqdna_jax.genome.chunks import chunk_bases, parse_chunk
@@ -157,9 +158,7 @@ def _name(corpus: Corpus, place: int, split: str = "train") -> str:
 def describe(found: Mapping[str, Found]) -> str:
     """A table with a line for each set, what its columns mean, and examples."""
     header = ("set", "test rows", "whole", "half or more", "any")
-    lines = [header, *((name, *(_cell(count, of.rows) for count in _counts(of))) for name, of in found.items())]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
+    table = aligned([header, *((name, *(_cell(n, of.rows) for n in _counts(of))) for name, of in found.items())])
     examples = [f"{name}: {', '.join(of.examples)}" for name, of in found.items() if of.examples]
     return "\n".join([*table, "", _LEGEND, *examples])
 

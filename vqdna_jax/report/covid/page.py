@@ -5,14 +5,25 @@ from typing import Any
 
 from vqdna_jax.report.covid import drawing
 from vqdna_jax.report.covid.findings import Results, sentences, share, width, words
-from vqdna_jax.report.page import Block, TableCell, definitions, escape, page, paragraph, section, table, text_cell
+from vqdna_jax.report.page import (
+    Block,
+    TableCell,
+    definitions,
+    escape,
+    findings,
+    page,
+    paragraph,
+    section,
+    table,
+    text_cell,
+)
 
 TITLE = "SARS-CoV-2: what the words know of nine variants"
 
 
 def render(results: Results) -> str:
     sections = [
-        _findings(results),
+        findings(results["lead"], sentences(results)),
         _claims(results),
         _maps(results),
         _information(results),
@@ -22,12 +33,6 @@ def render(results: Results) -> str:
         _making(results),
     ]
     return page(results["title"], f"{results['model']} · {results['date']} · {results['machine']}", sections)
-
-
-def _findings(results: Results) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences(results))
-    parts = f"<h2>Finding</h2>{paragraph(results['lead'], 'lead')}<ul>{items}</ul>"
-    return f'<section class="findings" id="finding">{parts}</section>'
 
 
 def _claims(results: Results) -> str:

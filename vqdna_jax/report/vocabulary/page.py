@@ -1,5 +1,6 @@
 """The page of an audit: every number that is shown is in the JSON that it is made of."""
 
+from vqdna_jax.report import page as kit
 from vqdna_jax.report.page import definitions, escape, page, paragraph, section
 from vqdna_jax.report.vocabulary import changes, costs, places, word_cards
 from vqdna_jax.report.vocabulary.cells import Row
@@ -7,8 +8,9 @@ from vqdna_jax.report.vocabulary.findings import findings
 
 
 def render(audit: Row) -> str:
+    first, *others = findings(audit)
     sections = [
-        _findings(audit),
+        kit.findings(first, others),
         costs.usage(audit),
         costs.rates(audit),
         costs.kmers(audit),
@@ -22,14 +24,6 @@ def render(audit: Row) -> str:
     ]
     subtitle = f"{', '.join(audit['sample']['species'])} · {audit['sample']['read']} · {audit['date']}"
     return page(audit["title"], subtitle, filter(None, sections))
-
-
-def _findings(audit: Row) -> str:
-    first, *others = findings(audit)
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
-    return (
-        f'<section class="findings" id="finding"><h2>Finding</h2>{paragraph(first, "lead")}<ul>{items}</ul></section>'
-    )
 
 
 def _making(audit: Row) -> str:
