@@ -24,6 +24,7 @@ def get_config(preset: str = "base") -> config_dict.ConfigDict:
             label_names=(),  # names of the labels 0, 1, ...
             class_weights="none",  # or balanced
             strands="auto",  # by dev; both: predictions are the same for a sequence and its reverse complement; one
+            length_warmup_bp=0,  # as HyenaDNA: stretches of so many bases, twice as many in each epoch, then all
             long="refuse",  # sequences longer than the context: refuse, or window (features are averaged)
             global_batch=32,
             train_rows=0,  # at most so many, each label with its share; 0: all

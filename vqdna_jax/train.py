@@ -85,7 +85,7 @@ def _train(settings: Settings, place: str | os.PathLike, run: Phases, devices: S
     with contextlib.ExitStack() as opened, jax.set_mesh(mesh), contextlib.ExitStack() as stack:
         with run.stop.nothing_to_lose(), run.phase("prepare"):
             workdir = opened.enter_context(open_workdir(place))
-            total_steps = _total_steps(settings, stage)
+            total_steps = settings.train.steps(stage.data.batches.steps_per_epoch)
             program = _program(settings, stage, mesh, total_steps, run)
             keep, timeout_s = settings.train.keep_checkpoints, settings.train.timeout_s
             checkpoints = Checkpoints(workdir.path / "checkpoints", keep, workdir.run_id, timeout_s, workdir.copy_save)
@@ -100,14 +100,16 @@ def _train(settings: Settings, place: str | os.PathLike, run: Phases, devices: S
                 return
             make_room(workdir.path, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
             say(*plan_lines(stage, state, mesh, total_steps))
-            throughput = Throughput(stage.data.bases_per_step, stage.flops_per_step(), mesh.size)
+            data = stage.data
+            throughput = Throughput(data.bases_per_step, stage.flops_per_step(), mesh.size, data.warmup_steps)
             log = _open_log(settings, workdir.path, first_step, total_steps, throughput)
             stack.callback(log.abandon)
             if jax.process_index() == 0:
                 write_json(workdir.path / "config.json", meta["config"])
                 run.clock.record(workdir.path, first_step)
             evaluated = read_evaluated(workdir.path)
-            iterator, done, stopped = train_iterator(stage.data.batches, first_step), first_step, ""
+            iterator, done, stopped = train_iterator(data.batches, first_step), first_step, ""
+            new, length = first_step, ""
         run.pause = log.pause
         try:
             with run.phase("step", done, settled=False):
@@ -128,10 +130,13 @@ def _train(settings: Settings, place: str | os.PathLike, run: Phases, devices: S
                     if done > first_step and done % settings.train.checkpoint_every_steps == 0:
                         with run.phase("save", done):  # waits for the save before
                             checkpoints.save(done, state, meta)
-                    settled = done >= first_step + 2
+                    if (now := data.said_of(done)) != length:
+                        new, length = done, now
+                        log.length(done, length)
+                    settled = done >= new + 2
                     with run.phase("read", done, settled):
                         batch = program.to_devices(next(iterator))
-                    with run.phase("step" if done > first_step else "compile", done, settled):
+                    with run.phase("step" if done > new else "compile", done, settled):
                         state, metrics = program.step(state, batch)
                         log.step(done, metrics)
                     done += 1
@@ -218,11 +223,6 @@ def _open(settings: Settings, mesh: Mesh) -> tuple[Stage, dict[str, Any]]:
     refuse_differences(stage.digests)
     topology = {"processes": jax.process_count(), "devices": mesh.size, "mesh": dict(mesh.shape)}
     return stage, {"config": settings.recorded, "versions": versions(), "topology": topology} | stage.digests
-
-
-def _total_steps(settings: Settings, stage: Stage) -> int:
-    steps_per_epoch = stage.data.batches.steps_per_epoch
-    return settings.train.total_steps or math.ceil(settings.train.total_epochs * steps_per_epoch)
 
 
 def _open_log(

@@ -16,11 +16,13 @@ from vqdna_jax.labels.batches import (
     Shape,
     by_shape,
     check_lengths,
+    drawn,
     fill,
     on_other_strand,
     outputs_of,
     shape_index,
     shapes_of,
+    warmup_lengths,
     window_starts,
 )
 from vqdna_jax.labels.sets import Split
@@ -240,6 +242,68 @@ def test_outputs_come_in_the_order_of_the_sequences(lengths, size, cls):
     np.testing.assert_array_equal(found["row"], np.stack([np.arange(len(lengths)) + 1, lengths], axis=1))
     shapes = shapes_of(np.array(lengths), size, cls)
     assert sorted(np.concatenate([rows for rows, _ in by_shape(data, shapes, size)])) == list(range(len(lengths)))
+
+
+class TestLengthWarmup:
+    @few
+    @hypothesis.given(st.integers(1, 300), st.integers(1, 10**6))
+    def test_lengths_double_until_the_longest_sequence_is_whole(self, first, longest):
+        lengths = warmup_lengths(first, longest)
+        assert lengths[:1] in ((), (first,)) and all(b == 2 * a for a, b in zip(lengths, lengths[1:]))
+        assert all(length < longest for length in lengths) and longest <= (2 * lengths[-1] if lengths else first)
+
+    @few
+    @hypothesis.given(LENGTHS, SIZES, st.booleans(), st.integers(1, 12), st.booleans())
+    def test_every_row_counts_once_an_epoch_as_a_stretch(self, lengths, size, cls, batch, both):
+        """In one shape, and then, in the epoch after, whole and in the batches of a run without a warm-up."""
+        data, warmup = (of_both_strands if both else encoded)(lengths), (5, 10, 20)
+        batches = LabelledBatches(data, batch, 0, size, cls, warmup=warmup)
+        for number, length in enumerate(warmup):
+            seen, shapes = [], set()
+            for found in epoch(batches, number):
+                shapes.add(found.codes_BxWxLxN.shape)
+                stretches = zip(found.codes_BxWxLxN, found.lengths_BxW, found.total_B, found.labels, found.weights_B)
+                for codes_WxLxN, lengths_W, total, row, weight in stretches:
+                    codes_LxN = np.concatenate([codes_LxN[:n] for codes_LxN, n in zip(codes_WxLxN, lengths_W)])
+                    codes_LxN = np.unique(codes_LxN, axis=0)
+                    whole = (data.other if both and codes_LxN[0, 0] > 1000 else data.codes)[row]
+                    assert len(codes_LxN) == total == min(length, len(whole))
+                    start = codes_LxN[0, 1] - whole[0, 1]
+                    np.testing.assert_array_equal(codes_LxN, whole[start : start + total])
+                    seen += [int(row)] if weight else []
+            assert sorted(seen) == list(range(len(lengths))) and len(shapes) == 1
+            assert np.prod(shapes.pop()[1:3]) < 2 * -(-length // size) * (min(length, size) + 8)
+        plain = LabelledBatches(data, batch, 0, size, cls)
+        assert all(map(same, epoch(batches, 3), epoch(plain, 3)))
+
+    def test_places_are_anywhere_and_others_in_every_epoch_and_of_every_seed(self):
+        data, rows = encoded([103] * 400), range(400)
+        places = [[codes_LxN[0, 1] - 1 for codes_LxN in drawn(data, rows, *of, 4)] for of in ((0, 0), (0, 1), (1, 0))]
+        assert {min(of) for of in places} <= set(range(5)) and {max(of) for of in places} <= set(range(95, 100))
+        for i, one in enumerate(places):
+            assert np.abs(np.histogram(one, 4, (0, 100))[0] - 100).max() < 4 * (400 * 3 / 16) ** 0.5
+            assert all(abs(np.corrcoef(one, other)[0, 1]) < 4 / 400**0.5 for other in places[:i])
+
+    @pytest.mark.parametrize("processes", [2, 8])
+    def test_the_rows_of_all_processes_are_the_global_batch(self, mixed, processes):
+        parts = [make(mixed, warmup=(3, 6), process=p, processes=processes) for p in range(processes)]
+        whole = make(mixed, warmup=(3, 6))
+        for step in (0, 7, 8, 15, 16, 30):
+            assert same(
+                jax.tree.map(lambda *parts: np.concatenate(parts), *[part[step] for part in parts]), whole[step]
+            )
+
+    def test_features_are_those_of_the_stretches(self):
+        numbers = np.arange(61, dtype=np.int32)
+        known = LabelledFeatures(numbers[:, None], numbers, other=LabelledFeatures(1000 + numbers[:, None], numbers))
+        batches = FeatureBatches(known, 8, 5, warmup=[2000 + numbers[:, None], 3000 + numbers[:, None]])
+        plain = FeatureBatches(known, 8, 5)
+        for step in range(32):
+            offset = {0: 2000, 1: 3000}.get(step // 8, 0)
+            found, expected = batches[step], plain[step]
+            np.testing.assert_array_equal(found.labels, expected.labels)
+            features_BxP = offset + found.labels[:, None] if offset else expected.features_BxP
+            np.testing.assert_array_equal(found.features_BxP, features_BxP)
 
 
 def test_the_first_sequence_beyond_the_context_is_named():

@@ -39,6 +39,18 @@ def test_throughput_counts_steps_and_leaves_out_pauses(monkeypatch):
     assert counted.bases_per_s() == 200.0
 
 
+def test_no_rate_is_told_of_a_warm_up_of_the_length(monkeypatch):
+    """Whose steps have fewer bases."""
+    now = [0.0]
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now[0])
+    counted = metrics.Throughput(bases_per_step=100, flops_per_step=5e9, chips=1, first_step=4)
+    for step in (1, 3, 4):
+        counted.resume(step)
+        now[0] += 1.0
+        assert counted.measure(step + 1) == ({} if step < 4 else {"bases_per_s": 100.0, "gflops_per_s": 5.0})
+    assert counted.bases_per_s() == 100.0
+
+
 def log_of(path, losses, **settings):
     log = metrics.StepLog(path, 0, 10, 1, lambda step: 0.1, metrics.Throughput(1, 1.0, 1), **settings)
     for step, loss in enumerate(losses):

@@ -102,6 +102,24 @@ def on_other_strand(seed: int, epoch: int, rows: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch, 1)).integers(0, 2, rows).astype(bool)
 
 
+def warmup_lengths(first: int, longest: int) -> tuple[int, ...]:
+    """Codes of the stretches of each epoch of a warm-up: `first`, and twice as many in every epoch, while some sequence
+    is longer; HyenaDNA's schedule (arXiv 2306.15794)."""
+    return tuple(first << epoch for epoch in range((-(-longest // first) - 1).bit_length()))
+
+
+def drawn(encoded: Encoded, rows: Sequence[int] | np.ndarray, seed: int, epoch: int, length: int) -> list[np.ndarray]:
+    """Codes of some of the rows as an epoch has them: each on its strand or the other, and of a sequence with more than
+    `length` codes so many in a row, from a place that is drawn anew every epoch; 0: whole."""
+    reverse_B = on_other_strand(seed, epoch, len(encoded.codes)) if encoded.other else None
+    whole = [(encoded.codes if reverse_B is None or not reverse_B[row] else encoded.other)[row] for row in rows]
+    if not length:
+        return whole
+    place_B = np.random.default_rng((seed, epoch, 2)).random(len(encoded.codes))
+    starts = (int(place_B[row] * (max(0, len(codes) - length) + 1)) for row, codes in zip(rows, whole))
+    return [codes_LxN[start : start + length] for start, codes_LxN in zip(starts, whole)]
+
+
 def share_of(global_batch: int, process: int, processes: int) -> slice:
     """A process's rows of every global batch."""
     return slice(*(global_batch * i // processes for i in (process, process + 1)))
@@ -145,7 +163,8 @@ class LabelledBatches:
     drawn anew every epoch, where both are known.
 
     A batch has one shape. What is left over of a shape when an epoch ends goes into batches of the next larger shape,
-    and the last batch is filled up with rows of weight 0, so every sequence counts once per epoch.
+    and the last batch is filled up with rows of weight 0, so every sequence counts once per epoch. In a warm-up a
+    sequence is there as a stretch of the epoch's length, which is the shape of all its batches.
     """
 
     def __init__(
@@ -156,11 +175,13 @@ class LabelledBatches:
         size: int,
         cls: bool,
         *,
+        warmup: Sequence[int] = (),
         process: int = 0,
         processes: int = 1,
     ):
-        """`size`: codes of a full window."""
+        """`size`: codes of a full window; `warmup`: of the stretches of the first epochs."""
         self._encoded, self._batch, self._seed, self._size = encoded, global_batch, seed, size
+        self._warmup = [(length, shapes_of(np.array([length]), size, cls)) for length in warmup]
         lengths = encoded.lengths
         self.shapes = shapes_of(lengths, size, cls)
         self._shape = shape_index(lengths, self.shapes, size)
@@ -175,15 +196,11 @@ class LabelledBatches:
         shape, rows = self.shape_of(step)
         there = np.arange(self._batch) < len(rows)
         rows, there = (x[self._rows] for x in (np.resize(rows, self._batch), there))
-        filled = fill(self._codes(step, rows), shape, self._size, self._encoded.labels[rows])
+        epoch = int(step) // self.steps_per_epoch
+        length = self._warmup[epoch][0] if epoch < len(self._warmup) else 0
+        codes = drawn(self._encoded, rows, self._seed, epoch, length)
+        filled = fill(codes, shape, self._size, self._encoded.labels[rows])
         return dataclasses.replace(filled, weights_B=there.astype(np.float32))
-
-    def _codes(self, step: int, rows: np.ndarray) -> list[np.ndarray]:
-        codes, other = self._encoded.codes, self._encoded.other
-        if not other:
-            return [codes[row] for row in rows]
-        reverse_B = on_other_strand(self._seed, int(step) // self.steps_per_epoch, len(codes))
-        return [(other if reverse_B[row] else codes)[row] for row in rows]
 
     def shape_of(self, step: int) -> tuple[Shape, np.ndarray]:
         """The shape of the global batch of a step, and its rows."""
@@ -196,10 +213,13 @@ class LabelledBatches:
     def _plan(self, epoch: int) -> list[tuple[Shape, np.ndarray]]:
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(len(self._shape))
+        shapes, of_row = self.shapes, self._shape
+        if epoch < len(self._warmup):
+            shapes, of_row = self._warmup[epoch][1], np.zeros_like(of_row)
         plan, left = [], order[:0]
-        for i, shape in enumerate(self.shapes):
-            rows = np.concatenate([left, order[self._shape[order] == i]])
-            last = i == len(self.shapes) - 1
+        for i, shape in enumerate(shapes):
+            rows = np.concatenate([left, order[of_row[order] == i]])
+            last = i == len(shapes) - 1
             whole = len(rows) if last else len(rows) // self._batch * self._batch
             plan += [(shape, rows[start : start + self._batch]) for start in range(0, whole, self._batch)]
             left = rows[whole:]
@@ -207,7 +227,7 @@ class LabelledBatches:
 
 
 class FeatureBatches:
-    """As `LabelledBatches`, of features [n, P] that are known."""
+    """As `LabelledBatches`, of features [n, P] that are known; `warmup`: of the stretches of the first epochs."""
 
     def __init__(
         self,
@@ -215,10 +235,11 @@ class FeatureBatches:
         global_batch: int,
         seed: int,
         *,
+        warmup: Sequence[np.ndarray] = (),
         process: int = 0,
         processes: int = 1,
     ):
-        self._known, self._batch, self._seed = known, global_batch, seed
+        self._known, self._batch, self._seed, self._warmup = known, global_batch, seed, warmup
         self.steps_per_epoch = -(-len(known.labels) // global_batch)
         self._rows = share_of(global_batch, process, processes)
 
@@ -231,8 +252,8 @@ class FeatureBatches:
         rows = order[step * self._batch : (step + 1) * self._batch]
         there = (np.arange(self._batch) < len(rows)).astype(np.float32)
         rows, there = np.resize(rows, self._batch)[self._rows], there[self._rows]
-        features_BxP = self._known.features_BxP[rows]
-        if self._known.other is not None:
+        features_BxP = (self._warmup[epoch] if epoch < len(self._warmup) else self._known.features_BxP)[rows]
+        if self._known.other is not None and epoch >= len(self._warmup):
             reverse_B = on_other_strand(self._seed, epoch, len(order))[rows]
             features_BxP = np.where(reverse_B[:, None], self._known.other.features_BxP[rows], features_BxP)
         return LabelledFeatures(features_BxP, self._known.labels[rows], there)

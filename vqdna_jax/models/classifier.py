@@ -28,6 +28,7 @@ POSITIONS: Mapping[str, int] = {f"positions:{channels}": channels for channels i
 ATTENTION = "attention"  # the mean of all codes, weighed by a query that is trained; a query of zeros weighs all alike
 TRAINED = (*POSITIONS, ATTENTION)  # readouts with weights of their own
 READOUTS = (*POOLS, *TRAINED)
+AS_A_WHOLE = (*OF_CODES, *POSITIONS)  # readouts that say something else of a stretch than of the sequence around it
 AUTO = "auto"  # to fine-tuning: the readout that dev chooses
 _OF_READOUTS = ("positions_map", "attention_query")  # by their names among the head's parameters
 

@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import pathlib
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -37,6 +38,14 @@ class Predict(Protocol):
     def __call__(self, batch: Any, only: tuple[str, ...] = ()) -> Outputs: ...
 
 
+class Stretches(NamedTuple):
+    """A part of a length warm-up: its steps, the bases of each, over all processes, and what is said as it begins."""
+
+    steps: int
+    bases_per_step: float
+    said: str
+
+
 @dataclasses.dataclass(frozen=True)
 class RunData(Generic[Batch, HeldOut]):
     """What a run reads.
@@ -44,9 +53,10 @@ class RunData(Generic[Batch, HeldOut]):
     Attributes:
         batches: what goes into the steps.
         held_out: what the stage evaluates on.
-        bases_per_step: over all processes.
+        bases_per_step: over all processes, after the warm-up.
         lines: of the plan that is printed before the first step.
         corpus: that the windows are from, if they are.
+        warmup: what the run begins with where sequences are short at first.
     """
 
     batches: Batches[Batch]
@@ -54,6 +64,26 @@ class RunData(Generic[Batch, HeldOut]):
     bases_per_step: float
     lines: Sequence[str]
     corpus: Corpus | None = None
+    warmup: Sequence[Stretches] = ()
+
+    @property
+    def warmup_steps(self) -> int:
+        """Those on stretches of sequences."""
+        return sum(part.steps for part in self.warmup)
+
+    def said_of(self, step: int) -> str:
+        """Of the length of what `step` is trained on; empty where it is the same in all steps."""
+        ends = itertools.accumulate(part.steps for part in self.warmup)
+        whole = "whole sequences" if self.warmup else ""
+        return next((part.said for part, end in zip(self.warmup, ends) if step < end), whole)
+
+    def bases_seen(self, steps: int) -> float:
+        """In the first steps."""
+        seen = 0.0
+        for part in self.warmup:
+            taken = min(steps, part.steps)
+            seen, steps = seen + taken * part.bases_per_step, steps - taken
+        return seen + steps * self.bases_per_step
 
 
 class Stage(Protocol[Batch, Frozen]):
@@ -90,7 +120,7 @@ class Stage(Protocol[Batch, Frozen]):
         """What to say of the stage before the first step."""
 
     def flops_per_step(self) -> float:
-        """Of one training step, over all devices."""
+        """Of one training step, over all devices; after the warm-up of the length, if there is one."""
 
     def evaluate(self, predict: Predict) -> dict[str, float]:
         """Scores on the held-out data, "loss" among them where the task keeps its best parameters."""
@@ -143,7 +173,7 @@ class Finished:
         facts: Result = {
             "steps": steps,
             "skipped_steps": int(self.state.guard.skipped),
-            "bases_seen": round(steps * self.data.bases_per_step),
+            "bases_seen": round(self.data.bases_seen(steps)),
         }
         facts |= {"bases_per_s": round(self.bases_per_s)} if self.bases_per_s else {}
         return facts | start.digests(self.start)

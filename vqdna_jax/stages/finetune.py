@@ -7,6 +7,7 @@ import math
 import operator
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -28,6 +29,7 @@ from vqdna_jax.labels.batches import (
     FeatureBatches,
     LabelledBatches,
     check_lengths,
+    drawn,
     outputs_of,
 )
 from vqdna_jax.labels.sets import Kind, LabelledSet, Split
@@ -36,9 +38,10 @@ from vqdna_jax.models.classifier import Classifier
 from vqdna_jax.runtime.files import replacing
 from vqdna_jax.runtime.processes import refuse_differences
 from vqdna_jax.stages import room
-from vqdna_jax.stages.base import Finished, Predict, Result, RunData
+from vqdna_jax.stages.base import Finished, Predict, Result, RunData, Stretches
 from vqdna_jax.stages.readout import Probe, dropout, probe
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase, Labelled
+from vqdna_jax.tokenizers.base import most_codes
 from vqdna_jax.training.settings import FinetuneSettings, LabelledData
 from vqdna_jax.training.step import Best, TrainState
 
@@ -81,6 +84,8 @@ class FinetuneStage:
         base = pretrained.load(settings.pretrained)
         settings.check_base(base.transformer, base.context)
         settings = settings.with_rate(base.transformer.width)
+        codes_B = np.array([most_codes(base.tokenizer, len(bases)) for bases in labelled_set.splits["train"].bases])
+        warmup = settings.warmup_codes(base.tokenizer.bases_per_code, codes_B)
         target = target_of(labelled_set)
         readout = Classifier(base.transformer, settings.compute, labelled_set.classes, base.sizes)
         platform = mesh.devices.flat[0].platform
@@ -97,7 +102,7 @@ class FinetuneStage:
         weights = class_weights(labelled_set, settings.data.class_weights)
         on_host = jax.device_get(FrozenBase(base.vectors_KxE(), base.weights["transformer"], weights, start.head))
         frozen = partition.whole_on(mesh, on_host)
-        data = run_data(settings, base, labelled_set, encoded, start)
+        data = run_data(settings, base, labelled_set, encoded, start, warmup)
         digests = {"pretrained_digest": base.digest, "labelled_digest": labelled_set.digest}
         refuse_differences({"linear probe": start.model.digest})
         return cls(settings, labelled_set, base, task, encoded, target, start, frozen, data, digests)
@@ -118,7 +123,8 @@ class FinetuneStage:
         batches = self.data.batches
         if not isinstance(batches, LabelledBatches):
             return 0.0
-        shapes = [shape for shape, _ in (batches.shape_of(step) for step in range(batches.steps_per_epoch))]
+        first = self.data.warmup_steps
+        shapes = [batches.shape_of(step)[0] for step in range(first, first + batches.steps_per_epoch)]
         slots = np.mean([shape.windows * self.task.flops_per_code(shape.codes + 1) * shape.codes for shape in shapes])
         return float(slots) * self.settings.data.global_batch
 
@@ -201,15 +207,24 @@ def encode(base: Pretrained, split: Split, kind: str, target: tuple[float, float
 
 
 def run_data(
-    settings: FinetuneSettings, base: Pretrained, labelled_set: LabelledSet, encoded: dict[str, Encoded], start: Probe
+    settings: FinetuneSettings,
+    base: Pretrained,
+    labelled_set: LabelledSet,
+    encoded: dict[str, Encoded],
+    start: Probe,
+    warmup: Sequence[int],
 ) -> RunData[Labelled, Encoded]:
-    batch, seed = settings.data.global_batch, settings.seed
+    """`warmup`: codes that sequences are cut to in each of the first epochs."""
+    batch, seed, train = settings.data.global_batch, settings.seed, encoded["train"]
     processes = {"process": jax.process_index(), "processes": jax.process_count()}
     batches: Batches[Labelled]
     if settings.tuning.method == "head":
-        batches, shapes = FeatureBatches(start.features["train"], batch, seed, **processes), ""
+        everyone = range(len(train.codes))
+        cut = [start.model.features(drawn(train, everyone, seed, *of)) for of in enumerate(warmup)]
+        batches, shapes = FeatureBatches(start.features["train"], batch, seed, warmup=cut, **processes), ""
     else:
-        batches = LabelledBatches(encoded["train"], batch, seed, base.length, base.transformer.cls, **processes)
+        window = base.length, base.transformer.cls
+        batches = LabelledBatches(train, batch, seed, *window, warmup=warmup, **processes)
         shapes = "; windows x codes " + ", ".join(f"{shape.windows} x {shape.codes}" for shape in batches.shapes)
     rows = ", ".join(f"{name} {len(split.bases):,}" for name, split in labelled_set.splits.items())
     lines = [
@@ -217,8 +232,16 @@ def run_data(
         f"           {labelled_set.kind}, labels {', '.join(labelled_set.label_names)[:80]}{shapes}",
         *(f"           {note}" for note in labelled_set.notes),
     ]
-    bases = np.mean([len(bases) for bases in labelled_set.splits["train"].bases])
-    return RunData(batches, encoded["dev"], float(bases) * batch, lines)
+    bases_B = np.array([len(bases) for bases in labelled_set.splits["train"].bases])
+    lengths = [codes * (base.tokenizer.bases_per_code or 1) for codes in warmup]
+    stretches = [
+        Stretches(batches.steps_per_epoch, batch * float(np.minimum(bases_B, length).mean()), f"{length:,} bases")
+        for length in lengths
+    ]
+    if lengths:
+        listed = ", ".join(f"{length:,}" for length in lengths)
+        lines.append(f"lengths    {listed} bases, {batches.steps_per_epoch:,} steps each; then whole sequences")
+    return RunData(batches, encoded["dev"], batch * float(bases_B.mean()), lines, warmup=stretches)
 
 
 def finetune_task(settings: FinetuneSettings, readout: Classifier, kind: Kind, platform: str) -> Finetune:

@@ -16,7 +16,7 @@ from vqdna_jax.inference.saved.finetuned import Recipe, assemble
 from vqdna_jax.labels import sets
 from vqdna_jax.labels.batches import Encoded, LabelledFeatures, Strands
 from vqdna_jax.labels.sets import LabelledSet
-from vqdna_jax.models.classifier import ATTENTION, AUTO, POSITIONS, Classifier
+from vqdna_jax.models.classifier import AS_A_WHOLE, ATTENTION, AUTO, POSITIONS, Classifier
 from vqdna_jax.models.lora import LoraConfig
 from vqdna_jax.models.pooling import OF_CODES, without_cls
 from vqdna_jax.training.settings import FinetuneSettings
@@ -217,7 +217,9 @@ class _Fitting:
         return of if len(of.codes) <= TRIED_ROWS else of.take(sets.draw(of.labels, TRIED_ROWS))
 
     def problem(self, pool: str) -> str:
-        """Why the base cannot give such a readout of these sequences; empty if it can."""
+        """Why the base cannot give such a readout of these sequences, or of stretches of them; empty if it can."""
+        if self.settings.data.length_warmup_bp and not set(AS_A_WHOLE).isdisjoint(pool.split("+")):
+            return "reads a stretch as if it were the whole sequence"
         if not self.base.transformer.cls and (found := without_cls(pool)):
             return f"found {found}, but this base was trained without CLS; use mean or max"
         numbers = sum(POSITIONS.get(name, 0) for name in pool.split("+")) * self._longest

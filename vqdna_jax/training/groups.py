@@ -4,6 +4,7 @@ What docstrings say of the attributes is what `python -m vqdna_jax.main --help-c
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
@@ -106,6 +107,10 @@ class TrainSettings:
     stop_below_utilisation: Share = 0.0
     patience: NonNegative = 0
     retries: NonNegative = 0
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Length of the run."""
+        return self.total_steps or math.ceil(self.total_epochs * steps_per_epoch)
 
     def check_fields(self, prefix: str) -> None:
         """Raises BadField: not one of total_steps and total_epochs says how long the run is."""
@@ -234,6 +239,8 @@ class LabelledData(DataSettings):
         strands: one: sequences are read as they are given; both: each row is trained on its strand or the other, drawn
             anew every epoch, and predictions are of the mean of both strands' logits; auto: what the probe chooses on
             dev.
+        length_warmup_bp: bases that sequences are cut to in the first epoch, each at a place drawn anew, and twice as
+            many in every epoch, until they are whole; 0: from the first step.
     """
 
     labelled: str
@@ -245,6 +252,7 @@ class LabelledData(DataSettings):
     dev_rows: NonNegative
     test_rows: NonNegative
     strands: Literal["auto", "one", "both"] = "one"
+    length_warmup_bp: NonNegative = 0
 
     @property
     def given_strands(self) -> Strands | None:

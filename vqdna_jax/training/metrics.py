@@ -31,10 +31,10 @@ PEAK_FLOPS = {
 
 
 class Throughput:
-    """Bases and FLOPs per second since the last call, over all `chips`."""
+    """Bases and FLOPs per second since the last call, over all `chips`; of no step before `first_step`."""
 
-    def __init__(self, bases_per_step: float, flops_per_step: float, chips: int):
-        self._bases, self._flops, self._chips = bases_per_step, flops_per_step, chips
+    def __init__(self, bases_per_step: float, flops_per_step: float, chips: int, first_step: int = 0):
+        self._bases, self._flops, self._chips, self._first = bases_per_step, flops_per_step, chips, first_step
         self._time = time.perf_counter()
         self._step: int | None = None
         self._all_seconds, self._all_steps = 0.0, 0
@@ -47,7 +47,7 @@ class Throughput:
 
     def resume(self, step: int) -> None:
         """After a pause, time runs again from the end of `step`."""
-        if self._step is None:
+        if self._step is None and step >= self._first:
             self._time, self._step = time.perf_counter(), step
 
     def measure(self, step: int) -> dict[str, float]:
@@ -60,7 +60,7 @@ class Throughput:
             values = {"bases_per_s": steps_per_s * self._bases, "gflops_per_s": steps_per_s * self._flops / 1e9}
             if self._peak:
                 values["mfu"] = steps_per_s * self._flops / (self._peak * self._chips)
-        self._time, self._step = now, step
+        self._time, self._step = now, step if step >= self._first else None
         return values
 
     def bases_per_s(self) -> float:
@@ -189,6 +189,11 @@ class StepLog:
         previous, self._pending = self._pending, (step, metrics)
         if previous is not None:
             self._write(*previous)
+
+    def length(self, step: int, said: str) -> None:
+        """From this step on sequences are of another length, for which the next step is compiled."""
+        self.pause()
+        self._progress.say(f"length {after(step)}: {said}")
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
         if self._writer:

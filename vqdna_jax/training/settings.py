@@ -9,9 +9,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+
 from vqdna_jax.errors import InputError
-from vqdna_jax.labels.batches import SLOTS
-from vqdna_jax.models.classifier import ATTENTION, Method
+from vqdna_jax.labels.batches import SLOTS, warmup_lengths
+from vqdna_jax.models.classifier import AS_A_WHOLE, ATTENTION, Method
 from vqdna_jax.models.hyena_encoder import HyenaEncoderConfig
 from vqdna_jax.models.networks import NetworkConfig, TrainedConfig
 from vqdna_jax.models.tokenizer import TokenizerConfig
@@ -184,9 +186,12 @@ class FinetuneSettings(Settings):
     finds_rate: ClassVar[bool] = True
 
     def check_fields(self, prefix: str) -> None:
-        """Raises BadField: a query that nothing trains."""
+        """Raises BadField: a query that nothing trains; a readout that a stretch of a sequence does not have."""
         super().check_fields(prefix)
         pool, trained = self.head.pool, self.tuning.method != "head"  # whose features are computed once
+        whole = self.data.length_warmup_bp > 0 and not set(AS_A_WHOLE).isdisjoint(pool.split("+"))
+        expected = "no words, pairs or positions, which of a stretch (data.length_warmup_bp) are not those of the whole"
+        expect(not whole, f"{prefix}head.pool", pool, expected)
         expected = "mean, which attention stays where tuning.method=head trains no query"
         expect(trained or ATTENTION not in pool.split("+"), f"{prefix}head.pool", pool, expected)
 
@@ -196,6 +201,28 @@ class FinetuneSettings(Settings):
             return self
         rate = learning_rate(self.tuning.method, width)
         return dataclasses.replace(self, optimizer=dataclasses.replace(self.optimizer, learning_rate=rate))
+
+    def warmup_codes(self, bases_per_code: int | None, lengths_B: np.ndarray) -> tuple[int, ...]:
+        """Codes that sequences are cut to in each epoch of the length warm-up, () without one; `lengths_B`: of the
+        training sequences. Raises InputError: so many bases are no whole number of codes, no sequence is longer, or the
+        run ends before sequences are whole."""
+        first, longest, expected = self.data.length_warmup_bp, int(lengths_B.max()), ""
+        if not first:
+            return ()
+        if bases_per_code is None:
+            expected = "0: this base's codes are of no fixed number of bases"
+        elif first % bases_per_code:
+            expected = f"a multiple of the {bases_per_code} bases of a code"
+        elif first // bases_per_code >= longest:
+            expected = f"fewer than the {longest * bases_per_code:,} of the longest training sequence"
+        else:
+            lengths = warmup_lengths(first // bases_per_code, longest)
+            steps = -(-len(lengths_B) // self.data.global_batch)
+            if (total := self.train.steps(steps)) > len(lengths) * steps:
+                return lengths
+            needed = f"{len(lengths)} epochs of {steps:,} steps are all of the run's {total:,}"
+            expected = f"more, or a longer run: {needed}, and whole sequences need some"
+        raise InputError(f"config key data.length_warmup_bp: found {first:,}, expected {expected}")
 
     def with_dropout(self, share: float) -> Self:
         """Of what the head reads."""
