@@ -35,7 +35,7 @@ from vqdna_jax.training.phases import Phases
 from vqdna_jax.training.predict import make_predict
 from vqdna_jax.training.settings import OptimizerSettings, Settings, refuse_changes, shared
 from vqdna_jax.training.step import Best, TrainState, better_of, final_params, init_state, jit_step, train_step
-from vqdna_jax.training.workdir import Workdir, make_room, open_workdir
+from vqdna_jax.training.workdir import Workdir, check_shared, make_room, open_workdir
 from vqdna_jax.version import versions
 
 NO_STEP = np.uint32(2**32 - 1)  # every step folds its own number into the key
@@ -80,6 +80,7 @@ def _train(settings: Settings, place: str | os.PathLike, run: Phases, devices: S
         with run.phase("devices"):
             mesh = make_mesh(**dataclasses.asdict(settings.mesh), devices=devices)
         with run.phase("prepare"):
+            check_shared(place)
             stage, meta = _open(settings, mesh)
             settings = stage.settings
     with contextlib.ExitStack() as opened, jax.set_mesh(mesh), contextlib.ExitStack() as stack:

@@ -9,6 +9,7 @@ import os
 import pathlib
 import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Callable, Collection, Iterator
 
@@ -65,11 +66,8 @@ def open_workdir(workdir: str | os.PathLike) -> Iterator[Workdir]:
                 mirrors.append(stack.enter_context(mirrored(store, path, lease)))
             return _run_id(path / RUN)
 
-        remote = places.is_remote(workdir)
         # A lease that may be dead is watched for a while, and checkpoints come a long way; the watchdog limits it.
-        run_id = first_does("workdir", open_it, FOREVER_S if remote else None)
-        if remote:
-            _check_shared(path)
+        run_id = first_does("workdir", open_it, FOREVER_S if places.is_remote(workdir) else None)
         yield Workdir(name, path, run_id, mirrors[0].save if mirrors else None)
 
 
@@ -83,6 +81,32 @@ def check(workdir: str | os.PathLike) -> None:
     check_directory(workdir)
     there = {name for name in (RUN, *_WRITTEN) if os.path.exists(places.join(workdir, name))}
     _refuse_others(there, os.fspath(workdir))
+
+
+def check_shared(workdir: str | os.PathLike) -> None:
+    """Raises InputError, on every process, unless all of them see where a run of an object store is worked on."""
+    if not places.is_remote(workdir):
+        return
+    path = _local(workdir)
+    sign = path / first_does("workdir's sign", lambda: _leave_sign(path))
+    seen = exchange("workdir's sign seen", "yes" if sign.exists() else "")
+    sign.unlink(missing_ok=True)
+    if "" in seen:
+        raise InputError(
+            f"{path}: process {seen.index('')} has another directory there than process 0; name one that all machines"
+            " share, by $VQDNA_CACHE, or mount the bucket and name its path as --workdir"
+        )
+
+
+def _leave_sign(path: pathlib.Path) -> str:
+    """The name of a new file, which no machine can have cached the absence of."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".seen-", dir=path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    os.close(handle)
+    return os.path.basename(name)
 
 
 def _local(workdir: str | os.PathLike) -> pathlib.Path:
@@ -115,17 +139,6 @@ def _lock(path: pathlib.Path, name: str, stack: contextlib.ExitStack) -> None:
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     lock.flush()
-
-
-def _check_shared(path: pathlib.Path) -> None:
-    """Raises InputError, on every process, unless all of them see the directory in which process 0 works."""
-    lease = path / _LEASE
-    seen = exchange("workdir seen", lease.read_text() if lease.exists() else "")
-    if apart := [index for index, found in enumerate(seen) if found != seen[0]]:
-        raise InputError(
-            f"{path}: process {apart[0]} has another directory there than process 0; name one that all machines share,"
-            " by $VQDNA_CACHE, or mount the bucket and name its path as --workdir"
-        )
 
 
 def _run_id(path: pathlib.Path) -> str:
