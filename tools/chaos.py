@@ -2,9 +2,10 @@
 
     python tools/chaos.py --kills=200 --seed=0 --out=DIR     [--processes=2,4] [--minutes=N] [--stage=3] [--remote]
 
-Runs are of stage 1, or with --stage=3 of a model that is fine-tuned. With --remote their work directories are in an
-object store that fails now and then; every start may be on another machine, and a run on a second machine is a fault,
-too: one of the two has to be kept out.
+Runs are of stage 1, with --stage=2 of a masked model, or with --stage=3 of one that is fine-tuned. With --remote their
+work directories are in an object store that fails now and then; every start may be on another machine, and a run on a
+second machine is a fault, too: one of the two has to be kept out. CHAOS_TIMEOUT_S=30 in the environment gives each step
+so many seconds, in place of 10, where other programs keep the machine busy.
 
 Runs are of several local processes. A fault comes at a random moment: start, compile, step, save, evaluation or
 export. What must hold, checked after every fault:
@@ -45,11 +46,11 @@ BOUND_S = 8 * TIMEOUT_S  # a compile may take 6; everything else is over within 
 STEPS = 60
 EVERY = {"train.total_steps": STEPS, "train.checkpoint_every_steps": 6, "eval.every_steps": 25}
 CONFIG = SMALL | EVERY
+LOGGED = {"optimizer.warmup_steps": 2, "train.log_every_steps": 1, "train.timeout_s": float(TIMEOUT_S)}
 MASKED = {"data.window_bp": 64, "data.global_batch": 8, "model.layers": 2, "model.width": 16, "model.heads": 2}
-MASKED |= {"model.hidden": 32, "train.total_steps": 20, "eval.windows": 16, "eval.batch": 8}
+MASKED |= {"model.hidden": 32, "eval.windows": 16, "eval.batch": 8} | LOGGED
 LABELLED = {"data.global_batch": 8, "head.pool": "mean", "data.strands": "both", "tuning.rank": 4}
-LABELLED |= {"optimizer.warmup_steps": 2, "train.log_every_steps": 1, "train.timeout_s": float(TIMEOUT_S)}
-LABELLED |= {"train.retries": 0, "eval.batch": 64}
+LABELLED |= {"train.retries": 0, "eval.batch": 64} | LOGGED
 MACHINES = 2  # of a remote run
 GONE = {0, 46, -signal.SIGABRT}  # how the others end; the last is jax's way
 UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")  # checkpoint.py does not read them
@@ -95,17 +96,26 @@ def own_cache(workdir: pathlib.Path) -> dict[str, str]:
     return {"JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled")}
 
 
+def masked(out: pathlib.Path) -> dict:
+    """The settings of a run of stage 2 on a small tokenizer, which is made here."""
+    undisturbed(out / "words", 1, SMALL | {"train.total_steps": 20, "train.timeout_s": 600.0})
+    return {"config": "configs/mcm.py:tiny", "tokenizer": out / "words/export"} | MASKED
+
+
 def labelled(out: pathlib.Path) -> dict:
     """The settings of a run that fine-tunes a small model, which is made here, on windows that are rich or poor in G
     and C."""
-    undisturbed(out / "words", 1, SMALL | {"train.total_steps": 20, "train.timeout_s": 600.0})
-    words = {"config": "configs/mcm.py:tiny", "tokenizer": out / "words/export"}
-    undisturbed(out / "base", 1, words | MASKED)
+    undisturbed(out / "base", 1, masked(out) | {"train.total_steps": 20, "train.timeout_s": 600.0})
     windows = evaluation_windows(open_corpus(bundled_corpus()), "train", 48, 400).bases_BxS
     rows = [f"{to_text(bases)},{int(np.isin(bases, (1, 2)).mean() > 0.45)}" for bases in windows]
     (out / "labelled.csv").write_text("\n".join(["sequence,label", *rows, ""]))
     places = {"pretrained": out / "base/export", "data.labelled": out / "labelled.csv"}
-    return {"config": "configs/finetune.py:tiny"} | places | LABELLED | EVERY
+    return {"config": "configs/finetune.py:tiny"} | places | LABELLED
+
+
+def settings_of(stage: int, out: pathlib.Path) -> dict:
+    """Of the runs; what a stage needs of those before it is made in `out`."""
+    return (SMALL if stage == 1 else {2: masked, 3: labelled}[stage](out)) | EVERY
 
 
 def undisturbed(workdir: pathlib.Path, count: int, settings: dict) -> float:
@@ -284,7 +294,7 @@ def chaos(
 ) -> dict:
     """The report after `kills` faults, or as many as fit; the last run is left to finish. `out` must not exist."""
     out.mkdir(parents=True)
-    all_of_it = Chaos(out, counts, seed, labelled(out) if stage == 3 else CONFIG, remote)
+    all_of_it = Chaos(out, counts, seed, settings_of(stage, out), remote)
     deadline = time.monotonic() + 60 * minutes
     draw, faults = all_of_it.draw, FAULTS | (SECOND if remote else {})
     weights = [weight for weight, _ in faults.values()]
@@ -305,7 +315,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", default="2,4", help="of the runs, in turn")
     parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--stage", type=int, default=1, choices=(1, 3), help="of the runs")
+    parser.add_argument("--stage", type=int, default=1, choices=(1, 2, 3), help="of the runs")
     parser.add_argument("--remote", action="store_true", help="work directories in an object store")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="a directory that does not exist")
     return parser.parse_args(arguments)

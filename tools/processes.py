@@ -22,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from vqdna_jax.runtime.leaving import leave_with
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TIMEOUT_S = 10  # config.train.timeout_s of the runs
+TIMEOUT_S = int(os.environ.get("CHAOS_TIMEOUT_S", 10))  # config.train.timeout_s of the runs; a busy machine needs more
 CONFIG = {
     "data.window_bp": 64,
     "data.global_batch": 8,

@@ -1,4 +1,4 @@
-"""A work directory in a store is whole after any kill."""
+"""A work directory, in a store or on a disk, is whole after any kill."""
 
 import os
 import pathlib
@@ -10,9 +10,14 @@ import pytest
 SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "killed_runs.py"
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
-def test_the_store_is_whole_after_any_kill_and_the_run_goes_on_from_it(tmp_path, kills):
-    command = [sys.executable, str(SCRIPT), str(tmp_path), str(kills), "0"]
+LONG = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize(
+    ("kills", "kind"), [(5, []), pytest.param(200, [], marks=LONG), pytest.param(100, ["disk"], marks=LONG)]
+)
+def test_what_was_saved_is_whole_after_any_kill_and_the_run_goes_on_from_it(tmp_path, kills, kind):
+    command = [sys.executable, str(SCRIPT), str(tmp_path), str(kills), "0", *kind]
     ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith(f"killed {kills}, step "), ended.stdout
