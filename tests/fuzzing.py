@@ -119,8 +119,10 @@ def _keep(name: str, data: bytes) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in TARGETS:
         sys.exit(f"usage: tools/fuzz.sh TARGET SECONDS, TARGET one of {', '.join(TARGETS)}")
-    TARGETS[sys.argv[1]].seeds()
+    name, seconds = sys.argv[1], float(sys.argv[2])
     faulthandler.enable()
+    faulthandler.dump_traceback_later(seconds + 2 * CUTTING_S, exit=True)  # what waits takes no processor time
+    fuzz(name, 1.0)  # libraries start their threads: with no room for one ArrayRecord stands still
     memory = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    print("{} inputs, {} of them read".format(*fuzz(sys.argv[1], float(sys.argv[2]))))
+    print("{} inputs, {} of them read".format(*fuzz(name, seconds)))
