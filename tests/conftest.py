@@ -5,6 +5,7 @@ import gc
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import threading
 
@@ -29,6 +30,7 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 _own_folder("JAX_COMPILATION_CACHE_DIR", "vqdna-test-cache-")
 _own_folder("VQDNA_CACHE", "vqdna-test-corpus-")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, by child processes too
 # For the tests that compile with libtpu: no question to a metadata server, and several compilers at once.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
