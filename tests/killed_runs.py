@@ -82,15 +82,16 @@ def logged(log: pathlib.Path, done: int) -> Iterator[int]:
 
 
 def newest(place: pathlib.Path, damaged: int | None = None) -> int:
-    """Of the checkpoints, but for the one that was `damaged`. Raises AssertionError where another one of them, or the
-    log before it, is not whole."""
+    """Of the whole checkpoints. Raises AssertionError where another one than `damaged` is not whole but sealed, though
+    a seal may be on its way to a store, or where the log before it is cut."""
     sealed = [path.parent for path in place.glob("checkpoints/*/files.json") if path.parent.name.isdigit()]
-    cut = {int(path.name): [line for line in files.broken(path) if not line.startswith(files.SEAL)] for path in sealed}
-    whole = [step for step, lines in cut.items() if not lines]
-    assert cut.keys() - whole <= {damaged}, cut
-    rows = (place / "metrics.jsonl").read_text().splitlines() if whole else []
-    assert len(rows) >= max(whole, default=0), (whole, len(rows))
-    return max(whole, default=0)
+    problems = {int(path.name): files.broken(path) for path in sealed}
+    for step, lines in problems.items():
+        assert step == damaged or all(line.startswith(files.SEAL) for line in lines), (step, lines)
+    step = max((step for step, lines in problems.items() if not lines), default=0)
+    rows = (place / "metrics.jsonl").read_text().splitlines() if step else []
+    assert len(rows) >= step, (step, len(rows))
+    return step
 
 
 def start(run: Callable[[str], None], url: str, machine: pathlib.Path) -> int:
