@@ -75,6 +75,22 @@ def test_what_lies_on_either_strand_is_seen_by_both(place, tmp_path):
     assert chosen.model.strands == "both" and chosen.scores == both.scores
 
 
+def test_the_last_choice_is_of_more_rows_than_the_first(place, monkeypatch):
+    """What has many weights is not told from what has few by the first few rows."""
+    monkeypatch.setattr(readout, "TRIED_ROWS", 40)
+    found, encoded, _ = probe_of(changed(place, head__pool="auto", data__strands="one", tuning__method="head"))
+    first, last = ([p.rsplit(" ", 1) for p in line.partition(": ")[2].split(", ")] for line in found.lines[1:3])
+    assert found.lines[2].startswith("strands    one: dev mcc ") and len(encoded["train"].codes) > 40
+    last = {name.removeprefix("dev mcc "): value for name, value in last}
+    assert len(last) == readout.FINALISTS and {name.removesuffix(" one") for name in last} <= dict(first).keys()
+    best = max(last, key=lambda name: float(last[name]))
+    assert found.model.network.pool == best.removesuffix(" one")
+    alone, _, _ = probe_of(
+        changed(place, head__pool=found.model.network.pool, data__strands="one", tuning__method="head")
+    )
+    assert alone.scores["dev"]["mcc"] == pytest.approx(float(last[best]), abs=6e-4)
+
+
 @pytest.mark.parametrize("keys", [{"head__pool": "auto", "data__strands": "one"}, {"data__strands": "auto"}])
 @pytest.mark.parametrize("rows", [readout.FEW_ROWS - 1, readout.FEW_ROWS])
 def test_a_choice_on_few_rows_is_told(place, rows, keys):

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -27,7 +28,8 @@ CANDIDATES = (
     *("segments:8", "segments:8+words", POSITIONAL, f"{POSITIONAL}+words"),
 )
 FINALISTS = 3  # of them, that "auto" tries on both strands
-TRIED_ROWS = 3000  # of train, and of dev, that "auto" chooses with
+TRIED_ROWS = 3000  # of train, and of dev, that "auto" chooses its finalists with
+FINAL_ROWS = 10_000  # and the best of these: what has more weights needs more rows to show it
 MOST_NUMBERS = 10_000  # of positions: a linear model of more has more weights than most sets have bases
 MAPPED_ROWS = 500  # of train, whose vectors the map of positions is made of
 MOST_NOISE = 0.05  # variance of a logit by dropout
@@ -143,16 +145,18 @@ class _Fitting:
 
         Raises InputError: the base cannot give the readout.
         """
-        asked, strands, lines = self.settings.head.pool, self.settings.data.given_strands, list[str]()
-        pools = [asked]
+        asked, given, lines = self.settings.head.pool, self.settings.data.given_strands, list[str]()
+        options = (given,) if given else get_args(Strands)
+        pool, strands = asked, options[0]
         if asked == AUTO:
-            pools, tried = self.best_pools(strands or "one")
+            pools, tried = self.best_pools(strands)
             lines.append(f"           tried on dev: {_listed(tried)}")
         elif problem := self.problem(asked):
             raise InputError(f"config key head.pool: {problem}")
-        pool = pools[0]
-        if strands is None:
-            (pool, strands), tried = self.best_strands(pools)
+        else:
+            pools = [asked]
+        if len(choices := list(itertools.product(pools, options))) > 1:
+            (pool, strands), tried = self.best(choices)
             lines.append(f"strands    {strands}: dev {linear.METRICS[self.labelled_set.kind]} {_listed(tried)}")
         elif strands == "both":
             lines.append("strands    both: the mean of their logits")
@@ -163,58 +167,60 @@ class _Fitting:
     def best_pools(self, strands: Strands) -> tuple[list[str], Tried]:
         """The FINALISTS best of CANDIDATES, the best first, of equals the first."""
         names = [name for name in CANDIDATES if not self.problem(name)]
-        self._read(names, strands)
-        tried = {name: self._tried(name, strands) for name in names}
+        self._read(names, strands, TRIED_ROWS)
+        tried = {name: self._tried(name, strands, TRIED_ROWS) for name in names}
         return sorted(names, key=lambda name: -tried[name])[:FINALISTS], tried
 
-    def best_strands(self, pools: Sequence[str]) -> tuple[tuple[str, Strands], Tried]:
-        """The best of the readouts by one strand or both, of equals the first, and one: it takes half of the time. What
-        is best of one strand need not be of both."""
-        self._read(pools, "both")
-        tried = {(pool, strands): self._tried(pool, strands) for pool in pools for strands in get_args(Strands)}
-        named = {" ".join(choice[len(pools) == 1 :]): value for choice, value in tried.items()}
+    def best(self, choices: Sequence[tuple[str, Strands]]) -> tuple[tuple[str, Strands], Tried]:
+        """The best of readouts by one strand or both, of equals the first. What is best of one strand need not be of
+        both, and what is best of few rows, which fit few weights, need not be of many."""
+        pools, strands = zip(*choices)
+        self._read(dict.fromkeys(pools), max(strands, key=get_args(Strands).index), FINAL_ROWS)
+        tried = {choice: self._tried(*choice, FINAL_ROWS) for choice in choices}
+        named = {" ".join(choice[len(set(pools)) == 1 :]): value for choice, value in tried.items()}
         return max(tried, key=lambda choice: tried[choice]), named
 
-    def _read(self, pools: Sequence[str], strands: Strands) -> None:
+    def _read(self, pools: Iterable[str], strands: Strands, rows: int) -> None:
         """What is tried, in one pass."""
         for split in ("train", "dev"):
-            self._features_of_some(split, "+".join(dict.fromkeys("+".join(pools).split("+"))), strands)
+            self._features_of_some(split, "+".join(dict.fromkeys("+".join(pools).split("+"))), strands, rows)
 
-    def _tried(self, pool: str, strands: Strands) -> float:
-        """The score on dev of a probe of some rows."""
+    def _tried(self, pool: str, strands: Strands, rows: int) -> float:
+        """The score on dev of a probe of so many rows."""
         kind = self.labelled_set.kind
         counts = self.counts(pool)
-        train, dev = (_rows(self._features_of_some(split, pool, strands), counts) for split in ("train", "dev"))
+        train, dev = (_rows(self._features_of_some(split, pool, strands, rows), counts) for split in ("train", "dev"))
         return linear.choose(kind, train, dev, self.labelled_set.classes).dev[linear.METRICS[kind]] or 0.0
 
     def features(self, split: str, pool: str, strands: Strands) -> LabelledFeatures:
         """Of all rows."""
         of = self.encoded[split]
-        if len(of.codes) <= TRIED_ROWS:
-            return self._features_of_some(split, pool, strands)
+        if len(of.codes) <= FINAL_ROWS:
+            return self._features_of_some(split, pool, strands, FINAL_ROWS)
         blank = self.blank(pool)
         return _of_strands([blank.features(codes) for codes in _strands(of, strands)], of.labels)
 
-    def _features_of_some(self, split: str, pool: str, strands: Strands) -> LabelledFeatures:
+    def _features_of_some(self, split: str, pool: str, strands: Strands, rows: int) -> LabelledFeatures:
         """Of the rows that are tried, each part of the readout computed once."""
-        of, parts = self._some(split), pool.split("+")
-        for number, codes in enumerate(_strands(of, strands)):
-            if new := [part for part in parts if (split, number, part) not in self._known]:
-                blank = self.blank("+".join(new))
+        of, parts = self._some(split, rows), pool.split("+")
+        keys = [[(split, len(of.codes), number, part) for part in parts] for number in range(1 + (strands == "both"))]
+        for of_strand, codes in zip(keys, _strands(of, strands)):
+            if new := [key for key in of_strand if key not in self._known]:
+                blank = self.blank("+".join(part for *_, part in new))
                 found = np.split(blank.features(codes), np.cumsum(blank.network.widths)[:-1], axis=1)
-                self._known.update({(split, number, part): x_BxP for part, x_BxP in zip(new, found)})
-        known = ([self._known[split, number, part] for part in parts] for number in range(1 + (strands == "both")))
-        return _of_strands([np.concatenate(of_parts, axis=1) for of_parts in known], of.labels)
+                self._known.update(zip(new, found))
+        known = [np.concatenate([self._known[key] for key in of_strand], axis=1) for of_strand in keys]
+        return _of_strands(known, of.labels)
 
     @functools.cached_property
-    def _known(self) -> dict[tuple[str, int, str], np.ndarray]:
-        """Features of some rows [B, P], by split, strand and readout."""
+    def _known(self) -> dict[tuple[str, int, int, str], np.ndarray]:
+        """Features of some rows [B, P], by split, number of rows, strand and readout."""
         return {}
 
-    def _some(self, split: str) -> Encoded:
-        """At most TRIED_ROWS rows, each class with its share."""
+    def _some(self, split: str, rows: int) -> Encoded:
+        """At most so many rows, each class with its share."""
         of = self.encoded[split]
-        return of if len(of.codes) <= TRIED_ROWS else of.take(sets.draw(of.labels, TRIED_ROWS))
+        return of if len(of.codes) <= rows else of.take(sets.draw(of.labels, rows))
 
     def problem(self, pool: str) -> str:
         """Why the base cannot give such a readout of these sequences, or of stretches of them; empty if it can."""
@@ -271,7 +277,7 @@ class _Fitting:
         """Of features without a say yet. Some rows tell: to read those of all costs as much as to train on them."""
         if not silent:
             return linear.Standard(np.zeros(0, np.float32), np.zeros(0, np.float32))
-        return linear.standard(_rows(self._features_of_some("train", "+".join(silent), strands), ()))
+        return linear.standard(_rows(self._features_of_some("train", "+".join(silent), strands, TRIED_ROWS), ()))
 
     def head(self, found: linear.Linear, rest: linear.Standard, blank: FineTuned) -> dict[str, np.ndarray]:
         """Parameters of `Head`, features without a say at its end."""
