@@ -9,7 +9,7 @@ from vqdna_jax.evaluation import linear
 from vqdna_jax.genome.alphabet import reverse_complement
 from vqdna_jax.inference.finetuned import FineTuned
 from vqdna_jax.models.pooling import OF_CODES
-from vqdna_jax.stages import readout
+from vqdna_jax.stages import frozen_features, readout
 
 
 @pytest.mark.parametrize("strands", ["one", "both"])
@@ -23,7 +23,8 @@ def test_the_probe_is_a_model_that_gives_its_scores(place, pool, method, strands
         logits = found.model.logits(encoded[name])
         answers = logits.argmax(axis=1)
         assert found.scores[name]["accuracy"] == pytest.approx(np.mean(answers == encoded[name].labels))
-    assert f"readout    {pool}, {found.features['train'].features_BxP.shape[1]:,} features" in found.lines[0]
+    assert f"readout    {pool}, {found.model.network.width:,} features" in found.lines[0]
+    assert (found.features.keys() == encoded.keys()) if method == "head" else not found.features
     assert found.model.network.pool == pool and found.scores["dev"]["mcc"] > 0.3
 
 
@@ -127,7 +128,8 @@ def test_codes_alone_leave_the_transformer_a_say_that_begins_at_zero(place):
     seen = sum(base.sizes)
     assert tuned.model.network.readouts == ("words", "mean")
     assert not tuned.head["kernel"][seen:].any() and tuned.head["kernel"][:seen].any()
-    means_BxD = probe_of(changed(place, head__pool="mean", data__strands="one"))[0].features["train"].features_BxP
+    mean, _, _ = probe_of(changed(place, head__pool="mean", data__strands="one", tuning__method="head"))
+    means_BxD = mean.features["train"].features_BxP
     np.testing.assert_allclose(tuned.head["mean"][seen:], means_BxD.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(tuned.head["scale"][seen:], means_BxD.std(axis=0), rtol=1e-4)
     assert tuned.scores == words.scores
@@ -141,8 +143,27 @@ def test_the_map_of_positions_gives_numbers_that_vary_by_one_and_not_together(pl
     np.testing.assert_allclose(np.cov(vectors @ found.head["positions_map"], rowvar=False), np.eye(4), atol=0.2)
 
 
+@pytest.mark.parametrize("pool", ["mean+words+pairs", "words", "segments:8+words"])
+def test_features_are_the_same_in_blocks_and_as_sparse_arrays(place, pool, monkeypatch):
+    asked = changed(place, head__pool=pool, data__strands="both", tuning__method="head")
+    whole, _, _ = probe_of(asked)
+    monkeypatch.setattr(frozen_features, "BLOCK", 37)
+    blocks, _, _ = probe_of(asked)
+    for one, other in zip(whole.features["train"].strands, blocks.features["train"].strands, strict=True):
+        np.testing.assert_array_equal(one, other)
+    seen = []
+    monkeypatch.setattr(frozen_features, "MOSTLY", 2.0)  # never sparse
+    monkeypatch.setattr(linear, "choose", lambda *args, choose=linear.choose: seen.append(args) or choose(*args))
+    dense, encoded, _ = probe_of(asked)
+    assert isinstance(seen[-1][1].features_BxP, np.ndarray) or pool == "words"
+    for name in ("mean", "scale"):
+        np.testing.assert_allclose(blocks.head[name], dense.head[name], rtol=1e-3, atol=1e-4)
+    logits, expected = (found.model.logits(encoded["dev"]) for found in (blocks, dense))
+    np.testing.assert_allclose(logits, expected, atol=0.03 * np.abs(expected).max())
+
+
 def test_positions_of_long_sequences_are_too_many(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(readout, "MOST_NUMBERS", 100)
+    monkeypatch.setattr(frozen_features, "MOST_NUMBERS", 100)
     message = refusal(probe_of, changed(place, head__pool="positions:4"))
     assert message.startswith("config key head.pool: found positions:4, 124 numbers") and "segments" in message
     found, _, _ = probe_of(changed(place, head__pool="auto"))

@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from vqdna_jax.evaluation import scores
 
 Features: TypeAlias = np.ndarray | sparse.csr_array
-INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+INVERSE_PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 PATIENCE = 2  # penalties in a row that may be worse before weaker ones are left out
-FEW = 4  # rows a feature, from which on weak penalties cost little
+FEW, CHEAP = 4, 20_000_000  # rows a feature, and numbers in all, with which weak penalties cost little
 METRICS = {"classification": "mcc", "multilabel": "mcc", "regression": "spearman"}
 _NEVER = -30.0  # the logit of a class that no training row has; e^-30 of it is left
 
@@ -71,10 +71,11 @@ def choose(kind: str, train: Rows, dev: Rows, outputs: int, metric: str = "") ->
 
     From the strongest on, each fit begins at the one before, and after PATIENCE in a row that are worse than the best
     the rest is left out: it takes longest. While the best gives all of dev one answer, there is nothing to be lost; and
-    of features that are few beside the rows all penalties are tried, for the weakest may be the best after worse ones.
+    of few features of many rows all penalties are tried, for the weakest may be the best after worse ones.
     """
     metric, best, learnt, worse = metric or METRICS[kind], None, False, 0
     rows, width = train.features_BxP.shape
+    all_are_tried = rows >= FEW * width and train.features_BxP.size <= CHEAP  # of a sparse array what is stored
     with one_thread():
         for inverse_penalty, model in zip(INVERSE_PENALTIES, path(kind, train, outputs, INVERSE_PENALTIES)):
             of_dev = model.outputs(dev.features_BxP)
@@ -83,7 +84,7 @@ def choose(kind: str, train: Rows, dev: Rows, outputs: int, metric: str = "") ->
                 best, learnt, worse = found, not scores.collapsed(kind, of_dev), 0
             elif learnt and _value(found, metric) < _value(best, metric):
                 worse += 1
-            if worse == PATIENCE and rows < FEW * width:
+            if worse == PATIENCE and not all_are_tried:
                 break
     assert best is not None  # there are penalties
     return best
@@ -138,11 +139,28 @@ def path(kind: str, train: Rows, outputs: int, inverse_penalties: Sequence[float
     """The models of several penalties, each fitted when it is asked for; a fit begins at the one before."""
     standardised = standard(train)
     parts = {"classification": _classes, "multilabel": _labels, "regression": _values}[kind]
-    x_BxP = standardised(train.features_BxP)
-    centred = isinstance(x_BxP, np.ndarray)
-    for kernel_PxV, bias_V in parts(x_BxP, train.labels, outputs, inverse_penalties):
-        bias_V = bias_V if centred else bias_V + standardised.mean_P / standardised.scale_P @ kernel_PxV
+    x_BxP, order_P, left_P = _fitted_form(train, standardised)
+    for ordered_PxV, bias_V in parts(x_BxP, train.labels, outputs, inverse_penalties):
+        kernel_PxV = np.empty_like(ordered_PxV)
+        kernel_PxV[order_P] = ordered_PxV
+        bias_V = bias_V + left_P / standardised.scale_P @ kernel_PxV
         yield Linear(*standardised, np.asarray(kernel_PxV, np.float32), np.asarray(bias_V, np.float32))
+
+
+def _fitted_form(rows: Rows, standardised: Standard) -> tuple[Features, np.ndarray, np.ndarray]:
+    """What a model is fitted on, which feature each column of it is, and of each feature the mean that was not taken
+    off: of counts, where they are sparse. Others beside them are centred, for to be fitted far from 0 takes long."""
+    x_BxP, width = standardised(rows.features_BxP), len(standardised.mean_P)
+    if isinstance(x_BxP, np.ndarray):
+        return x_BxP, np.arange(width), np.zeros(width)
+    spans = rows.counts or ((0, width),)
+    is_count_P = np.zeros(width, bool)
+    is_count_P[np.concatenate([np.arange(*span) for span in spans])] = True
+    counts, others = np.flatnonzero(is_count_P), np.flatnonzero(~is_count_P)
+    if len(others):
+        centred = x_BxP[:, others].toarray() - (standardised.mean_P / standardised.scale_P)[others]
+        x_BxP = sparse.hstack([x_BxP[:, counts], sparse.csr_array(centred)], "csr")
+    return x_BxP, np.append(counts, others), np.where(is_count_P, standardised.mean_P, 0)
 
 
 def one_thread() -> contextlib.AbstractContextManager:
