@@ -258,7 +258,9 @@ class TestKept:
 
     @pytest.fixture
     def corpus(self, tmp_path, monkeypatch):
+        """Large enough, with tables whose file is of kilobytes, not of the 34 MB of 4^11 contexts."""
         monkeypatch.setattr(context_counts, "KEPT_FROM", 1000)
+        monkeypatch.setattr(context_tables, "BASELINES", {"order0": ORDER0, "markov4": MARKOV11[:4]})
         return corpus_of(tmp_path, [random_bases(3000)])
 
     def counted(self, corpus, monkeypatch) -> list[int]:
@@ -288,13 +290,15 @@ class TestKept:
     @pytest.mark.parametrize("at", [0.1, 0.5, 0.999])
     @pytest.mark.parametrize("how", ["flipped", "cut"])
     def test_damaged_ones_are_counted_again(self, corpus, monkeypatch, at, how):
-        context_tables.fit_tables(corpus)
+        whole = context_tables.fit_tables(corpus)
         file = corpus.path / "context_counts-train.npz"
         content = bytearray(file.read_bytes())
         place = int(at * len(content))
         content[place] ^= 0xFF
         file.write_bytes(content[:place] if how == "cut" else content)
         assert len(self.counted(corpus, monkeypatch)) <= 1
+        for name, table in context_tables.fit_tables(corpus).items():
+            np.testing.assert_array_equal(table.counts[-1], whole[name].counts[-1])
 
     def test_where_nothing_can_be_written_it_is_said(self, corpus, monkeypatch, capsys):
         (corpus.path / "context_counts-train.npz").mkdir()
