@@ -1,5 +1,7 @@
 """Networks of published models: meshes agree, what is hidden is hidden, a causal one looks back alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,18 +34,27 @@ def noise(config) -> dict:
     return jax.tree.map(lambda x: 0.4 * rng.standard_normal(x.shape, np.float32), shapes)
 
 
-def outputs(config, weights, mesh, vectors, masked, lengths) -> tuple[np.ndarray, dict]:
-    """(context vectors [B, L, D], the gradient of the sum of their squares)"""
+@functools.partial(jax.jit, static_argnums=0)
+def forward(config, weights, vectors, masked, lengths):
+    return apply(config.module(Compute()), weights, vectors, masked, masked[:, 0], lengths)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def backward(config, weights, *batch):
+    """(the gradient of the sum of the squares of the context vectors, these)"""
+
+    def loss(weights):
+        vectors_BxLxD = forward(config, weights, *batch)
+        return jnp.sum(vectors_BxLxD**2), vectors_BxLxD
+
+    return jax.grad(loss, has_aux=True)(weights)
+
+
+def on(mesh, call, config, weights, *batch):
+    """What a call gives on a mesh, on the host."""
     with jax.set_mesh(mesh):
-        batch = partition.batch_to_devices((vectors, masked, lengths), mesh, len(vectors))
-        on_mesh = born(partition.whole_on(mesh, weights))
-
-        @jax.jit
-        def forward(weights, vectors, masked, lengths):
-            return apply(config.module(Compute()), weights, vectors, masked, masked[:, 0], lengths)[0]
-
-        gradient = jax.jit(jax.grad(lambda *of: jnp.sum(forward(*of) ** 2)))(on_mesh, *batch)
-        return np.asarray(forward(on_mesh, *batch)), jax.device_get(gradient)
+        on_mesh = partition.batch_to_devices(batch, mesh, len(batch[0]))
+        return jax.device_get(call(config, born(partition.whole_on(mesh, weights)), *on_mesh))
 
 
 def inputs(config, rows: int = 8):
@@ -55,8 +66,8 @@ def inputs(config, rows: int = 8):
 @pytest.mark.parametrize(("config", "mesh"), [(ALIBI, (2, 2, 2)), (ROTARY, (2, 2, 2)), (HYENA, (2, 2, 1))])
 def test_meshes_agree(config, mesh):
     weights, of = noise(config), inputs(config)
-    one, its = outputs(config, weights, mesh_of(), *of)
-    other, others = outputs(config, weights, mesh_of(*mesh), *of)
+    its, one = on(mesh_of(), backward, config, weights, *of)
+    others, other = on(mesh_of(*mesh), backward, config, weights, *of)
     np.testing.assert_allclose(one, other, atol=1e-4)
     largest = max(float(np.abs(x).max()) for x in its.values())
     for name in its:
@@ -67,12 +78,12 @@ def test_meshes_agree(config, mesh):
 def test_a_masked_token_is_hidden_and_what_is_behind_the_end_is_not_seen(config):
     (vectors, masked, lengths), weights = inputs(config, 1), noise(config)
     masked[:, 3], lengths[:] = True, 6 + config.cls
-    first, _ = outputs(config, weights, mesh_of(), vectors, masked, lengths)
+    first = on(mesh_of(), forward, config, weights, vectors, masked, lengths)
     vectors[:, 3], vectors[:, 6:] = 5.0, -7.0
-    second, _ = outputs(config, weights, mesh_of(), vectors, masked, lengths)
+    second = on(mesh_of(), forward, config, weights, vectors, masked, lengths)
     np.testing.assert_allclose(first[:, :6], second[:, :6], atol=1e-5)
     vectors[:, 2, :, 0] += 3
-    third, _ = outputs(config, weights, mesh_of(), vectors, masked, lengths)
+    third = on(mesh_of(), forward, config, weights, vectors, masked, lengths)
     changed = np.abs(third - second).max(axis=(0, 2)) > 1e-4
     assert changed[2:6].all() and changed[:2].all() == (config is not HYENA)
 
