@@ -3,6 +3,9 @@
 # Needs a Python (3.11 or newer) with venv and nothing else; PYTHON=python3.12 chooses one. Quick when nothing changed.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+# uv leaves sources uncompiled. Where nothing may be kept either, each of the many processes that follow compiles those of
+# jax anew, for seconds.
+unset PYTHONDONTWRITEBYTECODE
 
 find_python() {
   local candidate candidates=(python3 python3.12 python3.11)
