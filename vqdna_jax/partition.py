@@ -266,11 +266,11 @@ def split_rows(batch: Tree, parts: int) -> Tree:
     return jax.tree.map(split, batch)
 
 
-def abstract_mesh(platform: str, kind: str, context: int = 1) -> AbstractMesh:
-    """Of devices that need not be there, which share a sequence: what is traced is for this "cpu", "gpu" or "tpu"."""
+def abstract_mesh(platform: str, kind: str, fsdp: int = 1, tensor: int = 1, context: int = 1) -> AbstractMesh:
+    """Of devices that need not be there: what is traced is for this "cpu", "gpu" or "tpu"."""
     device = AbstractDevice(device_kind=kind, num_cores=None, platform=platform)
     explicit = (AxisType.Explicit,) * len(AXES)
-    return AbstractMesh((1, 1, 1, context), AXES, axis_types=explicit, abstract_device=device)
+    return AbstractMesh((1, fsdp, tensor, context), AXES, axis_types=explicit, abstract_device=device)
 
 
 def abstract_rows(mesh: Mesh | AbstractMesh, rows: int) -> Callable[[tuple[int, ...], Any], jax.ShapeDtypeStruct]:

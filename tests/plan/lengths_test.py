@@ -41,6 +41,14 @@ def test_devices_that_share_a_sequence_have_room_for_a_longer_one(rows):
     assert 1.5 * rows["v5e"]["longest"] < row["longest"] < 4 * rows["v5e"]["longest"]
 
 
+def test_devices_that_share_the_layers_need_less_each():
+    """Of the state a quarter where both axes split it, of what is on the way a half."""
+    alone, shared = (
+        lengths.peak_of(tiny(*of), "pretraining", "tpu", 512) for of in ((), ("mesh.fsdp=2", "mesh.tensor=2"))
+    )
+    assert alone / 4 < shared < 0.75 * alone
+
+
 @pytest.mark.slow
 def test_pretraining_takes_more_as_the_length_does():
     subject = tiny()
@@ -72,7 +80,9 @@ def test_the_table_says_it_in_words(rows):
         ("configs/hrq.py:tiny", "", 8192, [], "expected configs/mcm.py:PRESET"),
         ("configs/mcm.py:tiny", "", 0, [], "--length=0: expected a multiple of the 1 bases of a code, at least 64"),
         ("configs/mcm.py:tiny", "", 8192, ["mesh.context=3"], "mesh.context: found 3, expected a divisor of 8"),
-        ("configs/mcm.py:tiny", "", 8192, ["mesh.fsdp=2"], "config key mesh.fsdp"),
+        ("configs/mcm.py:tiny", "", 8192, ["mesh.data=2"], "config key mesh.data: --length tells the memory of one"),
+        ("configs/mcm.py:tiny", "", 8192, ["mesh.fsdp=3"], "mesh.fsdp: found 3, expected a divisor of the base's"),
+        ("", "mini", 8192, ["mesh.tensor=7"], "mesh.tensor: found 7, expected a divisor of the base's heads"),
         ("configs/mcm.py:tiny", "", 8192, ["tokenizer=/nowhere"], "/nowhere: no such file or directory"),
         ("", "/nowhere", 8192, [], "/nowhere"),
     ],

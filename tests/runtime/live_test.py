@@ -68,6 +68,16 @@ def test_a_device_has_its_part_of_what_is_split():
     assert peak(1) == 2 * SQUARE and peak(4) == peak(1) / 4
 
 
+@pytest.mark.parametrize(("shape", "times"), [((512, 4096), 1), ((512, 1, 4096), 1), ((512, 8, 128), 2), ((64, 64), 2)])
+def test_a_tpu_fills_up_what_a_scan_stacks_to_whole_tiles(shape, times):
+    """Of 16 rows of bf16 and 128 columns; an axis of 1 is no row of its own."""
+    x = jax.ShapeDtypeStruct(shape, jnp.bfloat16)
+    traced = jax.jit(lambda x: lax.scan(lambda c, _: (c, c + 1), x, length=16)[1]).trace(x)
+    once = x.size * 2
+    stacked = [peak_bytes(traced, platform) - once for platform in ("cpu", "tpu")]
+    assert stacked[1] - stacked[0] == 16 * once * (times - 1)
+
+
 def compared(traced: jax.stages.Traced) -> float:
     """The estimate over what the compiler takes."""
     memory = traced.lower().compile().memory_analysis()
@@ -86,11 +96,13 @@ SMALL = ("model.layers=2", "compute.layers=scanned", "data.global_batch=1", "com
         ("data.window_bp=2048",),
         ("data.window_bp=512", "data.global_batch=8", "compute.layers=unrolled"),
         ("data.window_bp=1024", "data.global_batch=4", "model.kind=hyena", "model.cls=False"),
+        ("data.window_bp=512", "data.global_batch=8", "compute.remat=dots", "mesh.fsdp=2", "mesh.tensor=2"),
     ],
 )
 def test_pretraining_takes_what_is_told(overrides):
-    source, mesh = "configs/mcm.py:tiny", mesh_of()
+    source = "configs/mcm.py:tiny"
     settings = stages.read_settings(read_config(source, [*SMALL, *overrides]))
+    mesh = mesh_of(1, settings.mesh.fsdp, settings.mesh.tensor, settings.mesh.context)
     planned = tasks.make_task(settings, source)
     with jax.set_mesh(mesh):
         assert LEAST < compared(abstract.trace_step(settings, planned, mesh)[1]) < MOST

@@ -84,3 +84,17 @@ def test_a_batch_that_cannot_fit_is_refused_with_the_length_that_fits(place, mon
     monkeypatch.setenv(memory.LIMIT, str(asked / MOST * 1.1))
     with pytest.raises(pytest.fail.Exception, match="went on"):
         FinetuneStage.open(settings, mesh_of())
+
+
+@pytest.mark.parametrize(
+    ("changes", "gib", "says"),
+    [
+        ({"eval.batch": 1 << 20}, "1", "memory: 1,048,576 sequences of 31 codes of an evaluation at once take"),
+        ({"tuning.method": "head", "data.strands": "one"}, "0.0001", "memory: 31 codes at once take"),
+    ],
+)
+def test_so_are_evaluations_and_the_features_of_a_head(place, monkeypatch, changes, gib, says):
+    monkeypatch.setattr("vqdna_jax.stages.finetune.encode", lambda *_: pytest.fail("went on"))
+    monkeypatch.setenv(memory.LIMIT, gib)
+    with pytest.raises(InputError, match=f"^{says}"):
+        FinetuneStage.open(settings_of(place).changed(changes), mesh_of())

@@ -122,6 +122,8 @@ def topology_devices(name: str) -> np.ndarray:
         options["chip_config_name"] = "megacore"  # jax sees one device per chip there, which for libtpu is an option
     if re.search(r":1x1(x1)?$", slice_name):
         options["chips_per_host_bounds"] = (1, 1, 1)
+    if re.fullmatch(r"v[56]e:2x4", slice_name):  # a machine of eight chips, which for libtpu are two of four
+        options["chips_per_host_bounds"] = (2, 4, 1)
     try:
         return np.array(topologies.get_topology_desc(platform="tpu", topology_name=slice_name, **options).devices)
     except (jax.errors.JaxRuntimeError, OverflowError) as error:

@@ -1,7 +1,7 @@
 """`vqdna plan --length`: the memory that a sequence takes by what is done with it, and the longest that fits.
 
 Nothing is compiled and nothing is allocated: `runtime.live` reads each program's trace. In fine-tuning and pretraining
-a step is of one sequence; embedding fills its calls, as it does.
+a step is of one sequence on each device, or on those that share it; embedding fills its calls, as it does.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from vqdna_jax.stages.abstract import Planned, Tokens, frozen_base, full_length,
 from vqdna_jax.stages.masked_codes import masked_codes_task
 from vqdna_jax.tasks.finetune import Finetune, FrozenBase
 from vqdna_jax.training.experiments import read_config
-from vqdna_jax.training.settings import FinetuneSettings, MaskedCodesSettings
+from vqdna_jax.training.settings import FinetuneSettings, Kept, MaskedCodesSettings
 
 H100_GIB = 79.1 * 0.75  # of an 80-GB card what jax takes, unless XLA_PYTHON_CLIENT_MEM_FRACTION says more
 FIRST = 32_768  # codes of a device's part, from where memory is a straight line: scores in blocks, one row in a call
@@ -100,7 +100,8 @@ def plan(config: str, model: str, length: int, overrides: Sequence[str]) -> list
         length: bases of a sequence.
         overrides: KEY=VALUE of config keys, those of configs/mcm.py with a model.
 
-    Raises InputError: both or none of them, another stage, a length that the codes or mesh.context do not divide.
+    Raises InputError: both or none of them, another stage, a length that the codes or mesh.context do not divide, a
+    network that mesh.fsdp or mesh.tensor do not divide.
     """
     if bool(config) == bool(model):
         raise InputError("--length: needs --config=configs/mcm.py:PRESET or --model=MODEL, one of them")
@@ -139,10 +140,11 @@ def _check(subject: Subject, length: int) -> None:
     settings, r = subject.finetuning, subject.per_code
     if length < 64 * r or length % r:
         raise InputError(f"--length={length}: expected a multiple of the {r} bases of a code, at least {64 * r}")
-    for axis in ("data", "fsdp", "tensor"):
-        if getattr(settings.mesh, axis) not in (1, -1):
-            raise InputError(f"config key mesh.{axis}: --length tells the memory of one sequence; leave it out")
+    if settings.mesh.data not in (1, -1):
+        raise InputError("config key mesh.data: --length tells the memory of one device, whatever it is; leave it out")
     if not subject.window_bp:
+        assert subject.pretraining is not None, "a config is of stage 2"
+        _of_a_sequence(subject.pretraining).check(settings.mesh.fsdp)
         settings.check_length("codes of a sequence", length // r)
 
 
@@ -198,7 +200,7 @@ def finetuning(subject: Subject, platform: str, length: int) -> int:
     network, tokenizer, settings = subject.network, subject.tokenizer, subject.finetuning
     window_bp = min(subject.window_bp or length, length)
     kernel = _kernel(platform, 0, network)
-    run = settings.changed({"compute.attention": kernel, "data.global_batch": 1})
+    run = _of_a_sequence(settings, **{"compute.attention": kernel})
     window = full_length(tokenizer, window_bp, network.cls)
     windows = -(-subject.codes(length) // window) if subject.window_bp else 1
     planned = tasks.finetuning(run, network, tokenizer, window_bp)._replace(windows=1 << (windows - 1).bit_length())
@@ -212,7 +214,7 @@ def pretraining(subject: Subject, platform: str, length: int) -> int:
     assert isinstance(network, TrainedConfig), "a published one is not pretrained"
     part = length // subject.per_code // run.mesh.context
     values = {"compute.attention": _kernel(platform, part, network), "data.window_bp": length}
-    run = run.changed(values | {"data.global_batch": 1, "train.microbatches": 1})
+    run = _of_a_sequence(run, **values)
     task = dataclasses.replace(masked_codes_task(run, subject.tokenizer, platform), model=network)
     return _step(run, Planned(task, subject.tokenizer, length), platform)
 
@@ -228,11 +230,18 @@ def peak_of(subject: Subject, use: str, platform: str, length: int) -> int:
 
 
 def _step(run: FinetuneSettings | MaskedCodesSettings, planned: Planned, platform: str) -> int:
-    return peak_bytes(trace_step(run, planned, _mesh(platform, run.mesh.context))[1], platform)
+    sizes = {axis: getattr(run.mesh, axis) for axis in ("fsdp", "tensor", "context")}
+    return peak_bytes(trace_step(run, planned, _mesh(platform, **sizes))[1], platform)
 
 
-def _mesh(platform: str, context: int = 1) -> AbstractMesh:
-    return abstract_mesh(platform, next(each.kind for each in devices() if each.platform == platform), context)
+def _of_a_sequence(run: Kept, **changes: Any) -> Kept:
+    """With a step of one sequence for each part of the batch."""
+    rows = dict.fromkeys(("data.global_batch", "eval.batch"), run.mesh.fsdp)
+    return run.changed({"train.microbatches": 1} | rows | changes)
+
+
+def _mesh(platform: str, **sizes: int) -> AbstractMesh:
+    return abstract_mesh(platform, next(each.kind for each in devices() if each.platform == platform), **sizes)
 
 
 def _kernel(platform: str, length: int, network: NetworkConfig) -> Kernel:

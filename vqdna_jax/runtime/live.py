@@ -8,13 +8,13 @@ docs/scaling.md has the figures).
 
 import collections
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
+from jax.sharding import AxisType
 
 LEAST, MOST = 0.6, 1.5  # of what the compiler takes
 _CALLS = dict.fromkeys(("jit", "remat2", "checkpoint", "shard_map"), "jaxpr") | dict.fromkeys(
@@ -65,11 +65,21 @@ def peak_bytes(traced: jax.stages.Traced, platform: str) -> int:
 
 def _bytes(aval: Any) -> int:
     """Of the part on one device."""
-    size, sharding = math.prod(getattr(aval, "shape", (0,))), getattr(aval, "sharding", None)
+    return math.prod(_shape(aval)) * getattr(getattr(aval, "dtype", None), "itemsize", 4)
+
+
+def _shape(aval: Any) -> list[int]:
+    """Of the part on one device."""
+    shape, sharding = list(getattr(aval, "shape", (0,))), getattr(aval, "sharding", None)
     if sharding is not None and not sharding.mesh.empty:
-        axes = itertools.chain.from_iterable((of,) if isinstance(of, str) else of or () for of in sharding.spec)
-        size //= math.prod(sharding.mesh.shape[axis] for axis in axes)
-    return size * getattr(getattr(aval, "dtype", None), "itemsize", 4)
+        for at, of in enumerate(sharding.spec):
+            shape[at] //= math.prod(sharding.mesh.shape[axis] for axis in ((of,) if isinstance(of, str) else of or ()))
+    return shape
+
+
+def _is_left_open(aval: Any) -> bool:
+    """Whether the compiler decides how it is split: of a lookup, as the result that is asked for."""
+    return AxisType.Auto in aval.sharding.mesh.axis_types
 
 
 def _named(variables: Sequence, others: Sequence, names: Mapping[core.Var, int]) -> dict[core.Var, int]:
@@ -105,7 +115,11 @@ class _Trace:
             if name == "platform_index":
                 chosen[equation.outvars[0]] = self._branch(equation.params["platforms"])
             if name in _VIEWS:
-                names.update(_named(equation.outvars, reads, names))
+                same = _named(equation.outvars, reads, names)
+                names.update(same)
+                if name == "reshard" and _is_left_open(reads[0].aval):  # an array that was made in parts
+                    for v, array in same.items():
+                        self.sizes[array] = min(self.sizes[array], _bytes(v.aval))
                 continue
             called = equation.params.get(_CALLS.get(name, ""))
             if name == "cond" and not isinstance(reads[0], core.Literal) and reads[0] in chosen:
@@ -196,9 +210,10 @@ class _Trace:
 
 
 def _filled(aval: Any) -> float:
-    """How many times its bytes an array of at least two axes has, whole tiles in the last two."""
-    if len(aval.shape) < 3 or not math.prod(aval.shape):
+    """How many times its bytes an array of at least two axes has, whole tiles in the last two; an axis of 1 is none."""
+    shape = [size for size in _shape(aval) if size > 1]
+    if len(shape) < 3:
         return 1.0
-    rows, columns = aval.shape[-2:]
+    rows, columns = shape[-2:]
     of_rows = _TILE[0] * 4 // aval.dtype.itemsize
     return -(-rows // of_rows) * of_rows * -(-columns // _TILE[1]) * _TILE[1] / (rows * columns)

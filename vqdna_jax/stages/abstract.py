@@ -18,7 +18,7 @@ from vqdna_jax.tasks.masked_codes import FrozenTokenizer, MaskedCodes
 from vqdna_jax.tasks.vocabulary import Vocabulary
 from vqdna_jax.training.optimizer import make_optimizer
 from vqdna_jax.training.settings import Settings
-from vqdna_jax.training.step import TrainState, init_state, train_step
+from vqdna_jax.training.step import TrainState, final_params, init_state, train_step
 
 
 class Row(NamedTuple):
@@ -77,6 +77,17 @@ def trace_step(settings: Settings, planned: Planned, mesh: Mesh | AbstractMesh) 
     one_step = functools.partial(train_step, task, tx, skip_above=optimizer.skip_above)
     with entered(mesh):
         return state, jax.jit(one_step, donate_argnums=0).trace(state, frozen, batch, key)
+
+
+def trace_predict(planned: Planned, state: TrainState, rows: int, mesh: Mesh | AbstractMesh) -> jax.stages.Traced:
+    """So many rows of an evaluation, while `state`, abstract, is there."""
+    frozen, batch = abstract_inputs(planned, rows, mesh)
+
+    def predict(state: TrainState, frozen: Any, batch: Any) -> dict[str, jax.Array]:
+        return planned.task.predict(final_params(state), state.codebooks, frozen, batch)
+
+    with entered(mesh):
+        return jax.jit(predict).trace(state, frozen, batch)
 
 
 def abstract_inputs(planned: Planned, rows: int, mesh: Mesh | AbstractMesh) -> tuple[Any, Windows | Labelled]:
