@@ -24,6 +24,8 @@ BAD = {
     "POS of letters": (lambda text: text.replace("\t1\trs1", "\tx\trs1").encode(), "record 1: CHROM '20', POS 'x'"),
     "a sample is missing": (lambda text: (text[:-1].rpartition("\t")[0] + "\n").encode(), "record 3: 10 columns"),
     "a sample too many": (lambda text: (text[:-1] + "\t0/1\n").encode(), "record 3: 12 columns"),
+    "two files in one": (lambda text: (2 * text).encode(), "record 4: b'##fileformat=VCF"),
+    "a contig #": (lambda text: (text + "#\t1\t.\tA\tC\t.\t.\t.\n").encode(), "begins with #"),
     "no REF": (lambda text: (HEADER + "20\t101\t.\t\tC\t.\t.\t.\n").encode(), "REF ''"),
 }
 

@@ -88,13 +88,13 @@ def sites(path: str | os.PathLike) -> Iterator[Site]:
     """Raises InputError: a record that is none, with its number; else as `lines`."""
     columns, number = 0, 0
     for line in lines(path):
-        if line.startswith(_TITLES):
-            columns = 1 + line.count(b"\t")
-        if not line.startswith(b"#"):
-            number += 1
-            site = _site(path, number, line)
-            _check_samples(path, number, line, columns)
-            yield site
+        if not columns and line.startswith(b"#"):
+            columns = 1 + line.count(b"\t") if line.startswith(_TITLES) else 0
+            continue
+        number += 1
+        site = _site(path, number, line)
+        _check_samples(path, number, line, columns)
+        yield site
 
 
 def _check_samples(path: str | os.PathLike, number: int, line: bytes, titles: int) -> None:
@@ -105,6 +105,10 @@ def _check_samples(path: str | os.PathLike, number: int, line: bytes, titles: in
 
 
 def _site(path: str | os.PathLike, number: int, line: bytes) -> Site:
+    if line.startswith(b"#"):  # htslib takes it for a contig's name where there are enough columns
+        raise InputError(
+            f"{shown(path)}: record {number}: {line[:30]!r} begins with #; expected that of the header only"
+        )
     columns = line.split(b"\t", _COLUMNS)
     if len(columns) < _COLUMNS:
         found = f"{len(columns)} columns, {line[:30]!r}"
