@@ -94,6 +94,7 @@ def test_what_only_the_killed_machine_has_does_not_count(monkeypatch, tmp_path):
     with machine(monkeypatch, tmp_path / "one", Killed) as first:
         first.copy_save(checkpoint(first, 3), 3, 2)
         checkpoint(first, 6, b"never copied")
+        (first.path / "checkpoints/.7/state").mkdir(parents=True)  # being fetched
         (first.path / "curves.png").write_text("of nobody")
     with monkeypatch.context() as patch:
         patch.setattr(lease, "LEASE_S", 0.2)

@@ -46,7 +46,8 @@ class Mirror:
         for name in sizes:
             if "/" not in name and name != lease.NAME and not name.startswith("."):
                 self._store.download(name, self._directory / name, sizes[name])
-        for path in (self._directory / _CHECKPOINTS).glob("[0-9]*"):
+        here = self._directory / _CHECKPOINTS
+        for path in [*here.glob("[0-9]*"), *here.glob(".[0-9]*")]:  # the latter were not fetched to their end
             if path.name not in map(str, steps):
                 shutil.rmtree(path)
         for step, names in steps.items():
