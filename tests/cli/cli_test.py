@@ -1,5 +1,6 @@
 """The command line as a user meets it: a process, its exit code, what it prints."""
 
+import inspect
 import io
 import json
 import os
@@ -55,7 +56,7 @@ def test_every_verb_explains_every_argument_and_breaks_lines_only_where_the_term
     options = [name for name in main.VERBS[verb].__annotations__ if name != "return"]
     text = capsys.readouterr().out
     assert all(name.removeprefix("as_").replace("_", "-").upper() in text.upper() for name in options)
-    told = re.split(r"\n {8}\w+: ", main.VERBS[verb].__doc__.rstrip())[1:]
+    told = re.split(r"\n {4}\w+: ", inspect.getdoc(main.VERBS[verb]))[1:]
     assert len(told) == len(options) and [words for words in told if " ".join(words.split()) not in text] == []
     assert text.startswith(f"usage: vqdna {verb} ")
 

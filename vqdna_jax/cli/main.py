@@ -116,7 +116,8 @@ def _deferred(verb: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     def bind(*args, **kwargs):
         return functools.partial(verb, *args, **kwargs)
 
-    bind.__doc__ = re.sub(r"\n {12,}", " ", verb.__doc__ or "")  # tyro would break lines where the source does
+    # tyro would break lines where the source does; Python 3.13 has taken the indentation of the whole away before.
+    bind.__doc__ = re.sub(r"\n {8,}", " ", inspect.getdoc(verb) or "")
     vars(bind)["__signature__"] = inspect.signature(verb)
     del vars(bind)["__wrapped__"]  # of which tyro would read the docstring
     return bind
