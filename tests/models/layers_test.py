@@ -52,7 +52,7 @@ def test_scale_and_bias_of_a_norm_act_as_they_do_on_activations():
     x = jax.random.normal(jax.random.key(0), (2, 9, 6))
     params = jax.tree.map(
         lambda p: p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape),
-        block.init(jax.random.key(1), x)["params"],
+        jax.jit(block.init)(jax.random.key(1), x)["params"],
     )
 
     whole = jax.device_get(params)
@@ -64,11 +64,12 @@ def test_scale_and_bias_of_a_norm_act_as_they_do_on_activations():
         h = plain(h) * norm["scale"] + norm["bias"]
         return x + jax.nn.gelu(h @ mlp["up"] + mlp["up_bias"]) @ mlp["down"] + mlp["down_bias"]
 
-    by_hand = jax.numpy_rank_promotion("allow")(by_hand)
+    by_hand = jax.jit(jax.numpy_rank_promotion("allow")(by_hand))
 
     def slopes(function, params):
-        return jax.grad(lambda params: jnp.sum(jnp.sin(function(params, x))))(params)
+        return jax.jit(jax.grad(lambda params: jnp.sum(jnp.sin(function(params, x)))))(params)
 
+    @jax.jit
     def of_block(params, x):
         return layers.apply(block, params, x)
 

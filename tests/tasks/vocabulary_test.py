@@ -1,6 +1,7 @@
 """The vocabulary task: augmentation on device, the loss, and what hiding does."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -68,6 +69,12 @@ def task(request):
 
 @pytest.fixture
 def initial(task):
+    return first(task)
+
+
+@functools.cache
+def first(task):
+    """(a batch, the first parameters, the first codebooks)"""
     _, batch = random_batch(letters=4)
     batch = Windows(batch)
     params = jax.jit(task.init_params)((), batch, jax.random.key(0))
@@ -75,9 +82,14 @@ def initial(task):
     return batch, params, codebooks
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(task, params, codebooks, batch):
+    return task.loss(params, codebooks, (), batch, jax.random.key(2))
+
+
 def test_loss_is_reconstruction_plus_weighted_commitment_and_moves_every_codebook(task, initial):
     batch, params, codebooks = initial
-    loss, (updated, metrics) = jax.jit(task.loss)(params, codebooks, (), batch, jax.random.key(2))
+    loss, (updated, metrics) = loss_of(task, params, codebooks, batch)
     assert float(loss) == pytest.approx(float(metrics["reconstruction_loss"] + 0.5 * metrics["commitment_loss"]))
     assert [codebook.counts_K.size for codebook in updated] == [8, 16]
     assert all(np.any(new.sums_KxD != old.sums_KxD) for new, old in zip(updated, codebooks))
@@ -102,8 +114,8 @@ def test_hidden_bases_are_scored_but_not_seen(task, initial):
     blind = dataclasses.replace(task, hidden_share=1.0)
     second_B = (np.arange(len(batch.bases_BxS)) % 2)[:, None]
     others = Windows(jnp.where(second_B, (batch.bases_BxS + 1) % 4, batch.bases_BxS))
-    _, (updated, metrics) = jax.jit(blind.loss)(params, codebooks, (), batch, jax.random.key(2))
-    _, (also, other) = jax.jit(blind.loss)(params, codebooks, (), others, jax.random.key(2))
+    _, (updated, metrics) = loss_of(blind, params, codebooks, batch)
+    _, (also, other) = loss_of(blind, params, codebooks, others)
     assert float(metrics["commitment_loss"]) == float(other["commitment_loss"])
     assert float(metrics["reconstruction_loss"]) != float(other["reconstruction_loss"])
     chex.assert_trees_all_equal(updated, also)
@@ -111,13 +123,9 @@ def test_hidden_bases_are_scored_but_not_seen(task, initial):
 
 def test_codebooks_follow_the_windows_in_which_nothing_is_hidden(task, initial):
     batch, params, codebooks = initial
-    _, (little, _) = jax.jit(dataclasses.replace(task, hidden_share=0.1).loss)(
-        params, codebooks, (), batch, jax.random.key(2)
-    )
-    _, (much, _) = jax.jit(dataclasses.replace(task, hidden_share=0.9).loss)(
-        params, codebooks, (), batch, jax.random.key(2)
-    )
-    _, (none, _) = jax.jit(task.loss)(params, codebooks, (), batch, jax.random.key(2))
+    _, (little, _) = loss_of(dataclasses.replace(task, hidden_share=0.1), params, codebooks, batch)
+    _, (much, _) = loss_of(dataclasses.replace(task, hidden_share=0.9), params, codebooks, batch)
+    _, (none, _) = loss_of(task, params, codebooks, batch)
     chex.assert_trees_all_equal(little, much)
     assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(little), jax.tree.leaves(none)))
 
