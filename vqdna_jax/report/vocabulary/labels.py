@@ -94,7 +94,7 @@ def masks(sample: Sample, features: Sequence[Feature]) -> dict[str, np.ndarray]:
     everywhere."""
     of_stretch = [_masks(stretch, features) for stretch in sample.stretches]
     found = {name: np.concatenate([one[name] for one in of_stretch]) for name in of_stretch[0]}
-    gc_S = np.concatenate([local_gc(stretch.bases) for stretch in sample.stretches])
+    gc_S = _gc_of(sample)
     low, high = np.quantile(gc_S, (0.25, 0.75))
     found |= {"rich in G and C": gc_S >= high, "poor in G and C": gc_S <= low} if low < high else {}
     return {name: mask_S for name, mask_S in found.items() if mask_S.any() and not mask_S.all()}
@@ -165,8 +165,13 @@ def local_gc(bases: np.ndarray) -> np.ndarray:
     return (sums_S[last_S] - sums_S[first_S]) / (last_S - first_S)
 
 
+def _gc_of(sample: Sample) -> np.ndarray:
+    """As `local_gc`, over all stretches one after the other."""
+    return np.concatenate([local_gc(stretch.bases) for stretch in sample.stretches])
+
+
 def gc_strata(sample: Sample) -> np.ndarray:
     """Which tenth of the sample a base is in by the G and C around it, uint8 [S]."""
-    gc_S = np.concatenate([local_gc(stretch.bases) for stretch in sample.stretches])
+    gc_S = _gc_of(sample)
     edges = np.quantile(gc_S, np.arange(1, STRATA) / STRATA)
     return np.searchsorted(edges, gc_S, side="right").astype(np.uint8)
