@@ -282,6 +282,21 @@ def test_devices_that_share_a_sequence_send_all_keys_and_values_or_those_in_a_wi
     assert found == {"context": {kind: {"count": n, "bytes": size} for kind, (n, size) in sent.items()}}
 
 
+@needs_libtpu
+@pytest.mark.parametrize(("topology", "most"), [("v5e:4x4", 4), ("v5e:2x4", 8), ("v5p:4x4x4", 4)])
+def test_a_sequence_is_shared_within_a_host(topology, most):
+    """Two of these have machines of four chips, and one is a machine of eight."""
+    devices = compile.topology_devices(topology)
+    mesh = partition.make_mesh(context=most, devices=devices)
+    hosts = [{device.process_index for device in of.ravel()} for of in mesh.devices]
+    assert all(len(host) == 1 for host in hosts)
+    for context in (2 * most, 16):
+        with pytest.raises(
+            errors.InputError, match=f"context={context} (does not divide the {most} devices of a host|is 16)"
+        ):
+            partition.make_mesh(context=context, devices=devices)
+
+
 @pytest.mark.parametrize("lengths", [None, [129, 60]])
 def test_splash_leaves_to_xla_what_it_cannot_do(lengths):
     """129 codes, as when parameters are made with CLS in front, or sequences of their own lengths."""
