@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from vqdna_jax.evaluation import scores
 
 Features: TypeAlias = np.ndarray | sparse.csr_array
-INVERSE_PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+INVERSE_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 PATIENCE = 2  # penalties in a row that may be worse before weaker ones are left out
 FEW, CHEAP = 4, 20_000_000  # rows a feature, and numbers in all, with which weak penalties cost little
 METRICS = {"classification": "mcc", "multilabel": "mcc", "regression": "spearman"}
