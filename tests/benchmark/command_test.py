@@ -3,9 +3,10 @@
 import pathlib
 
 import pytest
+from small_labelled import write_splits
 
 from vqdna_jax.benchmark import jobs
-from vqdna_jax.benchmark.command import rows_of
+from vqdna_jax.benchmark.command import rows_of, say_unknown
 from vqdna_jax.benchmark.jobs import Job
 from vqdna_jax.errors import InputError
 
@@ -40,3 +41,13 @@ def test_the_settings_of_a_row_are_after_those_of_all():
         config = jobs.config_of(plan, pathlib.Path("GUE/tf/0"), Job(name, "tf/0", 1))
         assert [f"tuning.method={config.tuning.method}"] == own[name]
         assert (config.pretrained, config.tuning.rank, config.seed) == (str(directory), 4, 1)
+
+
+def test_folders_of_unknown_names_are_said_where_all_sets_are_wanted(tmp_path, capsys):
+    for name in ("tf0", "mine"):
+        write_splits(tmp_path / name, train=[("ACGT", 0), ("TTTT", 1)])
+    say_unknown(tmp_path, [])
+    printed = capsys.readouterr().err
+    assert f"{tmp_path / 'mine'}; configs/finetune.py" in printed and "tf0" not in printed and printed.count("\n") == 1
+    say_unknown(tmp_path, ["tf/0"])
+    assert not capsys.readouterr().err

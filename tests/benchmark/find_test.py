@@ -43,8 +43,10 @@ class TestFind:
         write_small(tmp_path / "EPI_K562")
         write_small(tmp_path / "a" / "b" / "c" / "tf0")
         write_small(tmp_path / "0")
-        with pytest.raises(InputError, match="no set of the benchmark was found; expected folders such as tf/0"):
+        refused = "no set of the benchmark was found; expected folders such as tf/0.*; .*/0 has a name that no set has"
+        with pytest.raises(InputError, match=refused):
             find.find(tmp_path)
+        assert find.unknown(tmp_path) == [tmp_path / "0", tmp_path / "EPI_K562"]
         assert find.find(tmp_path / "a").keys() == {"tf/0"}
 
     def test_set_itself_by_its_folder(self, tmp_path):

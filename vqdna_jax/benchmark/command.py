@@ -11,7 +11,7 @@ from vqdna_jax.benchmark.cells import finished
 from vqdna_jax.benchmark.controls import Controls
 from vqdna_jax.benchmark.jobs import UNTRAINED
 from vqdna_jax.benchmark.report import publish
-from vqdna_jax.benchmark.sets import check, contamination
+from vqdna_jax.benchmark.sets import check, contamination, find
 from vqdna_jax.benchmark.untrained import save_untrained
 from vqdna_jax.errors import InputError
 from vqdna_jax.models.classifier import METHODS
@@ -43,6 +43,7 @@ def run(
         as_json: print results.json on stdout, not the table.
     """
     workdir.check(out)
+    say_unknown(data, tasks)
     named = names_of(models)
     rows, own = rows_of(named, methods, out / "untrained" if untrained else None)
     plan = jobs.Plan(data, rows, out, tasks, seeds, preset, settings, shard_of(shard), controls, own)
@@ -69,6 +70,7 @@ def _check_any(out: pathlib.Path) -> None:
 def run_check(data: pathlib.Path, tasks: Sequence[str], as_json: bool, corpus: pathlib.Path | None = None) -> int:
     """Says what is wrong with a folder of sets, and what of their test rows is in `corpus`. Returns 43 if anything is
     wrong, else 0."""
+    say_unknown(data, tasks)
     found = contamination.look_for(data, corpus, tasks or None) if corpus else {}
     reports = check.check(data, tasks or None)
     rows = [dataclasses.asdict(report) | {"status": report.status} for report in reports]
@@ -77,6 +79,15 @@ def run_check(data: pathlib.Path, tasks: Sequence[str], as_json: bool, corpus: p
     told = [check.describe(reports), *([contamination.describe(found)] if corpus else [])]
     print(json.dumps(rows, indent=2) if as_json else "\n\n".join(told))
     return InputError.exit_code if any(report.status == "error" for report in reports) else 0
+
+
+def say_unknown(data: pathlib.Path, tasks: Sequence[str]) -> None:
+    """One line on stderr, where all sets of a folder are wanted and some in it are none of the benchmark's."""
+    others = [] if tasks else find.unknown(data)
+    if others:
+        named = ", ".join(str(path) for path in others[:3]) + (" and others" if len(others) > 3 else "")
+        advice = "configs/finetune.py takes any labelled folder (data.labelled)"
+        print(f"passed over, no set of the benchmark has such a name: {named}; {advice}", file=sys.stderr)
 
 
 def names_of(models: Sequence[str]) -> dict[str, pathlib.Path]:

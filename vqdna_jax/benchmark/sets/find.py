@@ -5,7 +5,7 @@
     tf0/train.csv              flat copies
     xu2015TrainHl60.context.tab    editing tables of crisporPaper, as they are
 
-Folders of other names are passed over.
+Folders of other names are passed over; `unknown` names those that hold a set.
 """
 
 import os
@@ -42,12 +42,20 @@ def find(directory: str | os.PathLike, names: Iterable[str] | None = None) -> di
     folders, tables = _gather(root)
     found = {name: _single(name, paths) for name, paths in (tables | folders).items()}
     if not found:
-        raise InputError(f"{directory}: no set of the benchmark was found; expected {_LAYOUT}")
+        there = "".join(f"; {path} has a name that no set has" for path in unknown(root)[:1])
+        raise InputError(f"{directory}: no set of the benchmark was found; expected {_LAYOUT}{there}")
     if wanted is None:
         return {name: found[name] for name in CARDS if name in found}
     if missing := [name for name in wanted if name not in found]:
         raise InputError(f"{directory}: {', '.join(missing)} not found; it has {', '.join(found)}, expected {_LAYOUT}")
     return {name: found[name] for name in CARDS if name in wanted}
+
+
+def unknown(directory: str | os.PathLike) -> list[pathlib.Path]:
+    """Folders in or below `directory`, as deep as `find` looks, that hold a split and have a name that no set has."""
+    cards = by_spelling()
+    folders = _folders(pathlib.Path(os.path.abspath(directory)), MAX_DEPTH, ())
+    return [path for path in folders if _holds_a_split(path) and _card_of_folder(path, cards) is None]
 
 
 def read(card: Card, path: pathlib.Path) -> LabelledSet:
@@ -74,13 +82,17 @@ def _gather(root: pathlib.Path) -> tuple[dict[str, list[pathlib.Path]], dict[str
     cards = by_spelling()
     for path in _folders(root, MAX_DEPTH, ()):
         card = _card_of_folder(path, cards)
-        if card and any((path / f"{split}.csv").is_file() for split in SPLITS):
+        if card and _holds_a_split(path):
             folders.setdefault(card.name, []).append(path)
         for file in sorted(path.iterdir()):
             card = cards.get(file.stem.casefold())
             if card and card.kind == "regression" and is_table(file):
                 tables.setdefault(card.name, []).append(file)
     return folders, tables
+
+
+def _holds_a_split(path: pathlib.Path) -> bool:
+    return any((path / f"{split}.csv").is_file() for split in SPLITS)
 
 
 def _folders(path: pathlib.Path, depth: int, above: tuple[pathlib.Path, ...]) -> Iterator[pathlib.Path]:
