@@ -8,9 +8,10 @@ import pytest
 import safetensors.numpy
 from small_finetune import LENGTHS, ROWS, changed, refused, write_set
 from small_run import rows_of, run, steps_on, stop_at
-from tiny_pretrained import save_tiny_pretrained
+from tiny_pretrained import save_tiny_over_fixed, save_tiny_pretrained
 
 from vqdna_jax.errors import EXIT_STOPPED
+from vqdna_jax.tokenizers.byte_pairs import BytePairs
 
 FIRST = 8  # bases; 31, of which a code has one each, take the lengths 8 and 16
 STEPS = 16  # an epoch has 6
@@ -87,6 +88,12 @@ def test_a_length_that_codes_do_not_divide(place, tmp_path):
     save_tiny_pretrained(tmp_path / "fours", bases_per_code=4, context=32)
     message = refused(config_of(place, pretrained=str(tmp_path / "fours"), data__length_warmup_bp=10), tmp_path / "run")
     assert "data.length_warmup_bp: found 10, expected a multiple of the 4 bases of a code" in message
+
+
+def test_tokens_of_no_fixed_length(place, tmp_path):
+    save_tiny_over_fixed(tmp_path / "pairs", BytePairs((("A", "C"), ("T", "T"))))
+    message = refused(config_of(place, pretrained=str(tmp_path / "pairs")), tmp_path / "run")
+    assert "data.length_warmup_bp: found 8, expected 0: this base's codes are of no fixed number of bases" in message
 
 
 def test_auto_leaves_out_what_only_whole_sequences_have(place):

@@ -34,15 +34,15 @@ class Convolutional(nn.Module):
         pool = 4 << max(0, round(math.log2(length / 128)))  # of long sequences more, so that they cost little more
         bases_BxS = jnp.pad(bases_BxS, ((0, 0), (0, -length % pool)), constant_values=N)
         known_BxSx1 = (bases_BxS != N)[..., None].astype(jnp.float32)
-        h = _pooled(nn.gelu(nn.Dense(self.motifs)(_shifted(nn.one_hot(bases_BxS, N), 13))) * known_BxSx1, pool)
+        h = _pooled(nn.gelu(nn.Dense(self.motifs)(shifted(nn.one_hot(bases_BxS, N), 13))) * known_BxSx1, pool)
         kept_BxLx1 = _pooled(known_BxSx1, pool)
-        h = nn.gelu(nn.Dense(self.width)(_shifted(nn.LayerNorm()(h) * kept_BxLx1, 5))) * kept_BxLx1
-        h += nn.gelu(nn.Dense(self.width)(_shifted(nn.LayerNorm()(h) * kept_BxLx1, 5))) * kept_BxLx1
+        h = nn.gelu(nn.Dense(self.width)(shifted(nn.LayerNorm()(h) * kept_BxLx1, 5))) * kept_BxLx1
+        h += nn.gelu(nn.Dense(self.width)(shifted(nn.LayerNorm()(h) * kept_BxLx1, 5))) * kept_BxLx1
         read = _dropped(nn.LayerNorm()(_read(h, kept_BxLx1)), self.dropout, key)
         return nn.Dense(self.outputs)(nn.gelu(nn.Dense(self.hidden)(read)))
 
 
-def _shifted(x_BxLxC: Array, taps: int) -> Array:
+def shifted(x_BxLxC: Array, taps: int) -> Array:
     """[B, L, taps * C]: each place beside its neighbours, zeros beyond the ends."""
     length, side = x_BxLxC.shape[1], taps // 2
     x_BxLxC = jnp.pad(x_BxLxC, ((0, 0), (side, side), (0, 0)))
