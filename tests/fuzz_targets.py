@@ -115,10 +115,19 @@ def regions(data: bytes, place: pathlib.Path) -> None:
 
 
 def species(data: bytes, place: pathlib.Path) -> None:
-    for assembly in read_assemblies(_written(data, place, "x.tsv")):
+    for digits, short in HEX_DIGITS.items():  # written out, most edits would be of them
+        data = data.replace(short, digits)
+    ours = read_assemblies(_written(data, place, "x.tsv"))
+    lines = [line for line in data.decode("utf-8-sig").split("\n") if line.strip() and not line.startswith("#")]
+    cells = csv.reader((line.replace("\r", " ") for line in lines), delimiter="\t", quoting=csv.QUOTE_NONE)
+    columns, *rows = ([cell.strip() for cell in row] for row in cells)  # blanks, \r among them, are around cells
+    theirs = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert [assembly.name for assembly in ours] == [row["name"] for row in theirs]
+    assert [str(assembly.size or "") for assembly in ours] == [row.get("bytes", "") for row in theirs]
+    for assembly, row in zip(ours, theirs, strict=True):
         assert re.fullmatch(r"[\w.+-]{1,100}", assembly.name, re.ASCII)
-        assert re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", assembly.checksum.hex)
-        assert assembly.size is None or assembly.size > 0
+        assert row["checksum"].lower().endswith(f":{assembly.checksum.hex}")
+        assert assembly.url.endswith(row["url"]) or row["url"].lower().startswith("file://")
 
 
 def codes(data: bytes, place: pathlib.Path) -> None:
@@ -229,9 +238,9 @@ a\t1\t.\tA\tC\t.\tPASS\tDP=3
 a\t2\trs1\tCG\tC,<DEL>\t30\t.\t.
 a\t0\t.\tN\t.\t.\t.\t.
 """
-SPECIES = (
-    b"name\turl\tchecksum\tbytes\n# x\na\thttps://h/a.fa.gz\tmd5:" + b"0" * 32 + b"\t12\nb\tb.fa\tsha256:" + b"1" * 64
-)
+HEX_DIGITS = {b"0" * 32: b"@", b"1" * 64: b"%"}
+SPECIES = b"name\turl\tchecksum\tbytes\n# x\na\thttps://h/a.fa.gz\tmd5:@\t12\nb\tb.fa\tsha256:%\t\n"
+SPECIES_WORDS = (b"\t", b"\n", b"..", b"/", b":", b"\0", b"file://", b"c\tc\tmd5:@\t3\n", b"#", b"\r\n", b" ")
 CSV = b'sequence,label,note\nACGT,0,"a ""b"" c"\n AC ,1, "x\n,y" \n\nTT,2,\r\n'
 JSON = (b"null", b"-1", b"1e999", b"NaN", b'"\\u0000"', b"[]", b"{}", b"true", b"9" * 40)
 TARGETS = {
@@ -242,7 +251,7 @@ TARGETS = {
     "csv": Target(lambda: [CSV, b"\xef\xbb\xbf" + CSV], table, (b'"', b'""', b",", b"\n", b"\r\n", b" ", b"\0")),
     "vcf": Target(lambda: [VCF], variants, (b"\t", b"\n", b".", b",", b"<X>", b"#", b"\r\n", b"\0")),
     "bed": Target(lambda: [b"#x\ntrack a\nchr1\t0\t10\tn\nchr 2\t5\t6\n"], regions, (b"\t", b"\n", b" ", b"-", b"\0")),
-    "species": Target(lambda: [SPECIES], species, (b"\t", b"\n", b"..", b"/", b":", b"\0", b"file://")),
+    "species": Target(lambda: [SPECIES], species, SPECIES_WORDS),
     "codes": Target(_code_files, codes, (b"PK\1\2", b"PK\5\6", *JSON)),
     "manifest": Target(_stored(_corpus, "manifest.json"), manifest, (b"..", b"/", *JSON)),
     "config": Target(_stored(_model, "config.json"), config, JSON),
