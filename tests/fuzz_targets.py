@@ -249,7 +249,7 @@ TARGETS = {
     ),
     "gzip": Target(lambda: [gzip.compress(FASTA), bgzip(FASTA), bgzip(FASTA[:9]) + gzip.compress(DNA)], packed),
     "csv": Target(lambda: [CSV, b"\xef\xbb\xbf" + CSV], table, (b'"', b'""', b",", b"\n", b"\r\n", b" ", b"\0")),
-    "vcf": Target(lambda: [VCF], variants, (b"\t", b"\n", b".", b",", b"<X>", b"#", b"\r\n", b"\0")),
+    "vcf": Target(lambda: [VCF], variants, (b"\t", b"\n", b".", b",", b"<X>", b"#", b"\r\n", b"\r", b"\0")),
     "bed": Target(lambda: [b"#x\ntrack a\nchr1\t0\t10\tn\nchr 2\t5\t6\n"], regions, (b"\t", b"\n", b" ", b"-", b"\0")),
     "species": Target(lambda: [SPECIES], species, SPECIES_WORDS),
     "codes": Target(_code_files, codes, (b"PK\1\2", b"PK\5\6", *JSON)),

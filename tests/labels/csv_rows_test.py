@@ -75,6 +75,12 @@ class TestReadRows:
         path.write_bytes(gzip.compress(GOOD.encode() * 9)[:-cut])
         assert "damaged or truncated" in refusal(path)
 
+    def test_packed_lines_end_as_others_do(self, tmp_path):
+        (tmp_path / "a.csv.gz").write_bytes(gzip.compress(GOOD.replace("\n", "\r\n").encode()))
+        assert [row.fields for row in read_rows(tmp_path / "a.csv.gz")][1:] == [["AC", "0"], ["GT", "1"]]
+        (tmp_path / "b.csv.gz").write_bytes(gzip.compress(GOOD.replace("\n", "\r").encode()))
+        assert "1:15: a carriage return alone; expected lines that end in LF" in refusal(tmp_path / "b.csv.gz")
+
     def test_gzip_is_read_by_its_name_or_where_that_is_asked_for(self, tmp_path):
         large = "sequence,label\r\n" + "".join(f"{'ACGT' * 30},{i}\r\n" for i in range(30_000))
         for name, packed in (("a.csv.gz", None), ("a.csv", True)):

@@ -26,6 +26,8 @@ BAD = {
     "a sample too many": (lambda text: (text[:-1] + "\t0/1\n").encode(), "record 3: 12 columns"),
     "two files in one": (lambda text: (2 * text).encode(), "record 4: b'##fileformat=VCF"),
     "a contig #": (lambda text: (text + "#\t1\t.\tA\tC\t.\t.\t.\n").encode(), "begins with #"),
+    "CR line ends": (lambda text: text.replace("\n", "\r").encode(), "line 1: a carriage return within b'##file"),
+    "CR in a record": (lambda text: (text + 8 * "\t" + "\rx\n").encode(), "a carriage return within b'\\t\\t"),
     "no REF": (lambda text: (HEADER + "20\t101\t.\t\tC\t.\t.\t.\n").encode(), "REF ''"),
 }
 

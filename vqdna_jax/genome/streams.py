@@ -32,8 +32,10 @@ _BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000
 UTF8_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_chunks(path: str | os.PathLike, advance: Callable[[int], object] = lambda file_bytes: None) -> Iterator[bytes]:
-    """Yields chunks of about a megabyte; CRLF and CR become LF, a UTF-8 byte order mark is dropped.
+def read_chunks(
+    path: str | os.PathLike, advance: Callable[[int], object] = lambda file_bytes: None, line_ends: bool = True
+) -> Iterator[bytes]:
+    """Yields chunks of about a megabyte; CRLF and CR become LF where `line_ends`, a UTF-8 byte order mark is dropped.
 
     `advance` is called with how many more bytes of the file, as it is on disk, were read. Raises OSError with a message
     of one line when the file cannot be read or its compression is damaged.
@@ -45,7 +47,8 @@ def read_chunks(path: str | os.PathLike, advance: Callable[[int], object] = lamb
             file.seek(0)
             chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
         seen = 0
-        for chunk in _plain_newlines(_without_mark(chunks)):
+        chunks = _without_mark(chunks)
+        for chunk in _plain_newlines(chunks) if line_ends else chunks:
             yield chunk
             position = file.tell()
             advance(position - seen)

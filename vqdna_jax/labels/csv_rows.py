@@ -95,7 +95,7 @@ def read_rows(path: str | os.PathLike, packed: bool | None = None) -> Generator[
 
 
 def _open(path: str | os.PathLike, packed: bool) -> io.BufferedReader:
-    return io.BufferedReader(_Chunks(read_chunks(path))) if packed else open(path, "rb")
+    return io.BufferedReader(_Chunks(read_chunks(path, line_ends=False))) if packed else open(path, "rb")
 
 
 class _Chunks(io.RawIOBase):

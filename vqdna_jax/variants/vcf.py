@@ -60,7 +60,13 @@ def lines(path: str | os.PathLike) -> Iterator[bytes]:
             yield from (str(record).rstrip("\n").encode("utf-8", "surrogateescape") for record in file)
         return
     in_header = True
-    for line in filter(None, lines_of(_chunks(path))):
+    for number, line in enumerate(lines_of(_chunks(path)), 1):
+        line = line.removesuffix(b"\r")
+        if not line:
+            continue
+        if b"\r" in line:  # for htslib a part of a field, for others the end of a line
+            told = f"line {number}: a carriage return within {line[:30]!r}"
+            raise InputError(f"{shown(path)}: {told}; expected lines that end in LF or CRLF, convert the file")
         if in_header and not line.startswith(b"##"):
             if not line.startswith(_TITLES):
                 raise InputError(f"{shown(path)}: {line[:30]!r} is where #CHROM should be; {_EXPECTED}")
@@ -79,7 +85,7 @@ def _is_bcf(path: str | os.PathLike) -> bool:
 
 def _chunks(path: str | os.PathLike) -> Iterator[bytes]:
     try:
-        yield from read_chunks(path)
+        yield from read_chunks(path, line_ends=False)
     except OSError as error:
         raise InputError(f"{shown(path)}: cannot be read ({error.strerror or error}); {_EXPECTED}") from error
 
