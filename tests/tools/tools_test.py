@@ -33,6 +33,7 @@ def run(monkeypatch):
     def run(name: str, *arguments: object) -> int | str | None:
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         monkeypatch.syspath_prepend(str(ROOT))
+        monkeypatch.syspath_prepend(str(ROOT / "tools"))  # as Python does for a script
         try:
             runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
         except SystemExit as end:
