@@ -62,6 +62,10 @@ class Blocks(nn.Module):
         return x_BxSxD
 
 
+def identity(key: Array, shape: tuple[int, int], dtype: jnp.dtype) -> Array:
+    return jnp.eye(*shape, dtype=dtype)
+
+
 class Words(nn.Module):
     """One network; `rule` says where chunks begin."""
 
@@ -69,7 +73,8 @@ class Words(nn.Module):
 
     def setup(self) -> None:
         self.stem, self.encoder, self.decoder = nn.Dense(WIDTH), Blocks(), Blocks()
-        self.left, self.right = nn.Dense(WIDTH, use_bias=False), nn.Dense(WIDTH, use_bias=False)
+        same = functools.partial(nn.Dense, WIDTH, use_bias=False, kernel_init=identity)
+        self.left, self.right = same(), same()
         self.offset_in, self.offset_out = nn.Embed(OFFSETS, WIDTH), nn.Embed(OFFSETS, WIDTH)
         self.into_chunk, self.of_chunk, self.head = nn.Dense(2 * WIDTH), nn.Dense(WIDTH), nn.Dense(4)
 
