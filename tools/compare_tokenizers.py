@@ -64,6 +64,12 @@ BUDGETS = {
         steps(1500, **_TINY_WINDOWS | {"eval.every_steps": 750, "train.checkpoint_every_steps": 500}),
         steps(60, **rows(600, 200, 500) | {"eval.every_steps": 20, "optimizer.warmup_steps": 10}),
     ),
+    "evening": Budget(  # of two cores, for codes of one base too
+        "tiny",
+        steps(1200, **{"model.code_size": 512, "data.global_batch": 64, "eval.every_steps": 600}),
+        steps(600, **_TINY_WINDOWS | {"eval.every_steps": 600, "train.checkpoint_every_steps": 300}),
+        steps(60, **rows(600, 200, 500) | {"eval.every_steps": 20, "optimizer.warmup_steps": 10}),
+    ),
     "gpu": Budget(
         "base",
         steps(3000, **{"data.global_batch": 256, "eval.every_steps": 1000}),
