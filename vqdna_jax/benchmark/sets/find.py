@@ -39,10 +39,10 @@ def find(directory: str | os.PathLike, names: Iterable[str] | None = None) -> di
     root = pathlib.Path(os.path.abspath(directory))
     if not root.is_dir():
         raise InputError(f"{directory}: no such directory; expected {_LAYOUT}")
-    folders, tables = _gather(root)
+    folders, tables, others = _gather(root)
     found = {name: _single(name, paths) for name, paths in (tables | folders).items()}
     if not found:
-        there = "".join(f"; {path} has a name that no set has" for path in unknown(root)[:1])
+        there = "".join(f"; {path} has a name that no set has" for path in others[:1])
         raise InputError(f"{directory}: no set of the benchmark was found; expected {_LAYOUT}{there}")
     if wanted is None:
         return {name: found[name] for name in CARDS if name in found}
@@ -53,9 +53,7 @@ def find(directory: str | os.PathLike, names: Iterable[str] | None = None) -> di
 
 def unknown(directory: str | os.PathLike) -> list[pathlib.Path]:
     """Folders in or below `directory`, as deep as `find` looks, that hold a split and have a name that no set has."""
-    cards = by_spelling()
-    folders = _folders(pathlib.Path(os.path.abspath(directory)), MAX_DEPTH, ())
-    return [path for path in folders if _holds_a_split(path) and _card_of_folder(path, cards) is None]
+    return _gather(pathlib.Path(os.path.abspath(directory)))[2]
 
 
 def read(card: Card, path: pathlib.Path) -> LabelledSet:
@@ -75,24 +73,23 @@ def is_table(path: pathlib.Path) -> bool:
         return b"modFreq" in file.readline(1 << 16).rstrip().split(b"\t")
 
 
-def _gather(root: pathlib.Path) -> tuple[dict[str, list[pathlib.Path]], dict[str, list[pathlib.Path]]]:
-    """Folders and tables by set."""
+def _gather(
+    root: pathlib.Path,
+) -> tuple[dict[str, list[pathlib.Path]], dict[str, list[pathlib.Path]], list[pathlib.Path]]:
+    """Folders and tables by set, and folders that hold a split and have a name that no set has."""
     folders: dict[str, list[pathlib.Path]] = {}
     tables: dict[str, list[pathlib.Path]] = {}
+    others: list[pathlib.Path] = []
     cards = by_spelling()
     for path in _folders(root, MAX_DEPTH, ()):
-        card = _card_of_folder(path, cards)
-        if card and _holds_a_split(path):
-            folders.setdefault(card.name, []).append(path)
+        if any((path / f"{split}.csv").is_file() for split in SPLITS):
+            card = _card_of_folder(path, cards)
+            (folders.setdefault(card.name, []) if card else others).append(path)
         for file in sorted(path.iterdir()):
             card = cards.get(file.stem.casefold())
             if card and card.kind == "regression" and is_table(file):
                 tables.setdefault(card.name, []).append(file)
-    return folders, tables
-
-
-def _holds_a_split(path: pathlib.Path) -> bool:
-    return any((path / f"{split}.csv").is_file() for split in SPLITS)
+    return folders, tables, others
 
 
 def _folders(path: pathlib.Path, depth: int, above: tuple[pathlib.Path, ...]) -> Iterator[pathlib.Path]:
