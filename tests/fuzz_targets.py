@@ -126,6 +126,8 @@ def species(data: bytes, place: pathlib.Path) -> None:
     assert [str(assembly.size or "") for assembly in ours] == [row.get("bytes", "") for row in theirs]
     for assembly, row in zip(ours, theirs, strict=True):
         assert re.fullmatch(r"[\w.+-]{1,100}", assembly.name, re.ASCII)
+        assert re.fullmatch("[0-9a-f]{32}|[0-9a-f]{64}", assembly.checksum.hex)
+        assert assembly.size is None or assembly.size > 0
         assert row["checksum"].lower().endswith(f":{assembly.checksum.hex}")
         assert assembly.url.endswith(row["url"]) or row["url"].lower().startswith("file://")
 

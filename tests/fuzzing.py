@@ -127,7 +127,7 @@ if __name__ == "__main__":
     name, seconds = sys.argv[1], float(sys.argv[2])
     faulthandler.enable()
     faulthandler.dump_traceback_later(seconds + 2 * CUTTING_S, exit=True)  # what waits takes no processor time
-    fuzz(name, 1.0)  # libraries start their threads: with no room for one ArrayRecord stands still
+    fuzz(name, 0.0)  # libraries start their threads: with no room for one ArrayRecord stands still
     memory = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     print("{} inputs, {} of them read".format(*fuzz(name, seconds)))
