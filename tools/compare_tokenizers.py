@@ -49,6 +49,13 @@ def rows(train: int, dev: int, test: int) -> dict[str, object]:
 
 
 _TINY_WINDOWS = {"data.window_bp": 512, "data.global_batch": 16}
+_HOURS = Budget(
+    "tiny",
+    steps(1200, **{"model.code_size": 512, "data.global_batch": 64, "eval.every_steps": 600}),
+    steps(1500, **_TINY_WINDOWS | {"eval.every_steps": 750, "train.checkpoint_every_steps": 500}),
+    steps(60, **rows(600, 200, 500) | {"eval.every_steps": 20, "optimizer.warmup_steps": 10}),
+)
+_OF_AN_EVENING = steps(600, **{"eval.every_steps": 600, "train.checkpoint_every_steps": 300})
 BUDGETS = {
     "minutes": Budget(
         "tiny",
@@ -58,18 +65,8 @@ BUDGETS = {
         byte_pairs=256,
         seeds=2,
     ),
-    "hours": Budget(
-        "tiny",
-        steps(1200, **{"model.code_size": 512, "data.global_batch": 64, "eval.every_steps": 600}),
-        steps(1500, **_TINY_WINDOWS | {"eval.every_steps": 750, "train.checkpoint_every_steps": 500}),
-        steps(60, **rows(600, 200, 500) | {"eval.every_steps": 20, "optimizer.warmup_steps": 10}),
-    ),
-    "evening": Budget(  # of two cores, for codes of one base too
-        "tiny",
-        steps(1200, **{"model.code_size": 512, "data.global_batch": 64, "eval.every_steps": 600}),
-        steps(600, **_TINY_WINDOWS | {"eval.every_steps": 600, "train.checkpoint_every_steps": 300}),
-        steps(60, **rows(600, 200, 500) | {"eval.every_steps": 20, "optimizer.warmup_steps": 10}),
-    ),
+    "hours": _HOURS,
+    "evening": dataclasses.replace(_HOURS, pretraining=_HOURS.pretraining | _OF_AN_EVENING),  # for a code a base, too
     "gpu": Budget(
         "base",
         steps(3000, **{"data.global_batch": 256, "eval.every_steps": 1000}),

@@ -21,7 +21,7 @@ from vqdna_jax.errors import report_and_exit
 from vqdna_jax.evaluation import code_statistics as statistics
 from vqdna_jax.evaluation import linear, probes
 from vqdna_jax.genome.build.bundled import bundled_corpus
-from vqdna_jax.genome.corpus import open_corpus
+from vqdna_jax.genome.corpus import Corpus, open_corpus
 from vqdna_jax.genome.windows import evaluation_windows
 from vqdna_jax.inference.model import Model
 from vqdna_jax.labels.sets import LabelledSet
@@ -46,7 +46,7 @@ def main() -> None:
 def compare(arguments) -> None:
     models = {name: vqdna_jax.load(path) for name, path in (pair.split("=", 1) for pair in arguments.models)}
     sets = chosen(arguments.data, arguments.sets.split(","), arguments.rows)
-    scores = {f"{k}-mers": [score(found, kmer_bag(bases_of(found), k)) for found in sets.values()] for k in KMERS}
+    scores = kmer_scores(sets)
     scores |= {
         f"{k}-mers, ends told": [score(found, ended_bag(bases_of(found), k)) for found in sets.values()] for k in ENDED
     }
@@ -55,7 +55,7 @@ def compare(arguments) -> None:
         print(name, *(f"{value:.1f}" for value in scores[name]), file=sys.stderr, flush=True)
     print(score_table(list(sets), scores), end="\n\n")
     corpus = open_corpus(arguments.corpus or bundled_corpus())
-    bases_BxS = np.asarray(evaluation_windows(corpus, "validation", WINDOW_BP, WINDOWS).bases_BxS)
+    bases_BxS = held_out(corpus)
     print(word_table({name: facts(model, bases_BxS) for name, model in models.items()}))
 
 
@@ -64,6 +64,15 @@ def chosen(data: pathlib.Path, names: list[str], rows: int) -> dict[str, Labelle
     found = probes.find_sets(data)
     paths = {name: next(path for key, path in found.items() if f"/{key}".endswith(f"/{name}")) for name in names}
     return {name: probes.read_some(path, rows) for name, path in paths.items()}
+
+
+def held_out(corpus: Corpus) -> np.ndarray:
+    """Windows that no model was trained on, uint8 [B, S]."""
+    return np.asarray(evaluation_windows(corpus, "validation", WINDOW_BP, WINDOWS).bases_BxS)
+
+
+def kmer_scores(sets: dict[str, LabelledSet]) -> dict[str, list[float]]:
+    return {f"{k}-mers": [score(found, kmer_bag(bases_of(found), k)) for found in sets.values()] for k in KMERS}
 
 
 def bases_of(labelled: LabelledSet) -> list[np.ndarray]:
@@ -132,14 +141,16 @@ def edited(bases_BxS: np.ndarray) -> dict[str, np.ndarray]:
 
 def lost_words(model: Model, codes_BxLxN: np.ndarray, edited_BxS: np.ndarray) -> str:
     """Mean number of words of each level that were in a window's bag and are not in that of the edited window."""
-    after_BxLxN, levels = np.stack(model.encode(list(edited_BxS))), range(codes_BxLxN.shape[-1])
-    return " / ".join(f"{np.mean(_lost(codes_BxLxN[..., n], after_BxLxN[..., n])):.1f}" for n in levels)
+    after_BxLxN, told = np.stack(model.encode(list(edited_BxS))), []
+    for n, size in enumerate(model.codebook_sizes):
+        before_BxK, after_BxK = (_counts(list(codes[..., n]), size) for codes in (codes_BxLxN, after_BxLxN))
+        told.append(f"{lost(before_BxK, after_BxK):.1f}")
+    return " / ".join(told)
 
 
-def _lost(before_BxL: np.ndarray, after_BxL: np.ndarray) -> list[int]:
-    size = int(max(before_BxL.max(), after_BxL.max())) + 1
-    counts = ((np.bincount(x, minlength=size), np.bincount(y, minlength=size)) for x, y in zip(before_BxL, after_BxL))
-    return [int(np.maximum(x - y, 0).sum()) for x, y in counts]
+def lost(before_BxK: sparse.csr_array, after_BxK: sparse.csr_array) -> float:
+    """Mean number of words of a row's bag that are not in its other bag."""
+    return float((before_BxK - after_BxK).maximum(0).sum() / before_BxK.shape[0])
 
 
 def score_table(names: list[str], scores: dict[str, list[float]]) -> str:

@@ -6,8 +6,8 @@ One network three times, the same windows and steps: an encoder of bases (8 to e
 chunk, a decoder that is told the chunks and rebuilds all bases, some of which were hidden. A chunk begins
     every    at every fifth base,
     minima   where a fixed hash of the four bases around is the smallest of five places: by content, not learned,
-    learned  where neighbouring vectors differ (dynamic chunking, H-Net, arXiv 2507.07955, Eq. 4 to 10), one base in
-             five by its ratio loss; gradients reach the choice through the smoothing between chunks.
+    learned  where neighbouring vectors differ (dynamic chunking of H-Net, arXiv 2507.07955), one base in five by
+             its ratio loss; gradients reach the choice through the smoothing between chunks.
 Judged on dev and on held-out windows as by compare_words.py; test is not read. f32 throughout.
 """
 
@@ -18,14 +18,15 @@ import pathlib
 import sys
 import time
 
+import compare_words as bags
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from compare_words import SETS, WINDOW_BP, WINDOWS, bases_of, chosen, edited, kmer_bag, score, score_table, word_table
 from jax import Array
+from scipy import sparse
 
 from vqdna_jax.errors import report_and_exit
 from vqdna_jax.evaluation import code_statistics as statistics
@@ -33,7 +34,7 @@ from vqdna_jax.evaluation import probes
 from vqdna_jax.genome.alphabet import N
 from vqdna_jax.genome.build.bundled import bundled_corpus
 from vqdna_jax.genome.corpus import open_corpus
-from vqdna_jax.genome.windows import WindowBatches, evaluation_windows
+from vqdna_jax.genome.windows import WindowBatches
 from vqdna_jax.models import quantize
 from vqdna_jax.models.convolutional import shifted
 
@@ -106,9 +107,8 @@ class Words(nn.Module):
     def __call__(self, bases_BxS: Array, codes_KxD: Array) -> tuple[Array, Chunks, Array, Array]:
         """(logits [B, S, 4], chunks, codes [B, C], vectors before quantization [B, C, D])."""
         chunks, z_BxCxD = self.chunks(bases_BxS)
-        codes_BxC = quantize.nearest(jax.lax.stop_gradient(z_BxCxD).reshape(-1, WIDTH), codes_KxD).reshape(
-            z_BxCxD.shape[:2]
-        )
+        z_TxD = jax.lax.stop_gradient(z_BxCxD).reshape(-1, WIDTH)
+        codes_BxC = quantize.nearest(z_TxD, codes_KxD).reshape(z_BxCxD.shape[:2])
         straight = z_BxCxD + jax.lax.stop_gradient(codes_KxD[codes_BxC] - z_BxCxD)
         return self.rebuild(chunks, straight), chunks, codes_BxC, z_BxCxD
 
@@ -187,7 +187,7 @@ def scores(logits_BxSx4: Array, bases_BxS: Array, hidden_BxS: Array) -> dict[str
 
 
 def ratio(chunks: Chunks) -> Array:
-    """Least where one base in LENGTH is a start (H-Net, Eq. 10)."""
+    """Least where one base in LENGTH is a start (H-Net's ratio loss)."""
     f, g, n = jnp.mean(chunks.start_BxS), jnp.mean(chunks.probability_BxS), LENGTH
     return n / (n - 1) * ((n - 1) * f * g + (1 - f) * (1 - g))
 
@@ -253,8 +253,8 @@ def train(rule: str, batches: WindowBatches, steps: int) -> Trained:
     return Trained(network, params, codebook.codes_KxD())
 
 
-def bag(model: Trained, bases: list[np.ndarray]):
-    start_BxS, code_BxS = model.words(probes.padded(bases))
+def bag(start_BxS: np.ndarray, code_BxS: np.ndarray) -> sparse.csr_array:
+    """Counts f32 [B, K] of words, as `Trained.words` has them."""
     return statistics.counted(code_BxS[start_BxS], start_BxS.sum(axis=1), CODES)
 
 
@@ -267,7 +267,8 @@ def facts(model: Trained, bases_BxS: np.ndarray) -> dict[str, str]:
     best = explained(bases_BxS, start_BxS, code_BxS)
     hidden_BxS = np.random.default_rng(0).random(bases_BxS.shape) < 1 / 16
     rebuilt = scores(model.logits(np.where(hidden_BxS, N, bases_BxS).astype(np.uint8)), bases_BxS, hidden_BxS)
-    lost = {name: f"{lost_words(model, bases_BxS, other):.1f}" for name, other in edited(bases_BxS).items()}
+    before_BxK = bag(start_BxS, code_BxS)
+    changed = {name: f"{bags.lost(before_BxK, bag(*model.words(x))):.1f}" for name, x in bags.edited(bases_BxS).items()}
     tokens, alike = motifs(model, bases_BxS)
     return {
         "bases a word": f"{lengths.mean():.2f} ({np.percentile(lengths, 5):.0f} to {np.percentile(lengths, 95):.0f})",
@@ -276,8 +277,8 @@ def facts(model: Trained, bases_BxS: np.ndarray) -> dict[str, str]:
         "rebuilt %": f"{100 * float(rebuilt['rebuilt']):.1f}",
         "bits a hidden base": f"{float(rebuilt['bits a hidden base']):.3f}",
         "explained by": f"{best['k']}-mer {100 * best['explained_share']:.0f} %",
-        "words lost by a substitution": lost["substitution"],
-        "by an insertion": lost["insertion"],
+        "words lost by a substitution": changed["substitution"],
+        "by an insertion": changed["insertion"],
         "words in a 12-mer": f"{tokens:.1f}",
         "its copies spelt alike %": f"{100 * alike:.0f}",
     }
@@ -290,12 +291,6 @@ def explained(bases_BxS: np.ndarray, start_BxS: np.ndarray, code_BxS: np.ndarray
     row_M, place_M = row_M[inside_M], place_M[inside_M]
     around_MxW = bases_BxS[row_M[:, None], place_M[:, None] + np.arange(-BEFORE, AROUND - BEFORE)]
     return statistics.best_kmer(code_BxS[row_M, place_M][:, None], around_MxW, AROUND, range(1, 7), CODES, reach=0)
-
-
-def lost_words(model: Trained, bases_BxS: np.ndarray, edited_BxS: np.ndarray) -> float:
-    """Mean number of words that were in a window's bag and are not in that of the edited window."""
-    before, after = (bag(model, list(rows)).toarray() for rows in (bases_BxS, edited_BxS))
-    return float(np.maximum(before - after, 0).sum(axis=1).mean())
 
 
 def motifs(model: Trained, bases_BxS: np.ndarray) -> tuple[float, float]:
@@ -315,24 +310,26 @@ def motifs(model: Trained, bases_BxS: np.ndarray) -> tuple[float, float]:
 
 def compare(arguments) -> None:
     corpus = open_corpus(arguments.corpus or bundled_corpus())
-    batches = WindowBatches(corpus, "train", WINDOW_BP, BATCH, 0)
-    windows_BxS = np.asarray(evaluation_windows(corpus, "validation", WINDOW_BP, WINDOWS).bases_BxS)
-    sets = chosen(arguments.data, arguments.sets.split(","), arguments.rows)
-    scored = {f"{k}-mers": [score(found, kmer_bag(bases_of(found), k)) for found in sets.values()] for k in (4, 5, 6)}
+    batches = WindowBatches(corpus, "train", bags.WINDOW_BP, BATCH, 0)
+    windows_BxS = bags.held_out(corpus)
+    sets = bags.chosen(arguments.data, arguments.sets.split(","), arguments.rows)
+    scored = bags.kmer_scores(sets)
     described = {}
     for rule in arguments.rules.split(","):
         model = train(rule, batches, arguments.steps)
         described[rule] = facts(model, windows_BxS)
-        print(word_table({rule: described[rule]}), file=sys.stderr, flush=True)
-        scored[rule] = [score(found, bag(model, bases_of(found))) for found in sets.values()]
-    print(score_table(list(sets), scored), word_table(described), sep="\n\n")
+        print(bags.word_table({rule: described[rule]}), file=sys.stderr, flush=True)
+        scored[rule] = [
+            bags.score(found, bag(*model.words(probes.padded(bags.bases_of(found))))) for found in sets.values()
+        ]
+    print(bags.score_table(list(sets), scored), bags.word_table(described), sep="\n\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="a folder of GUE sets")
     parser.add_argument("--corpus", default=None, help="from `vqdna corpus`; the bundled genomes")
-    parser.add_argument("--sets", default=SETS)
+    parser.add_argument("--sets", default=bags.SETS)
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--rules", default="every,minima,learned")
     parser.add_argument("--steps", type=int, default=1500, help="of 16 windows of 256 bases")
